@@ -1,0 +1,1 @@
+"""Neural fields as data: configs, layouts, fitting, datasets, rendering, metrics."""

@@ -1,0 +1,171 @@
+"""What a field is, and the forward pass of many fields at once.
+
+A field is a small MLP from coordinates to values. Its weights are one row of a (N, P) matrix; `fields.layout` alone
+knows the order inside a row. Nothing here fits, stores or draws.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fields import layout
+
+
+@dataclass(frozen=True)
+class FieldConfig:
+    """A coordinate MLP with an optional Fourier encoding (NeRF, arXiv:2003.08934; SIREN, arXiv:2006.09661)."""
+
+    hidden: tuple[int, ...] = (16, 16)
+    """Widths of the hidden layers."""
+    octaves: int = 4
+    """Octaves of the encoding: sin and cos of 2^k (pi) x for k = 0 .. octaves - 1; 0 = none."""
+    in_dim: int = 2
+    """Coordinates of a point: 2 for pictures, 3 for shapes."""
+    out_dim: int = 1
+    """Channels: 1 for gray, signed distance or occupancy, 3 for RGB."""
+    raw_input: bool = True
+    """Put the raw coordinate before the encoding."""
+    use_pi: bool = True
+    """Frequencies are 2^k pi (True) or 2^k (False)."""
+    activation: Literal["relu", "sine", "elu"] = "relu"
+    """After every hidden layer; sine is sin(w0 (Wx + b))."""
+    w0: float = 30.0
+    """Frequency of the sine activation; unused by the others."""
+    output: Literal["logit", "linear", "tanh", "offset"] = "logit"
+    """From the last layer's y to the value: sigmoid(y), y, tanh(y), or output_scale * y + output_shift."""
+    output_scale: float = 1.0
+    """Scale of `offset` (the standard deviation, where targets were standardised)."""
+    output_shift: float = 0.5
+    """Shift of `offset` (DWSNets adds 0.5)."""
+    coords: Literal["centres", "linspace", "corner"] = "centres"
+    """Pixel i of W lies at (2i+1)/W - 1 (centres), at -1 + 2i/(W-1) (linspace), or at i/W in [0, 1) (corner)."""
+    axes: Literal["xy", "yx"] = "xy"
+    """Which coordinate stands first: the column's (xy) or the row's (yx)."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "hidden", tuple(int(w) for w in self.hidden))  # JSON brings lists
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"--field.hidden needs at least one width, each at least 1, got {self.hidden}.")
+        if self.octaves < 0:
+            raise ValueError(f"--field.octaves must be 0 or more, got {self.octaves}.")
+        if self.octaves == 0 and not self.raw_input:
+            raise ValueError("a field without raw input needs --field.octaves of at least 1: it would see nothing.")
+        if self.in_dim < 1 or self.out_dim < 1:
+            raise ValueError(f"--field.in-dim and --field.out-dim must be at least 1, got {self.in_dim}, {self.out_dim}.")
+
+    @property
+    def encoded_dim(self) -> int:
+        """Numbers that enter the first layer, E."""
+        return self.in_dim * (int(self.raw_input) + 2 * self.octaves)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """(E, hidden ..., out_dim)."""
+        return (self.encoded_dim, *self.hidden, self.out_dim)
+
+    @property
+    def size(self) -> int:
+        """Weights of one field, P."""
+        return layout.size(self.widths)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {**asdict(self), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "FieldConfig":
+        """The config `to_dict` wrote; unknown keys are refused by name."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise ValueError(f"unknown keys in a field's config: {unknown}. Was it written by a newer version?")
+        return cls(**values)
+
+    def __str__(self) -> str:
+        return f"{self.in_dim} -> {' -> '.join(map(str, self.widths))}, {self.activation}, {self.size} weights"
+
+
+FIELDS: dict[str, FieldConfig] = {
+    "digits": FieldConfig(hidden=(8, 8), octaves=2),
+    "default": FieldConfig(),
+}
+"""Named architectures. `digits` is the default for 8 x 8 pictures, `default` for all others."""
+
+
+def encode(config: FieldConfig, coords: Tensor) -> Tensor:
+    """Fourier encoding of coordinates.
+
+    Args:
+        coords: (M, in_dim).
+    Returns:
+        (M, E): the raw coordinate if asked for, then per octave sin of every coordinate, cos of every coordinate.
+    """
+    if coords.shape[-1] != config.in_dim:
+        raise ValueError(f"coords must have {config.in_dim} columns, got shape {tuple(coords.shape)}.")
+    parts = [coords] if config.raw_input else []
+    for k in range(config.octaves):
+        angle = coords * (2.0**k * (math.pi if config.use_pi else 1.0))
+        parts += [angle.sin(), angle.cos()]
+    return torch.cat(parts, dim=-1)
+
+
+def activate(config: FieldConfig, h: Tensor) -> Tensor:
+    """The hidden activation."""
+    if config.activation == "relu":
+        return F.relu(h)
+    if config.activation == "elu":
+        return F.elu(h)
+    return torch.sin(config.w0 * h)
+
+
+def to_values(config: FieldConfig, y: Tensor) -> Tensor:
+    """Values from the last layer's outputs."""
+    if config.output == "logit":
+        return y.sigmoid()
+    if config.output == "tanh":
+        return y.tanh()
+    return config.output_scale * y + config.output_shift if config.output == "offset" else y
+
+
+def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:
+    """Outputs of the last layer (logits for `output="logit"`), differentiable in weights and coords.
+
+    Args:
+        weights: (N, P).
+        coords: (M, in_dim), shared by all fields.
+    Returns:
+        (N, M, out_dim).
+    """
+    layers = layout.split(config, weights)
+    h = encode(config, coords).T.expand(len(weights), -1, -1)  # (N, E, M): points last, so that products run along them
+    for i, (weight, bias) in enumerate(layers):
+        h = torch.baddbmm(bias[..., None], weight, h)  # (N, out, M)
+        if i < len(layers) - 1:
+            h = activate(config, h)
+    return h.transpose(1, 2)
+
+
+def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int = 128 << 20) -> Tensor:
+    """What the fields say at the coordinates, in chunks of fields and points that fit in memory.
+
+    Args:
+        weights: (N, P).
+        coords: (M, in_dim).
+        memory: bytes the hidden activations may take. Ignored where gradients are asked for: autograd keeps them anyway.
+    Returns:
+        (N, M, out_dim): in [0, 1] for `logit`.
+    """
+    if torch.is_grad_enabled() and (weights.requires_grad or coords.requires_grad):
+        return to_values(config, forward(config, weights, coords))
+    budget = max(1, memory // (4 * 3 * max(config.widths)))  # points x fields at once: input, product, activation
+    points = min(len(coords), budget)
+    rows = max(1, budget // max(points, 1))
+    out = weights.new_empty(len(weights), len(coords), config.out_dim)
+    for n in range(0, len(weights), rows):
+        for m in range(0, len(coords), max(points, 1)):
+            block = forward(config, weights[n : n + rows], coords[m : m + points])
+            out[n : n + rows, m : m + points] = to_values(config, block)
+    return out

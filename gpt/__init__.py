@@ -1,0 +1,1 @@
+"""Transformers over the tokens of neural fields: model, data, training, sampling, judging."""
