@@ -33,7 +33,9 @@ def check(config: "FieldConfig", weights: Tensor) -> None:
         ValueError: naming the shape expected and the shape seen.
     """
     if weights.ndim != 2 or weights.shape[1] != config.size:
-        raise ValueError(f"weights must have shape (N, {config.size}), got {tuple(weights.shape)}. The field is {config}.")
+        raise ValueError(
+            f"weights must have shape (N, {config.size}), got {tuple(weights.shape)}. The field is {config}."
+        )
 
 
 def split(config: "FieldConfig", weights: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -55,7 +55,9 @@ class FieldConfig:
         if self.octaves == 0 and not self.raw_input:
             raise ValueError("a field without raw input needs --field.octaves of at least 1: it would see nothing.")
         if self.in_dim < 1 or self.out_dim < 1:
-            raise ValueError(f"--field.in-dim and --field.out-dim must be at least 1, got {self.in_dim}, {self.out_dim}.")
+            raise ValueError(
+                f"--field.in-dim and --field.out-dim must be at least 1, got {self.in_dim}, {self.out_dim}."
+            )
 
     @property
     def encoded_dim(self) -> int:

@@ -1,0 +1,379 @@
+"""WeightDataset: rows of weights with what one needs to read them, on Hugging Face `datasets`.
+
+A folder holds `data/{split}-00000-of-0000K.parquet` and `field.json` (the field's architecture and conventions, the
+reference row the fits began from, the signals' description, a fingerprint). It is readable without this code:
+`datasets.load_dataset(folder)` gives the rows, and `field.json` says how to evaluate one.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fields import layout
+from fields.model import FieldConfig
+from fields.runs import digest, read_json, replace_folder, write_json
+
+ROWS_PER_SHARD = 20_000
+SPLITS = ("train", "validation", "test", "samples")
+HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
+ORDER = "per layer: weight (out, in) row by row, then bias (out)"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The row the fits began from."""
+
+    start: str = "unconditioned"
+    """unconditioned | conditioned | meta | unknown."""
+    how: str = "each field from its own random weights"
+    """How the row was made, in words."""
+    row: Tensor | None = None
+    """(P,) float32, None without a common start."""
+
+    def to_dict(self) -> dict:
+        """Plain values; float32 numbers survive JSON exactly."""
+        return {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Reference":
+        """The reference `to_dict` wrote."""
+        row = values.get("row")
+        return cls(values["start"], values["how"], None if row is None else torch.tensor(row, dtype=torch.float32))
+
+
+def features(size: int, label_names: list[str] | None):
+    """The columns of a weight dataset, declared: empty ones keep their types."""
+    from datasets import ClassLabel, Features, List, Value
+
+    columns = {"weights": List(Value("float32"), length=size)}
+    if label_names is not None:
+        columns["label"] = ClassLabel(names=list(label_names))
+    columns |= {"psnr": Value("float32"), "signal_id": Value("string"), "seed": Value("int64")}
+    return Features(columns | {"height": Value("int32"), "width": Value("int32")})
+
+
+class WeightDataset:
+    """Fields of one architecture as rows, in splits.
+
+    Attributes:
+        config: the architecture.
+        reference: the row the fits began from.
+        signals: what `Signals.describe()` says.
+        splits: split name -> `datasets.Dataset`.
+        fingerprint: 16 hexadecimal digits of rows, ids, splits, architecture and reference.
+    """
+
+    def __init__(self, config: FieldConfig, splits: dict[str, Any], reference: Reference, signals: dict):
+        self.config, self.splits, self.reference, self.signals = config, splits, reference, signals
+        self._fingerprint: str | None = None
+        self.check()
+
+    # -- making ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_rows(
+        cls,
+        config: FieldConfig,
+        splits: dict[str, dict[str, Any]],
+        reference: Reference | None = None,
+        signals: dict | None = None,
+    ) -> "WeightDataset":
+        """Rows in memory as a dataset.
+
+        Args:
+            config: the architecture.
+            splits: per split a dict of `weights` (N, P), and optionally `labels` (N,), `psnr` (N,), `signal_id` (N strings),
+                `seed` (N,), `sizes` (N, 2) of height and width.
+            reference: what the fits began from.
+            signals: the signals' description; `label_names` in it names the classes.
+        Raises:
+            ValueError: for rows of another layout or non-finite ones, naming the first.
+        """
+        from datasets import Dataset
+
+        signals = dict(signals or {})
+        names, made = signals.get("label_names"), {}
+        for split, rows in splits.items():
+            table = _table(config, split, rows, names, signals)
+            made[split] = Dataset(table, split=split)
+        return cls(config, made, reference or Reference("unknown", "not recorded"), signals)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "WeightDataset":
+        """Open a folder; rows stay on disk, memory-mapped.
+
+        Raises:
+            FileNotFoundError: if there is no weight dataset, with the command that makes one.
+            ValueError: if rows and `field.json` disagree.
+        """
+        from datasets import Dataset, concatenate_datasets
+
+        path = Path(path)
+        card = read_json(path / "field.json", HINT)
+        if "field" not in card:
+            raise ValueError(f"{path}/field.json has no `field`: it is not a weight dataset. {HINT}")
+        config = FieldConfig.from_dict(card["field"])
+        files = sorted((path / "data").glob("*-*-of-*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"{path}/data holds no Parquet files. {HINT}")
+        wanted, splits = features(config.size, card["signals"].get("label_names")), {}
+        for split in sorted({f.name.split("-")[0] for f in files}, key=_split_order):
+            shards = [f for f in files if f.name.split("-")[0] == split]
+            expected = int(shards[0].stem.split("-of-")[1])
+            if len(shards) != expected:
+                raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
+            parts = [Dataset(_read_parquet(f, wanted, config), split=split) for f in shards]
+            splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+        data = cls(config, splits, Reference.from_dict(card["reference"]), card["signals"])
+        data._fingerprint = card.get("fingerprint")
+        return data
+
+    def save(self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md")) -> None:
+        """Write the folder, all or nothing; `keep` names files of an existing one that stay."""
+        import pyarrow.parquet as pq
+
+        path, filled = Path(path), {split: rows for split, rows in self.splits.items() if len(rows)}
+        if not filled:
+            raise ValueError(f"there are no rows to save in {path}.")
+        with replace_folder(path) as temporary:
+            (temporary / "data").mkdir()
+            for split, rows in filled.items():  # `datasets.load_dataset` cannot read an empty split
+                shards = -(-len(rows) // ROWS_PER_SHARD)
+                for i in range(shards):
+                    part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
+                    table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
+                    pq.write_table(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
+            write_json(temporary / "field.json", self.card())
+            for name in keep:
+                if (path / name).is_file():
+                    (temporary / name).write_bytes((path / name).read_bytes())
+
+    def card(self) -> dict:
+        """What `field.json` holds: enough to evaluate a row without this code."""
+        return {
+            "format": "neural-fields-as-data/weights/1",
+            "field": self.config.to_dict(),
+            "widths": list(self.config.widths),
+            "order": ORDER,
+            "layers": [[name, list(shape)] for name, shape in layout.shapes(self.config.widths)],
+            "reference": self.reference.to_dict(),
+            "signals": self.signals,
+            "rows": {split: len(rows) for split, rows in self.splits.items()},
+            "fingerprint": self.fingerprint,
+        }
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything a reader depends on."""
+        if self._fingerprint is None:
+            parts: list[Any] = [self.config.to_dict(), self.reference.to_dict()]
+            for split in sorted(self.splits):
+                parts += [split, self.ids(split)]
+                parts += [batch for batch in self.batches(split, 65_536)]
+                if (labels := self.labels(split)) is not None:
+                    parts.append(labels)
+            self._fingerprint = digest(*parts)
+        return self._fingerprint
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Class names, None for unlabelled signals."""
+        return self.signals.get("label_names")
+
+    def split(self, name: str):
+        """One split.
+
+        Raises:
+            ValueError: if it is not there, naming those that are.
+        """
+        if name not in self.splits:
+            raise ValueError(f"split {name!r} not found; this dataset has {', '.join(self.splits)}.")
+        return self.splits[name]
+
+    def batches(self, split: str, size: int = 4096) -> Iterator[Tensor]:
+        """Rows of a split, streamed: (n, P) float32, n <= size."""
+        table = self.split(split).with_format("arrow")
+        for at in range(0, len(table), size):
+            yield _matrix(table[at : at + size]["weights"], self.config.size)
+
+    def weights(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
+        """(N, P) float32, whole or the rows asked for."""
+        rows = self.split(split)
+        if indices is not None:
+            rows = rows.select([int(i) for i in indices])
+            return _matrix(rows.with_format("arrow")[:]["weights"], self.config.size)
+        out, at = torch.empty(len(rows), self.config.size), 0
+        for batch in self.batches(split):
+            out[at : at + len(batch)] = batch
+            at += len(batch)
+        return out
+
+    def _column(self, split: str, name: str) -> np.ndarray:
+        return self.split(split).with_format("arrow")[:][name].to_numpy(zero_copy_only=False)
+
+    def labels(self, split: str) -> Tensor | None:
+        """(N,) int64 class indices, -1 where unknown; None for unlabelled signals."""
+        if self.label_names is None:
+            return None
+        return torch.from_numpy(np.array(self._column(split, "label"), dtype=np.int64))
+
+    def ids(self, split: str) -> list[str]:
+        """Signal ids."""
+        return self._column(split, "signal_id").tolist()
+
+    def psnr(self, split: str) -> Tensor:
+        """(N,) dB of each fit."""
+        return torch.from_numpy(np.array(self._column(split, "psnr"), dtype=np.float32))
+
+    def seeds(self, split: str) -> Tensor:
+        """(N,) int64: which fit of its signal a row is, by seed."""
+        return torch.from_numpy(np.array(self._column(split, "seed"), dtype=np.int64))
+
+    def sizes(self, split: str) -> Tensor:
+        """(N, 2) int64 height and width of each signal."""
+        both = [np.array(self._column(split, name), dtype=np.int64) for name in ("height", "width")]
+        return torch.from_numpy(np.stack(both, 1))
+
+    def render(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
+        """(N, H, W, C) pictures at the signals' own size.
+
+        Raises:
+            ValueError: if the rows asked for have several sizes.
+        """
+        from fields.render import render
+
+        sizes = self.sizes(split)
+        sizes = torch.unique(sizes if indices is None else sizes[torch.as_tensor(indices)], dim=0)
+        if len(sizes) != 1:
+            raise ValueError(f"render needs pictures of one size, got {sizes.tolist()[:5]}. Ask for rows of one size.")
+        height, width = sizes[0].tolist()
+        return render(self.config, self.weights(split, indices), height, width)
+
+    # -- checks and joining ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """No signal stands in two splits; labels and columns are as declared."""
+        wanted = features(self.config.size, self.label_names)
+        seen: dict[str, str] = {}
+        for name, rows in self.splits.items():
+            if rows.features != wanted:
+                raise ValueError(
+                    f"split {name} has columns {rows.features}, expected {wanted} for the field {self.config}."
+                )
+            if name == "samples":
+                continue
+            for signal in set(self.ids(name)):
+                if signal and seen.setdefault(signal, name) != name:
+                    raise ValueError(
+                        f"signal {signal} stands in two splits, {seen[signal]} and {name}. Split by signal."
+                    )
+
+    def concatenate(self, *others: "WeightDataset") -> "WeightDataset":
+        """Rows of several datasets of one architecture, split by split.
+
+        Raises:
+            ValueError: naming the first differing architecture, reference or classes, and the rows concerned.
+        """
+        from datasets import concatenate_datasets
+
+        reference = self.reference
+        for i, other in enumerate(others, 1):
+            if other.config != self.config:
+                counts = {name: len(rows) for name, rows in other.splits.items()}
+                raise ValueError(
+                    f"dataset {i} (rows {counts}) is {other.config}, dataset 0 is {self.config}: cannot mix them."
+                )
+            if other.label_names != self.label_names:
+                raise ValueError(f"dataset {i} has classes {other.label_names}, dataset 0 has {self.label_names}.")
+            if other.reference.to_dict() != reference.to_dict():
+                reference = Reference("unknown", "rows from several references")
+        names = sorted({n for d in (self, *others) for n in d.splits}, key=_split_order)
+        splits = {n: concatenate_datasets([d.splits[n] for d in (self, *others) if n in d.splits]) for n in names}
+        return WeightDataset(self.config, splits, reference, self.signals)
+
+
+def _split_order(name: str) -> tuple[int, str]:
+    return (SPLITS.index(name) if name in SPLITS else len(SPLITS), name)
+
+
+def _matrix(column: Any, size: int) -> Tensor:
+    """An Arrow column of fixed-length lists as (n, P) float32."""
+    chunks = column.chunks if hasattr(column, "chunks") else [column]
+    parts = [np.asarray(chunk.flatten()).reshape(-1, size) for chunk in chunks]
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, size), np.float32))
+
+
+def _table(config: FieldConfig, split: str, rows: dict[str, Any], names: list[str] | None, signals: dict):
+    """Rows in memory as an Arrow table with the declared schema."""
+    import pyarrow as pa
+
+    weights = torch.as_tensor(rows["weights"], dtype=torch.float32)
+    layout.check(config, weights)
+    bad = (~weights.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        raise ValueError(
+            f"row {bad[0]} of split {split} is not finite ({len(bad)} such rows). Refit or leave them out."
+        )
+    n = len(weights)
+    shape = signals.get("shape") or [0, 0]
+    sizes = torch.as_tensor(rows["sizes"] if rows.get("sizes") is not None else [shape[:2]] * n).reshape(n, 2)
+    given = {"psnr": rows.get("psnr"), "seed": rows.get("seed"), "signal_id": rows.get("signal_id")}
+    columns = {
+        "weights": pa.FixedSizeListArray.from_arrays(pa.array(weights.contiguous().numpy().ravel()), config.size)
+    }
+    if names is not None:
+        labels = rows.get("labels")
+        columns["label"] = _numbers(labels, n, -1, np.int64)
+    columns["psnr"] = _numbers(given["psnr"], n, float("nan"), np.float32)
+    columns["signal_id"] = pa.array(
+        list(given["signal_id"]) if given["signal_id"] is not None else [""] * n, pa.string()
+    )
+    columns["seed"] = _numbers(given["seed"], n, 0, np.int64)
+    columns["height"], columns["width"] = (_numbers(sizes[:, i], n, 0, np.int32) for i in (0, 1))
+    wrong = [name for name, column in columns.items() if len(column) != n]
+    if wrong:
+        raise ValueError(f"column {wrong[0]} of split {split} has {len(columns[wrong[0]])} entries for {n} rows.")
+    return pa.table(columns).cast(features(config.size, names).arrow_schema)
+
+
+def _numbers(values: Any, n: int, default: float, dtype: type):
+    import pyarrow as pa
+
+    return pa.array(np.full(n, default, dtype) if values is None else np.asarray(torch.as_tensor(values)).astype(dtype))
+
+
+def _read_parquet(file: Path, wanted: Any, config: FieldConfig):
+    """One shard, checked against the architecture, as a memory-mapped Arrow table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
+    missing = [name for name in wanted if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{file} has no column {missing[0]!r}; it has {table.column_names}.")
+    table = table.select(list(wanted))
+    lengths = pa.compute.list_value_length(table["weights"]).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(lengths != config.size)
+    if len(wrong):
+        raise ValueError(
+            f"{file}: row {wrong[0]} has {lengths[wrong[0]]} weights, the field {config} has {config.size} "
+            f"({len(wrong)} such rows). Keep one architecture per dataset."
+        )
+    return table.cast(wanted.arrow_schema)
+
+
+def summary(data: WeightDataset) -> str:
+    """One line for logs."""
+    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in data.splits.items())
+    return f"{data.config}; {counts}; start {data.reference.start}; {json.dumps(data.signals.get('name'))}"
