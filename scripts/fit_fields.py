@@ -1,0 +1,14 @@
+"""Fit one neural field to every signal:  accelerate launch scripts/fit_fields.py --signals mnist --out runs/mnist/fields"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.fit import FitConfig, main
+from fields.launch import run_cli
+
+if __name__ == "__main__":
+    run_cli(main, tyro.cli(FitConfig))

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Environment, then all tests, the slow ones too. Arguments go to pytest:  bash scripts/test.sh -m "not slow"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/environment.sh
+.venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check .
+.venv/bin/python -m pytest "$@"

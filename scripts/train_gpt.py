@@ -1,0 +1,18 @@
+"""Train a GPT on the tokens of neural fields; without arguments the whole way on the embedded digits:
+
+accelerate launch scripts/train_gpt.py
+accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --out runs/mnist/gpt
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.launch import run_cli
+from gpt.pipeline import PipelineConfig, run
+
+if __name__ == "__main__":
+    run_cli(run, tyro.cli(PipelineConfig))

@@ -1,0 +1,33 @@
+"""Small fields for all tests."""
+
+import pytest
+import torch
+from made import rows
+
+from fields.dataset import Reference, WeightDataset
+from fields.model import FieldConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small products are fastest on one thread, and tests may run side by side."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny() -> FieldConfig:
+    """49 weights."""
+    return FieldConfig(hidden=(6,), octaves=1)
+
+
+@pytest.fixture
+def dataset(tiny) -> WeightDataset:
+    """40 training, 10 validation and 10 test fields of two classes, pictures of 4 x 5."""
+    weights, splits, at = rows(tiny, 60), {}, 0
+    for split, n in (("train", 40), ("validation", 10), ("test", 10)):
+        ids = [f"made/{i}" for i in range(at, at + n)]
+        splits[split] = {"weights": weights[at : at + n], "labels": torch.arange(n) % 2, "signal_id": ids}
+        splits[split]["psnr"] = torch.full((n,), 30.0)
+        at += n
+    signals = {"name": "made", "label_names": ["even", "odd"], "shape": [4, 5], "channels": 1}
+    return WeightDataset.from_rows(tiny, splits, Reference("conditioned", "made", weights.mean(0)), signals)

@@ -1,0 +1,16 @@
+"""Made-up rows for tests."""
+
+import torch
+
+from fields.model import FieldConfig
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """Seeded randomness."""
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(config: FieldConfig, n: int, seed: int = 0, spread: float = 0.1) -> torch.Tensor:
+    """(n, P) rows around a common base."""
+    g = generator(seed)
+    return 0.5 * torch.randn(1, config.size, generator=g) + spread * torch.randn(n, config.size, generator=g)
