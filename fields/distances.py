@@ -5,6 +5,7 @@ Nothing here draws samples or decides what a distance means: that is `fields.met
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -38,8 +39,8 @@ def dssim(a: Tensor, b: Tensor | None = None, *, progress: Callable[[int], None]
     """(1 - SSIM) / 2 of every pair: 0 for equal pictures, at most 1.
 
     SSIM is torchmetrics' `structural_similarity_index_measure(data_range=1)`: an 11 x 11 Gaussian window of sigma 1.5,
-    pictures mirrored at the border, the mean over all pixels and channels. Sides under 6 pixels cannot be mirrored by 5,
-    so the sigma of that side is (side - 1) / 3.5 there, the widest whose window fits (`window_sigma`).
+    pictures mirrored at the border, the mean over all pixels and channels. Sides under 6 pixels cannot be mirrored by
+    5, so the sigma of that side is (side - 1) / 3.5 there, the widest whose window fits (`window_sigma`).
 
     A mean over a window is the same for all pairs of a picture, so means and variances are taken once per picture. What
     is left is the mean of x * y at each output pixel p, sum_q g(p, q) x(q) y(q): one matrix product per pixel, of
@@ -55,14 +56,36 @@ def dssim(a: Tensor, b: Tensor | None = None, *, progress: Callable[[int], None]
     _same_size(a, a if b is None else b)
     x = _Moments(a)
     y = x if b is None else _Moments(b)
-    total = torch.zeros(x.count, y.count, dtype=torch.float32, device=a.device)
-    for pixel in range(x.pixels):
-        _add_ssim(total, x, y, pixel, symmetric=b is None)
-        if progress:
-            progress(1)
+    workers = min(torch.get_num_threads(), x.pixels)
+
+    def part(worker: int) -> Tensor:
+        total = torch.zeros(x.count, y.count, device=a.device)
+        for pixel in range(worker, x.pixels, workers):
+            _add_ssim(total, x, y, pixel, symmetric=b is None)
+            if progress:
+                progress(1)
+        return total
+
+    total = sum(_each_on_one_thread(part, workers))
     if b is None:
         total = total.triu() + total.triu(1).T
     return ((1 - total / (x.pixels * x.channels)) / 2).clamp(0, 1)
+
+
+def _each_on_one_thread(work: Callable[[int], Tensor], workers: int) -> list[Tensor]:
+    """`work(0)` .. `work(workers - 1)` side by side, each on a thread of its own.
+
+    The products are small: split over threads one by one, they spend most of their time waiting for each other.
+    """
+    if workers < 2:
+        return [work(0)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(work, range(workers)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def window_sigma(side: int) -> float:
@@ -113,7 +136,7 @@ class _Moments:
 
 
 def _add_ssim(total: Tensor, x: _Moments, y: _Moments, pixel: int, *, symmetric: bool) -> None:
-    """Add the SSIM of all pairs at one output pixel, summed over channels, to (N, M); with `symmetric`, above the diagonal."""
+    """Add the SSIM of all pairs at one output pixel to (N, M), summed over channels; `symmetric`: the upper half."""
     (left, weights), (right, _) = x.window(pixel), y.window(pixel)
     c1, c2 = K1**2, K2**2
     for channel in range(x.channels):

@@ -166,7 +166,7 @@ def fit_fields(
     """
     if architecture.out_dim != signals.channels:
         raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
-    schedule = _schedule(config, signals)
+    schedule = schedule_for(config, signals)
     reference = _reference(architecture, signals, config, schedule, out, accelerator)
     jobs = cut(architecture, signals, config.fits, accelerator.device)
     _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
@@ -207,7 +207,7 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
     bar = tqdm(total=total, initial=total - left, unit="field", desc="fit", disable=rank > 0, smoothing=0.05)
     seen, done, began, told = 0.0, 0, time.perf_counter(), left < 4 * PART
-    work = _Worker(architecture, signals, config, schedule, reference, accelerator.device)
+    work = Worker(architecture, signals, config, schedule, reference, accelerator.device)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i in mine:
             pieces = []
@@ -227,7 +227,7 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     bar.close()
 
 
-class _Worker:
+class Worker:
     """Fits one block; called from several threads, each on its own block."""
 
     def __init__(self, architecture, signals, config, schedule, reference, device):
@@ -292,7 +292,8 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
     return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
 
 
-def _schedule(config: FitConfig, signals: Signals) -> Schedule:
+def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
+    """The optimiser's schedule for these signals."""
     smallest = int(signals.sizes.prod(1).min())
     share = config.pixels if config.pixels is not None else (0.5 if smallest >= 256 else 1.0)
     return Schedule(config.steps, config.lr, config.betas, share, config.target_psnr)

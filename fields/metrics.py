@@ -1,7 +1,7 @@
 """How close pictures are to their signals, and how close a set of pictures is to another set.
 
-Set metrics work on matrices of distances (`fields.distances`) or on features; they neither draw nor render. In this file a
-sample is one of the S pictures under judgement, a reference one of the R pictures it is judged against.
+Set metrics work on matrices of distances (`fields.distances`) or on features; they neither draw nor render. In this
+file a sample is one of the S pictures under judgement, a reference one of the R pictures it is judged against.
 """
 
 import math
@@ -12,8 +12,8 @@ from torch import Tensor
 
 PSNR_CAP = 100.0
 """dB given to a perfect match, whose PSNR has no finite value."""
-TIE = 1e-6
-"""Distances this close (relative to the larger, or absolute below 1) count as equal: float32 rounding is not evidence."""
+TIE = 1e-5
+"""Distances this close (absolute below 1, else relative) count as equal: float32 rounding is not evidence."""
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -72,10 +72,10 @@ def coverage_scores(sr: Tensor) -> Tensor:
 def one_nn_scores(ss: Tensor, sr: Tensor, rr: Tensor) -> Tensor:
     """Whether each point's nearest other point is of its own set; the mean is the leave-one-out 1-NN accuracy, 1-NNA.
 
-    Half is ideal. Where points of both sets are tied for nearest (within `TIE`), the point scores the share of its own set
-    among them. So two sets that coincide point by point, all points distinct, score 0: each point's twin is in the other
-    set, which is what copying the references looks like. Sets of one repeated picture score (N - 1) / (2N - 1), near 1/2:
-    nothing tells them apart.
+    Half is ideal. Where points of both sets are tied for nearest (within `TIE`), the point scores the share of its own
+    set among them. So two sets that coincide point by point, all points distinct, score 0: each point's twin is in the
+    other set, which is what copying the references looks like. Sets of one repeated picture score (N - 1) / (2N - 1),
+    near 1/2: nothing tells them apart.
 
     Args:
         ss: (S, S) distances among samples.
@@ -99,8 +99,8 @@ def _own_share(own: Tensor, other: Tensor) -> Tensor:
 def bootstrap_mean(scores: Tensor, *, seed: int, strata: int | None = None, rounds: int = 1000) -> Estimate:
     """Mean of per-point scores with a 95 % percentile interval.
 
-    Scores are resampled, not pictures: a picture drawn twice would be its own nearest neighbour at distance 0, and every
-    nearest-neighbour metric of such a set is wrong. So the interval holds for the neighbourhoods as they are.
+    Scores are resampled, not pictures: a picture drawn twice would be its own nearest neighbour at distance 0, and
+    every nearest-neighbour metric of such a set is wrong. So the interval holds for the neighbourhoods as they are.
 
     Args:
         scores: (N,).
@@ -134,8 +134,8 @@ def set_metrics(ss: Tensor, sr: Tensor, rr: Tensor, *, seed: int) -> dict[str, E
     n, m = sr.shape
     if n != m or ss.shape != (n, n) or rr.shape != (m, m):
         raise ValueError(
-            f"as many samples as references are needed, got {n} and {m} (matrices {tuple(ss.shape)}, {tuple(sr.shape)}, "
-            f"{tuple(rr.shape)}): MMD, COV and 1-NNA all depend on N."
+            f"as many samples as references are needed, got {n} and {m} (matrices {tuple(ss.shape)}, "
+            f"{tuple(sr.shape)}, {tuple(rr.shape)}): MMD, COV and 1-NNA all depend on N."
         )
     if n == 0:
         empty = Estimate(None, note="N = 0")
@@ -155,8 +155,8 @@ def frechet(x: Tensor, y: Tensor) -> float:
     """Frechet distance of two Gaussians fitted to features (FID, arXiv:1706.08500, where the features are Inception's).
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2). With S1 = A^T A and S2 = B^T B the last trace is the sum of the singular
-    values of A B^T: exact for rank-deficient covariances too (N below the number of features), where a matrix square root
-    goes complex.
+    values of A B^T: exact for rank-deficient covariances too (N below the number of features), where a matrix square
+    root goes complex.
 
     Args:
         x: (N, D).

@@ -1,9 +1,9 @@
 """The one named classifier behind FID and label accuracy: a small convolutional net over the signals' own classes.
 
 It is given as a file or learnt here from labelled training signals, seeded, and cached by what it was learnt from. Its
-features are the 128 numbers after the ReLU before the last layer. Channel rule: a net for one channel sees colour pictures
-as their luma (.299 R + .587 G + .114 B); a net for three sees gray ones repeated. Pictures of another size are resized
-bilinearly, which is noted.
+features are the 128 numbers after the ReLU before the last layer. Channel rule: a net for one channel sees colour
+pictures as their luma (.299 R + .587 G + .114 B); a net for three sees gray ones repeated. Pictures of another size
+are resized bilinearly, which is noted.
 """
 
 import json
@@ -23,6 +23,8 @@ from fields.runs import digest, write_atomic
 FEATURES = 128
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 """The normalisation of a given state dict that does not say: that of nearly every MNIST classifier."""
+
+NET = "conv32-pool-conv64-pool-fc128-fc"
 
 logger = logging.getLogger(__name__)
 
@@ -119,14 +121,12 @@ def load_classifier(path: Path) -> Classifier:
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
-        raise FileNotFoundError(f"--classifier {path} not found. Leave the flag out to train one from the labelled signals.")
+        raise FileNotFoundError(f"--classifier {path} not found. Leave the flag out to train one from the signals.")
     state, config = _read(path)
     names = ("features.0.weight", "features.3.weight", "classifier.0.weight", "classifier.2.weight")
     missing = [n for n in names if not isinstance(state.get(n), Tensor)]
     if missing:
-        raise ValueError(
-            f"{path} has no {missing[0]!r}; a classifier is conv32-pool-conv64-pool-fc128-fc with the keys {', '.join(names)}."
-        )
+        raise ValueError(f"{path} has no {missing[0]!r}; a classifier is {NET} with the keys {', '.join(names)}.")
     if config is None:
         side = round((state[names[2]].shape[1] / 64) ** 0.5)
         config = ClassifierConfig(
@@ -136,7 +136,7 @@ def load_classifier(path: Path) -> Classifier:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit conv32-pool-conv64-pool-fc128-fc: {str(error).splitlines()[-1].strip()}") from None
+        raise ValueError(f"{path} does not fit {NET}: {str(error).splitlines()[-1].strip()}") from None
     return model.eval()
 
 
@@ -187,7 +187,8 @@ def train_classifier(
     known = labels >= 0
     images, labels = images[known], labels[known]
     if len(labels.unique()) < 2:
-        raise ValueError(f"a classifier needs at least two classes, got {len(labels)} pictures of {labels.unique().tolist()}.")
+        seen = labels.unique().tolist()
+        raise ValueError(f"a classifier needs at least two classes, got {len(labels)} pictures of {seen}.")
     height, width, channels = images.shape[1:]
     classes = max(len(label_names or []), int(labels.max()) + 1)
     std = float(images.std())
@@ -232,7 +233,7 @@ def save_classifier(model: Classifier, path: Path) -> None:
 
 
 def cached_classifier(root: Path, images: Tensor, labels: Tensor, **settings) -> tuple[Classifier, Path]:
-    """`train_classifier`, or what it wrote before: ROOT/NAME-HASH/model.safetensors, by pictures, labels and settings."""
+    """`train_classifier`, or what it wrote before to ROOT/NAME-HASH/model.safetensors for these data and settings."""
     plain = {k: v for k, v in settings.items() if k != "held_out"}
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in settings["name"])
     path = root / f"{name}-{digest(images, labels, plain)}" / "model.safetensors"

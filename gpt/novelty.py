@@ -1,12 +1,12 @@
 """Are the samples new? Nearest training neighbours in pixels and in weights, token copies, duplicates, near copies.
 
-One pass over the whole training split, in chunks, answers for all lines of the table at once. Z_U is the Mann-Whitney z of
-the samples' distances to their nearest training field against those of held-out fields: negative means that samples lie
-nearer to the training set than unseen data do, so copying. Weights are compared after division by the training standard
-deviation of each position, else a few wide positions would decide.
+One pass over the whole training split, in chunks, answers for all lines of the table at once. Z_U is the Mann-Whitney
+z of the samples' distances to their nearest training field against those of held-out fields: negative means that
+samples lie nearer to the training set than unseen data do, so copying. Weights are compared after division by the
+training standard deviation of each position, else a few wide positions would decide.
 
-A near copy lies nearer to the training set than 99 % of the held-out fields do: about 1 % of new pictures are near copies
-by this measure. Two samples are near duplicates where they lie as near to each other.
+A near copy lies nearer to the training set than 99 % of the held-out fields do: about 1 % of new pictures are near
+copies by this measure. Two samples are near duplicates where they lie as near to each other.
 """
 
 from collections.abc import Iterable, Iterator
@@ -107,13 +107,13 @@ def neighbours(rows: list[Row], training: TrainingSet) -> list[Neighbours]:
     skip = torch.cat([_skip(row, training) for row in rows])
     lengths = [len(row) for row in rows]
     pictures = torch.cat([row.images.flatten(1) for row in rows])
-    bar = tqdm(training.pictures(), desc="nearest in pixels", total=-(-len(training) // CHUNK), unit="chunk", leave=False)
+    count = -(-len(training) // CHUNK)
+    bar = tqdm(training.pictures(), desc="nearest in pixels", total=count, unit="chunk", leave=False)
     pixels, where = nearest(pictures, bar, owners=training.owners, skip=skip)
     found = [Neighbours(p, w) for p, w in zip(pixels.split(lengths), where.split(lengths), strict=True)]
     owned = [i for i, row in enumerate(rows) if row.weights is not None]
     if owned and training.signals is None:
         weights = torch.cat([rows[i].weights * training.scale for i in owned])
-        count = -(-len(training) // CHUNK)
         bar = tqdm(training.rows(), desc="nearest in weights", total=count, unit="chunk", leave=False)
         own_skip = torch.cat([_skip(rows[i], training) for i in owned])
         distances, _ = nearest(weights, bar, owners=training.owners, skip=own_skip)

@@ -113,7 +113,7 @@ def fetch(source: str, flag: str) -> Path:
         return Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
     except Exception as error:  # HTTP, offline, missing repository: all mean that it is not here
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(f"{flag} {source} is no local folder and could not be fetched from the Hub: {reason}") from None
+        raise FileNotFoundError(f"{flag} {source} is no local folder, and the Hub did not give it: {reason}") from None
 
 
 def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[str, ...] = ("samples",)) -> Source:
@@ -139,6 +139,11 @@ def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[
         split = next(iter(data.splits))
     data.split(split)  # refused by name if it is not there
     tokens, tokens_of = _tokens(path, split)
+    if tokens is not None and len(tokens) != len(data.split(split)):
+        raise ValueError(
+            f"{flag} {source} holds {len(data.split(split))} fields and the codes of {len(tokens)}: they do not belong "
+            "together. Sample anew, or delete its tokens folder."
+        )
     return Source(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of)
 
 
@@ -163,7 +168,7 @@ def open_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
     try:
         return load_signals(SignalsConfig(signals=name, data_root=data_root, split_seed=seed)), ""
     except (FileNotFoundError, ValueError, OSError, RuntimeError) as error:
-        if signals is not None:
+        if signals is not None or data_root is not None:
             raise
         return None, f"signals {name!r} could not be loaded: {error}"
 
@@ -178,7 +183,8 @@ def held_out_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
         if split in splits and counts.get(split):
             return split
     raise ValueError(
-        f"there are no held-out references: the splits are {', '.join(splits)}. Fit test signals too, or give --references."
+        f"there are no held-out references: the splits are {', '.join(splits)}. Fit test signals too, or give "
+        "--references."
     )
 
 
@@ -195,8 +201,8 @@ def check_shapes(row: Row, references: Row) -> None:
     """Refuse pictures of another size or number of channels, naming both."""
     if len(row) and row.images.shape[1:] != references.images.shape[1:]:
         raise ValueError(
-            f"{row.name} are pictures of {_size(row)}, the references ({references.name}) of {_size(references)}: they must "
-            "agree. Resize the pictures, or judge fields, which are rendered at the references' size."
+            f"{row.name} are pictures of {_size(row)}, the references ({references.name}) of {_size(references)}: they "
+            "must agree. Resize the pictures, or judge fields, which are rendered at the references' size."
         )
 
 

@@ -70,7 +70,9 @@ def test_mixed_architectures_are_refused(dataset, tmp_path):
 
 def test_concatenate_joins_split_by_split(dataset):
     more = WeightDataset.from_rows(
-        dataset.config, {"train": {"weights": rows(dataset.config, 5), "labels": torch.ones(5)}}, signals=dataset.signals
+        dataset.config,
+        {"train": {"weights": rows(dataset.config, 5), "labels": torch.ones(5)}},
+        signals=dataset.signals,
     )
     both = dataset.concatenate(more)
     assert len(both.weights("train")) == 45 and len(both.weights("test")) == 10

@@ -12,7 +12,9 @@ CONFIGS = {
     "digits": FIELDS["digits"],
     "default": FIELDS["default"],
     "siren": FieldConfig(hidden=(7, 5), octaves=0, activation="sine", output="offset", output_scale=0.3),
-    "elu": FieldConfig(hidden=(5,), octaves=1, raw_input=False, use_pi=False, activation="elu", output="tanh", out_dim=3),
+    "elu": FieldConfig(
+        hidden=(5,), octaves=1, raw_input=False, use_pi=False, activation="elu", output="tanh", out_dim=3
+    ),
 }
 
 

@@ -1,0 +1,87 @@
+"""What a GPT is trained on: a weight dataset, its tokenizer and its tokens, checked to belong together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fields.dataset import WeightDataset
+from gpt.data import Sequences
+from tokenizers.base import Vocab, WeightTokenizer
+from tokenizers.registry import load_tokenizer
+from tokenizers.tokens import TokenDataset
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Attributes say what they are; `held_out` is the validation split, None without one."""
+
+    data: WeightDataset
+    tokenizer: WeightTokenizer
+    tokens: TokenDataset
+    vocab: Vocab
+    train: Sequences
+    held_out: Sequences | None
+    label_names: list[str] | None
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Fingerprints of what a model is made from."""
+        return {
+            "fields": self.data.fingerprint,
+            "tokenizer": self.tokenizer.fingerprint,
+            "tokens": self.tokens.fingerprint,
+        }
+
+    def info(self) -> dict:
+        """What model.json says of a model's origin."""
+        v = self.vocab
+        return {
+            "format": "neural-fields-as-data/model/1",
+            "tokenizer": self.tokenizer.fingerprint,
+            "kind": self.tokenizer.config.kind,
+            "dataset": self.data.fingerprint,
+            "tokens": self.tokens.fingerprint,
+            "label_names": self.label_names,
+            "signals": self.data.signals,
+            "size": self.data.sizes("train")[0].tolist(),
+            "vocab": {"codes": v.codes, "labels": v.labels, "sos": v.sos, "eos": v.eos, "pad": v.pad, "size": v.size},
+        }
+
+
+def load_corpus(fields: Path, tokenizer: Path, tokens: Path | None = None, labels: bool = False) -> Corpus:
+    """Read and check.
+
+    Args:
+        fields: a weight dataset.
+        tokenizer: a tokenizer folder.
+        tokens: the dataset's tokens; None = `tokens/` in the tokenizer folder.
+        labels: use label tokens.
+    Raises:
+        ValueError: if the three do not belong together (both fingerprints are named), there is nothing to train on, or
+            labels are asked for where there are none.
+        FileNotFoundError: for missing folders, with the command that makes them.
+    """
+    words = load_tokenizer(tokenizer)
+    data = WeightDataset.load(fields)
+    where = tokens or tokenizer / "tokens"
+    ids = TokenDataset.load(where)
+    ids.check_tokenizer(words)
+    if ids.dataset_fingerprint != data.fingerprint:
+        raise ValueError(
+            f"the tokens in {where} were made from weight dataset {ids.dataset_fingerprint}, but --fields {fields} is "
+            f"{data.fingerprint}. Make them anew: python -m tokenizers.encode --tokenizer {tokenizer} "
+            f"--fields {fields} --out DIR, then --tokens DIR."
+        )
+    if labels and not data.label_names:
+        raise ValueError(f"--labels needs a data set with labels; {fields} has none. Leave the flag out.")
+    names = data.label_names if labels else None
+    vocab = Vocab(words.codes, len(names or []))
+    if "train" not in ids.splits or not ids.count("train"):
+        raise ValueError(f"the tokens in {where} have no training fields (splits: {', '.join(ids.splits) or 'none'}).")
+
+    def split(name: str) -> Sequences | None:
+        if name not in ids.splits or not ids.count(name):
+            return None
+        return Sequences(ids.ids(name), vocab, ids.labels(name) if labels else None, ids.signal_ids(name))
+
+    train = split("train")
+    return Corpus(data, words, ids, vocab, train, split("validation"), names)

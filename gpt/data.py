@@ -1,0 +1,149 @@
+"""Tokens as sequences SOS [label] codes EOS PAD, and which of them a step sees. No DataLoader.
+
+Why none: all tokens of a data set fit in memory (60,000 fields of 593 two-byte tokens are 71 MB), a batch is one
+indexing operation, and the order must be a pure function of (seed, step), so that a resumed run and any number of
+processes see the same fields; a loader would only add state to save.
+"""
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt.model import IGNORE
+from tokenizers.base import Vocab
+
+
+def seed_of(*parts: int | str) -> int:
+    """A well mixed 63-bit seed of several numbers or words."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
+
+
+class Sequences:
+    """Fields' codes in memory, in the smallest integers, served as padded batches.
+
+    Args:
+        ids: (N, T) codes in [0, V).
+        vocab: the ids of the model.
+        labels: (N,) class indices, needed if the vocabulary has labels.
+        names: N signal ids, for messages.
+        lengths: (N,) tokens of each field where they differ; what follows in `ids` is never read.
+    Raises:
+        ValueError: for empty data, codes outside the vocabulary or missing labels.
+    """
+
+    def __init__(
+        self,
+        ids: Tensor,
+        vocab: Vocab,
+        labels: Tensor | None = None,
+        names: list[str] | None = None,
+        lengths: Tensor | None = None,
+    ):
+        if ids.ndim != 2 or not len(ids) or not ids.shape[1]:
+            raise ValueError(f"token ids must have shape (N, T), both at least 1, got {tuple(ids.shape)}.")
+        self.vocab = vocab
+        self.lengths = torch.full((len(ids),), ids.shape[1]) if lengths is None else lengths.long()
+        if self.lengths.shape != (len(ids),) or self.lengths.min() < 0 or self.lengths.max() > ids.shape[1]:
+            raise ValueError(f"lengths must be {len(ids)} numbers in [0, {ids.shape[1]}].")
+        real = torch.arange(ids.shape[1]) < self.lengths[:, None]
+        wrong = (((ids < 0) | (ids >= vocab.codes)) & real).any(1).nonzero().flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise ValueError(
+                f"row {row} holds ids in [{int(ids[row].min())}, {int(ids[row].max())}], expected codes in "
+                f"[0, {vocab.codes}). Encode the data set anew with this tokenizer."
+            )
+        self.ids = ids.masked_fill(~real, 0).to(torch.int16 if vocab.codes <= 2**15 else torch.int32)
+        self.labels = None if not vocab.labels else self._check_labels(labels)
+        self.names = names or [str(i) for i in range(len(ids))]
+
+    def _check_labels(self, labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError("--labels needs a data set with labels; this one has none. Leave the flag out.")
+        bad = ((labels < 0) | (labels >= self.vocab.labels)).nonzero().flatten()
+        if len(bad):
+            raise ValueError(
+                f"--labels needs a label in [0, {self.vocab.labels}) for every field; {len(bad)} have another, "
+                f"the first is row {int(bad[0])} with {int(labels[bad[0]])}."
+            )
+        return labels.long()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def targets(self, rows: Tensor) -> int:
+        """Tokens of these rows that carry loss: codes, EOS, and the label where there is one."""
+        return int(self.lengths[rows].sum()) + len(rows) * (2 if self.vocab.labels else 1)
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and targets.
+
+        Args:
+            rows: (B,) int64; -1 stands for a row of PAD, which carries no loss.
+        Returns:
+            inputs (B, T + 1 or 2) int64 from SOS on; targets of the same shape, shifted by one, IGNORE behind EOS.
+        """
+        v, empty = self.vocab, rows < 0
+        length, codes = self.lengths[rows][:, None], self.ids[rows].long()
+        head = [torch.full((len(rows), 1), v.sos)]
+        if self.labels is not None:
+            head.append(v.codes + 3 + self.labels[rows][:, None])
+        place = torch.arange(codes.shape[1] + 1)
+        body = torch.cat([codes, torch.full((len(rows), 1), v.pad)], 1)  # (B, T + 1): codes and room for EOS
+        body = body.masked_fill(place == length, v.eos).masked_fill(place > length, v.pad)
+        full = torch.cat([*head, body], 1).masked_fill(empty[:, None], v.pad)
+        # by position: where PAD stands is known, so no real EOS can ever be masked out with it
+        last = length + len(head) - 1  # index of EOS among the targets
+        silent = (torch.arange(full.shape[1] - 1) > last) | empty[:, None]
+        return full[:, :-1], full[:, 1:].masked_fill(silent, IGNORE)
+
+
+@lru_cache(maxsize=4)
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """(n,) permutation of one epoch."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed_of("epoch", seed, epoch)))
+
+
+def global_batch(n: int, size: int, seed: int, step: int) -> Tensor:
+    """Rows of optimiser step `step` (from 1), over all processes: epochs end to end, each row once per epoch.
+
+    Returns:
+        (size,) int64.
+    """
+    at = np.arange((step - 1) * size, step * size)
+    parts = [epoch_order(n, seed, int(e))[torch.from_numpy(at[at // n == e] % n)] for e in np.unique(at // n)]
+    return torch.cat(parts)
+
+
+def micro_batches(rows: Tensor, micro: int, rank: int, world: int) -> list[tuple[int, Tensor]]:
+    """This process's share of a global batch, cut for the forward pass.
+
+    Micro-batch i belongs to process i mod world, and its dropout is keyed by i: their number changes nothing.
+    Every process gets the same number (collectives must match): where rows run out, one row of PAD stands in.
+
+    Returns:
+        [(i, rows of micro-batch i)].
+    """
+    rounds = -(-len(rows) // (micro * world))
+    pad = torch.tensor([-1])
+    cut = [(i, rows[i * micro : (i + 1) * micro]) for i in range(rank, rounds * world, world)]
+    return [(i, part if len(part) else pad) for i, part in cut]
+
+
+def unigram_bits(train: Tensor, other: Tensor, codes: int) -> float:
+    """Bits per field of the per-position unigram: what a model that ignores everything but the position pays.
+
+    Args:
+        train: (N, T) codes that are counted, one added to every count.
+        other: (M, T) codes that are charged.
+        codes: V.
+    """
+    n, t = train.shape
+    bits = torch.zeros(len(other), dtype=torch.float64)
+    for position in range(t):
+        counts = torch.bincount(train[:, position].long(), minlength=codes).double() + 1
+        bits -= (counts / (n + codes)).log2()[other[:, position].long()]
+    return float(bits.mean())

@@ -1,0 +1,156 @@
+"""What `evaluate` reads: its config, the datasets, the tokenizer, the model's card, the classifier."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fields.dataset import WeightDataset
+from fields.runs import read_json
+from fields.signals import Signals
+from gpt import references
+from gpt.classifier import Classifier, cached_classifier, load_classifier
+from gpt.references import Source, fields_row
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge samples against held-out references, with all baselines."""
+
+    fields: str
+    """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
+    out: Path = Path("runs/evaluation")
+    """Folder for metrics.json, table.md, samples.png, curves.png."""
+    samples: str | None = None
+    """What to judge: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
+    split: str | None = None
+    """Split of the samples' dataset; default `samples`, or its only one."""
+    tokenizer: str | None = None
+    """Tokenizer (folder or Hub id) for round trip, unigram and token copies; default: that of --model."""
+    model: Path | None = None
+    """Model folder, for its validation bits and its tokenizer."""
+    signals: str | None = None
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
+    data_root: Path | None = None
+    """Where the signals' files lie."""
+    references: str = "images"
+    """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
+    n: int = 1000
+    """Pictures on each side, without replacement; fewer where there are not as many."""
+    classifier: Path | None = None
+    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
+    classifiers: Path = Path("runs/classifiers")
+    """Where trained classifiers are kept."""
+    protocol: Literal["standard", "nefgpt"] = "standard"
+    """nefgpt = NeF-GPT's own: digit 3, 256 vs 256 with replacement, TRAINING references, D = (1-SSIM)/2."""
+    seed: int = 0
+    """Of references, baselines, bootstrap and classifier."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise ValueError(f"--n must be at least 1, got {self.n}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+@dataclass
+class Inputs:
+    """Everything read from disk."""
+
+    data: WeightDataset
+    signals: Signals | None
+    source: Source | None
+    tokenizer: object | None
+    bits: dict | None
+    notes: list[str]
+
+
+def read_inputs(config: EvaluateConfig) -> Inputs:
+    """Open datasets, signals, tokenizer and the model's card; refuse what does not fit together."""
+    data = WeightDataset.load(references.fetch(config.fields, "--fields"))
+    if not len(data.splits.get("train", ())):
+        raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
+    signals, note = references.open_signals(data, config.signals, config.data_root)
+    source = open_samples(config)
+    tokenizer = open_tokenizer(config, data)
+    bits = model_bits(config.model, data, tokenizer)
+    return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
+
+
+def open_samples(config: EvaluateConfig) -> Source | None:
+    """The samples, if there are any."""
+    return None if config.samples is None else references.open_source(config.samples, "--samples", config.split)
+
+
+def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
+    """The tokenizer given, or the model's; refused where its fields are others than the dataset's."""
+    path = config.tokenizer
+    if path is None and config.model is not None:
+        found = [p for p in (config.model / "tokenizer", config.model / "best" / "tokenizer") if p.is_dir()]
+        path = found[0] if found else None
+    if path is None:
+        return None
+    from tokenizers.registry import load_tokenizer
+
+    tokenizer = load_tokenizer(path)
+    if tokenizer.field != data.config:
+        raise ValueError(f"--tokenizer {path} is for the field {tokenizer.field}, --fields for {data.config}.")
+    return tokenizer
+
+
+def model_bits(path: Path | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
+    """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
+
+    Raises:
+        ValueError: if the model was trained on other fields or another tokenizer: novelty would be judged against data it
+            never saw.
+    """
+    if path is None:
+        return None
+    card = next((p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json")
+    info = read_json(card, "A model is made with: accelerate launch scripts/train_gpt.py")
+    if info.get("dataset", data.fingerprint) != data.fingerprint:
+        raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
+    if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:
+        raise ValueError(f"--model {path} speaks tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
+    flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
+    unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
+    return {"model_bits_per_field": bits, "unigram_bits_per_field": unigram, "step": info.get("step")}
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            flat[prefix + key] = float(value)
+    return flat
+
+
+def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier | None, str]:
+    """The classifier given, or one learnt from labelled training signals or their fields; and a note without one."""
+    if config.classifier is not None:
+        return load_classifier(config.classifier), ""
+    signals, data = inputs.signals, inputs.data
+    if signals is not None and signals.labels is not None and len(torch.unique(signals.sizes, dim=0)) == 1:
+        (train, labels), held_out = ((signals.images(i), signals.labels[i]) for i in _train_test(signals))
+        name, names = f"{signals.name} training images", signals.label_names
+    elif data.label_names is not None:
+        size = references.common_size(data, "train")
+        train, labels = fields_row("", data.config, data.weights("train"), size).images, data.labels("train")
+        held_out, name, names = None, f"{data.signals.get('name')} training fields", data.label_names
+    else:
+        return None, "no labels and no --classifier: FID and label accuracy cannot be said"
+    with torch.enable_grad():
+        settings = {"name": name, "seed": config.seed, "label_names": names, "held_out": held_out}
+        classifier, path = cached_classifier(config.classifiers, train, labels, **settings)
+    print(f"classifier {classifier.fingerprint} from {name}, held-out accuracy {classifier.config.held_out}: {path}")
+    return classifier, ""
+
+
+def _train_test(signals: Signals):
+    return signals.indices("train"), signals.indices("test")

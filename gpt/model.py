@@ -1,0 +1,257 @@
+"""A decoder-only transformer over the tokens of neural fields (GPT-2's shape: pre-norm, GELU, learned positions).
+
+What differs from a text model: the place of every token in the network (layer, neuron, ...) is known beforehand, so the
+input at position t also gets the embedding of the place of the token to be predicted NEXT. No training, no sampling.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from tokenizers.base import Vocab
+
+IGNORE = -100
+"""Target that carries no loss. Set by position, never by id."""
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Sizes of a GPT."""
+
+    codes: int
+    """V, codes of the tokenizer."""
+    tokens_per_field: int
+    """T."""
+    slot_sizes: tuple[int, ...] = ()
+    """Number of places per column of `slots`."""
+    labels: int = 0
+    """Label tokens; 0 = no label position."""
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    dropout: float = 0.1
+    tie: bool = False
+    """One matrix for embedding and head."""
+    kind: Literal["gpt"] = "gpt"
+
+    def __post_init__(self):
+        object.__setattr__(self, "slot_sizes", tuple(int(s) for s in self.slot_sizes))  # JSON brings lists
+        for name in ("codes", "tokens_per_field", "n_layer", "n_head", "n_embd"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.labels < 0 or any(s < 1 for s in self.slot_sizes):
+            raise ValueError(
+                f"labels must be 0 or more and slot sizes 1 or more, got {self.labels}, {self.slot_sizes}."
+            )
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+
+    @property
+    def vocab(self) -> Vocab:
+        """The ids the model sees."""
+        return Vocab(self.codes, self.labels)
+
+    @property
+    def first(self) -> int:
+        """Position of the first code in a sequence: 1 after SOS, 2 with a label."""
+        return 2 if self.labels else 1
+
+    @property
+    def context(self) -> int:
+        """Longest input: SOS [label] and all T codes; the output after the last one is EOS."""
+        return self.first + self.tokens_per_field
+
+
+class KVCache:
+    """Keys and values of what the model has read, allocated once.
+
+    Args:
+        config: the model's.
+        batch: rows, B.
+        like: a tensor of the wanted dtype and device.
+    """
+
+    def __init__(self, config: GPTConfig, batch: int, like: Tensor):
+        head = config.n_embd // config.n_head
+        self.data = like.new_zeros(config.n_layer, 2, batch, config.n_head, config.context, head)
+        self.length = 0
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (B, heads, n, D/heads) keys and values behind the `length` known ones; returns all of them."""
+        end = self.length + k.shape[2]
+        keys, values = self.data[layer]
+        keys[:, :, self.length : end], values[:, :, self.length : end] = k, v
+        return keys[:, :, :end], values[:, :, :end]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """`scaled_dot_product_attention` of (B, heads, n, D/heads) queries, keys and values.
+
+    On CPUs in float32 even under bfloat16 autocast: there PyTorch's backward is 2.5 times slower in bfloat16.
+    """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, is_causal=causal)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+
+
+class Attention(nn.Module):
+    """Causal self-attention.
+
+    No dropout on the attention matrix: it would force PyTorch's CPU kernel to materialise (B, heads, T, T).
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.heads = config.n_head
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)
+        self.proj = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None) -> Tensor:
+        """(B, n, D) -> (B, n, D)."""
+        b, n, d = x.shape
+        q, k, v = (
+            self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        )  # each (B, heads, n, D/heads)
+        mask, causal = None, n > 1
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+            if causal and cache.length:  # is_causal would align the query block with the FIRST keys
+                known = torch.arange(k.shape[2], device=x.device)
+                mask, causal = known <= known[cache.length :, None], False  # (n, length + n)
+        y = attend(q, k, v, mask, causal)
+        return self.proj(y.transpose(1, 2).reshape(b, n, d))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        width = config.n_embd
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(config)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None) -> Tensor:
+        """(B, n, D) -> (B, n, D)."""
+        x = x + self.drop(self.attention(self.norm1(x), layer, cache))
+        return x + self.drop(self.down(F.gelu(self.up(self.norm2(x)))))
+
+
+class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data", tags=["neural-fields"]):
+    """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
+
+    `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        width = config.n_embd
+        self.tokens = nn.Embedding(config.vocab.size, width)
+        self.positions = nn.Embedding(config.context, width)
+        # one row more than places: label and EOS stand nowhere in the network
+        self.places = nn.ModuleList(nn.Embedding(size + 1, width) for size in config.slot_sizes)
+        self.drop = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.vocab.size, bias=False)
+        if config.tie:
+            self.head.weight = self.tokens.weight
+        self.register_buffer("slots", torch.zeros(config.tokens_per_field, len(config.slot_sizes), dtype=torch.int64))
+        self.apply(self._init)
+        for block in self.blocks:  # GPT-2: residual branches start small, the deeper the smaller
+            for layer in (block.attention.proj, block.down):
+                nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    @staticmethod
+    def _init(module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def create(cls, config: GPTConfig, slots: Tensor, seed: int = 0) -> "GPT":
+        """A fresh model, the same for the same seed, without touching the global random state.
+
+        Args:
+            config: sizes.
+            slots: (T, S) int64, column s in [0, slot_sizes[s]).
+            seed: of the weights.
+        Raises:
+            ValueError: if `slots` does not fit the config.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(config)
+        if slots.shape != model.slots.shape:
+            raise ValueError(f"slots must have shape {tuple(model.slots.shape)}, got {tuple(slots.shape)}.")
+        limits = torch.tensor(config.slot_sizes)
+        if slots.numel() and (slots.min() < 0 or (slots.max(0).values >= limits).any()):
+            raise ValueError(f"slots must lie below {config.slot_sizes}, got up to {slots.max(0).values.tolist()}.")
+        model.slots.copy_(slots)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "GPT":
+        """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
+        return super().from_pretrained(*args, strict=strict, **kwargs)
+
+    def generate_model_card(self, *args, **kwargs) -> ModelCard:
+        """A short card; `scripts/publish.py` writes the full one."""
+        return ModelCard("---\nlibrary_name: neural-fields-as-data\n---\nA GPT over the tokens of neural fields.\n")
+
+    def _place(self, start: int, end: int) -> Tensor:
+        """(end - start, D): position t's own embedding plus that of the place of token t + 1."""
+        c, device = self.config, self.slots.device
+        total = self.positions.weight[start:end]
+        # next token of position t is code t + 1 - first; before it stands the label, after the last one EOS
+        code = torch.arange(start, end, device=device) + 1 - c.first
+        nowhere = (code < 0) | (code >= c.tokens_per_field)
+        rows = self.slots[code.clamp(0, c.tokens_per_field - 1)]  # (end - start, S)
+        for s, (places, size) in enumerate(zip(self.places, c.slot_sizes, strict=True)):
+            total = total + places(rows[:, s].masked_fill(nowhere, size))
+        return total
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """Logits, or losses where targets are given.
+
+        Args:
+            ids: (B, n) int64: the sequence from its SOS, or, with a cache, what follows the part it holds.
+            targets: (B, n) int64, IGNORE where there is nothing to predict.
+            cache: filled with this input; None = none.
+        Returns:
+            (B, n, vocab) logits; with targets (B, n) float32 losses in nats, 0 where ignored.
+        Raises:
+            ValueError: if the sequence is longer than the context; nothing is ever cut off.
+        """
+        start = 0 if cache is None else cache.length
+        end = start + ids.shape[1]
+        if end > self.config.context:
+            raise ValueError(
+                f"a sequence of {end} tokens exceeds the context of {self.config.context} (SOS, label, codes)."
+            )
+        x = self.drop(self.tokens(ids) + self._place(start, end))
+        for layer, block in enumerate(self.blocks):
+            x = block(x, layer, cache)
+        if cache is not None:
+            cache.length = end
+        logits = self.head(self.norm(x))
+        if targets is None:
+            return logits
+        losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
+        return losses.view_as(targets)
+
+    def size(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.parameters())

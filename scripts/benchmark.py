@@ -1,0 +1,190 @@
+"""Speed and memory, as ratios measured side by side in one run:  python scripts/benchmark.py fit --data-root DIR"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import Tensor
+
+from fields import layout
+from fields.blocks import cut
+from fields.engine import Points, Schedule, quality
+from fields.fit import FitConfig, Worker, architecture_for, schedule_for
+from fields.init import make_reference, random_rows
+from fields.launch import cores, run_cli
+from fields.model import FieldConfig, forward
+from fields.signals import Signals, SignalsConfig, grid, load_signals
+
+
+@dataclass(frozen=True)
+class FitBenchmark:
+    """Fields fitted per second and their mean PSNR: one at a time, plainly batched, and by `fit_fields`."""
+
+    signals: str = "mnist"
+    """digits | mnist | fashion-mnist."""
+    data_root: Path | None = None
+    """Folder with the files of mnist or fashion-mnist."""
+    n: int = 4000
+    """Fields for `fit_fields`; a quarter of them for the plainly batched loop."""
+    single: int = 3
+    """Fields for the loop that fits one at a time."""
+    threads: int | None = None
+    """CPU threads; None = all cores."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TokenizersBenchmark:
+    """Scalar k-means: encoding against scikit-learn's `KMeans.predict` over the same values and centres."""
+
+    n: int = 2000
+    """Fields of 593 weights (made up: the time does not depend on the values)."""
+    vocab_size: int = 256
+    """Codes."""
+    threads: int | None = None
+    """CPU threads; None = all cores."""
+    seed: int = 0
+
+
+def one_at_a_time(config: FieldConfig, image: Tensor, seed: int, goal: float = 33.0) -> tuple[float, float]:
+    """A field as an `nn.Module`, Adam, mini-batches of 64 pixels, until the picture reaches `goal` dB: (seconds, dB)."""
+    coords, targets = grid(config, *image.shape[:2]), image.flatten(0, 1)
+    module = layout.to_module(config, random_rows(config, [seed])[0])
+    adam = torch.optim.Adam(module.parameters(), lr=4e-3)
+    began, reached = time.perf_counter(), 0.0
+    for epoch in range(1000):
+        for batch in torch.randperm(len(coords)).split(64):
+            adam.zero_grad()
+            F.binary_cross_entropy(module(coords[batch]).clamp(1e-6, 1 - 1e-6), targets[batch]).backward()
+            adam.step()
+        if epoch % 5 == 4:
+            reached = float(quality(config, layout.from_module(module)[None], targets[None], coords))
+            if reached >= goal:
+                break
+    return time.perf_counter() - began, reached
+
+
+def plainly_batched(config: FieldConfig, start: Tensor, images: Tensor) -> Tensor:
+    """250 fields in one autograd graph, 100 Adam steps at 1e-2 over all pixels."""
+    coords, rows = grid(config, *images.shape[1:3]), []
+    for batch in images.flatten(1, 2).split(250):  # (n, M, C)
+        weights = start.expand(len(batch), -1).clone().requires_grad_()
+        adam = torch.optim.Adam([weights], lr=1e-2)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 100)
+        for _ in range(100):
+            adam.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(forward(config, weights, coords), batch, reduction="none")
+            loss.mean((1, 2)).sum().backward()
+            adam.step()
+            cosine.step()
+        rows.append(weights.detach())
+    return torch.cat(rows)
+
+
+def ours(config: FitConfig, architecture: FieldConfig, signals: Signals, reference, threads: int) -> Tensor:
+    """What `fit_fields` does, without files: (N,) dB."""
+    worker = Worker(architecture, signals, config, schedule_for(config, signals), reference, torch.device("cpu"))
+    blocks = [block for part in cut(architecture, signals, 1, torch.device("cpu")) for block in part]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return torch.cat([decibels for _, decibels in pool.map(worker, blocks)])
+
+
+def fit(config: FitBenchmark) -> None:
+    """Print the table of fitting."""
+    threads = config.threads or cores()
+    torch.set_num_threads(threads)
+    signals = load_signals(SignalsConfig(config.signals, config.data_root))
+    train = signals.subset(signals.indices("train")[: max(config.n, 4000)])
+    architecture, options = architecture_for(train), FitConfig(seed=config.seed)
+    old = Schedule(100, 1e-2, (0.9, 0.999))
+    bases = {}
+    for name, schedule in (("plain", old), ("ours", schedule_for(options, train))):
+        began = time.perf_counter()
+        bases[name] = make_reference(architecture, train, "meta", schedule=schedule, seed=config.seed)
+        print(f"meta start ({name}): {time.perf_counter() - began:.1f} s")
+    torch.manual_seed(config.seed)
+    chosen = train.subset(torch.arange(min(config.n, len(train))))
+    coords = Points(architecture, grid(architecture, *train.sizes[0].tolist()), 1.0, 0).coords
+    singles = [one_at_a_time(architecture, chosen.images([i])[0], i) for i in range(config.single)]
+    few = chosen.images(list(range(max(250, len(chosen) // 4))))
+    began = time.perf_counter()
+    rows = plainly_batched(architecture, bases["plain"].row, few)
+    batched = len(few) / (time.perf_counter() - began)
+    decibels = quality(architecture, rows, few.flatten(1, 2), coords)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    reached = ours(options, architecture, chosen, bases["ours"], threads)
+    speed = len(chosen) / (time.perf_counter() - began)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    single = len(singles) / sum(seconds for seconds, _ in singles)
+    lines = [
+        ("one at a time, 64-pixel batches", config.single, single, sum(d for _, d in singles) / len(singles)),
+        ("plainly batched, 100 steps", len(few), batched, float(decibels.mean())),
+        (f"fit_fields, {options.steps} steps", len(chosen), speed, float(reached.mean())),
+    ]
+    print(f"\n{architecture}; {signals.name}, {threads} threads, seed {config.seed}")
+    print(f"{'':34} {'fields':>7} {'fields/s':>9} {'mean dB':>8} {'ratio':>7}")
+    for name, n, rate, mean in lines:
+        print(f"{name:34} {n:7,} {rate:9.1f} {mean:8.2f} {rate / single:7.1f}")
+    print(
+        f"peak memory grew by {grown:.0f} MiB during fit_fields; its rows take {len(chosen) * architecture.size / 2**18:.0f}"
+    )
+
+
+def tokenizers(config: TokenizersBenchmark) -> None:
+    """Print the table of encoding."""
+    from sklearn.cluster import KMeans
+
+    from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
+
+    threads = config.threads or cores()
+    torch.set_num_threads(threads)
+    field = FieldConfig()
+    weights = torch.randn(config.n, field.size, generator=torch.Generator().manual_seed(config.seed))
+    tokenizer = KMeansTokenizer(KMeansConfig(field=field.to_dict(), vocab_size=config.vocab_size, standardize="none"))
+    tokenizer.fit(weights)
+    sample = weights[:100].reshape(-1, 1).numpy()
+    theirs = KMeans(config.vocab_size, n_init=1, max_iter=1, random_state=0).fit(sample)
+    theirs.cluster_centers_ = (
+        tokenizer.decode(torch.arange(tokenizer.codes).repeat(field.size, 1).T)[:, :1].double().numpy()
+    )
+    values = weights.reshape(-1, 1).numpy().astype(theirs.cluster_centers_.dtype)
+    theirs._n_threads = threads
+    theirs.predict(values[:1000])
+    began = time.perf_counter()
+    expected = theirs.predict(values)
+    sklearn_time = time.perf_counter() - began
+    tokenizer.encode(weights[:10])
+    began = time.perf_counter()
+    ids = tokenizer.encode(weights)
+    our_time = time.perf_counter() - began
+    agree = (torch.from_numpy(expected).view(ids.shape) == ids).double().mean()
+    count = weights.numel()
+    print(f"{count:,} weights, {tokenizer.codes} codes, {threads} threads, seed {config.seed}")
+    print(f"scikit-learn KMeans.predict {count / sklearn_time / 1e6:8.1f} million weights/s")
+    print(f"tokenizers.kmeans encode    {count / our_time / 1e6:8.1f} million weights/s")
+    print(f"ratio {sklearn_time / our_time:.1f}; equal codes {100 * float(agree):.4f} %")
+
+
+def main(config: FitBenchmark | TokenizersBenchmark) -> None:
+    """Call the benchmark asked for."""
+    fit(config) if isinstance(config, FitBenchmark) else tokenizers(config)
+
+
+Command = (
+    Annotated[FitBenchmark, tyro.conf.subcommand("fit")]
+    | Annotated[TokenizersBenchmark, tyro.conf.subcommand("tokenizers")]
+)
+
+if __name__ == "__main__":
+    run_cli(main, tyro.cli(Command, description=__doc__))

@@ -1,0 +1,14 @@
+"""Judge generated fields, or any pictures:  python scripts/evaluate.py --samples DIR --fields DIR --out DIR"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.launch import run_cli
+from gpt.evaluate import EvaluateConfig, evaluate
+
+if __name__ == "__main__":
+    run_cli(evaluate, tyro.cli(EvaluateConfig))

@@ -1,0 +1,361 @@
+"""What all tokenizers share: the vocabulary a GPT sees, and the protocol fit / encode / decode / save / load.
+
+A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It emits no special ids: those belong to
+`Vocab`. All learnt state lies in buffers, so that `.to()`, saving and loading come from one base class.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
+from torch import Tensor, nn
+from tyro.conf import Suppress
+
+from fields import layout
+from fields.model import FieldConfig
+from fields.runs import digest, plain, read_json, write_atomic, write_json
+from tokenizers.rows import gather
+from tokenizers.standardizer import Mode, Standardizer
+
+FORMAT = "neural-fields-as-data/tokenizer/1"
+HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR --out {path}"
+
+
+@dataclass(frozen=True)
+class Vocab:
+    """Ids a GPT sees: codes, then SOS, EOS, PAD, then one id per label."""
+
+    codes: int
+    labels: int = 0
+
+    def __post_init__(self):
+        if self.codes < 1 or self.labels < 0:
+            raise ValueError(f"a vocabulary needs codes >= 1 and labels >= 0, got {self.codes} and {self.labels}.")
+
+    @property
+    def sos(self) -> int:
+        """Start of a field."""
+        return self.codes
+
+    @property
+    def eos(self) -> int:
+        """End of a field."""
+        return self.codes + 1
+
+    @property
+    def pad(self) -> int:
+        """Fills a batch; carries no loss."""
+        return self.codes + 2
+
+    def label(self, i: int) -> int:
+        """The id of class i."""
+        if not 0 <= i < self.labels:
+            raise ValueError(f"label must lie in [0, {self.labels}), got {i}.")
+        return self.codes + 3 + i
+
+    @property
+    def size(self) -> int:
+        """All ids."""
+        return self.codes + 3 + self.labels
+
+    def name(self, i: int) -> str:
+        """`code 5`, `SOS`, `EOS`, `PAD`, `label 3`, or `no id`."""
+        if 0 <= i < self.codes:
+            return f"code {i}"
+        special = {self.sos: "SOS", self.eos: "EOS", self.pad: "PAD"}
+        return special.get(i) or (f"label {i - self.codes - 3}" if self.pad < i < self.size else "no id")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """What the configs of all kinds share."""
+
+    vocab_size: int = 512
+    """Codes asked for, V. Fewer are made where the weights have fewer distinct values."""
+    standardize: Mode = "position"
+    """position: training mean and standard deviation of each weight. delta: minus the reference row, one standard
+    deviation for all. none: as they are."""
+    fit_values: int = 64_000_000
+    """Weights held in memory while fitting (4 bytes each, about five times that at the peak); of more, whole fields are
+    drawn by seed. Means and deviations always see all training fields."""
+    seed: int = 0
+    """Seed of everything random in the fit."""
+    field: Suppress[dict] = field(default_factory=dict)
+    """The FieldConfig as plain values; comes from the dataset."""
+
+    def __post_init__(self):
+        if isinstance(self.field, FieldConfig):
+            object.__setattr__(self, "field", self.field.to_dict())
+        if self.vocab_size < 2:
+            raise ValueError(f"--vocab-size must be at least 2, got {self.vocab_size}.")
+        if self.vocab_size > 65_536:
+            raise ValueError(f"--vocab-size must be at most 65536 (ids are stored in 2 bytes), got {self.vocab_size}.")
+        if self.fit_values < 1:
+            raise ValueError(f"--fit-values must be at least 1, got {self.fit_values}.")
+
+
+class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
+    """Base of all tokenizers. A subclass gives `_slots`, `_fit`, `_encode` and `_decode`.
+
+    Attributes:
+        field: the architecture whose rows it reads.
+        slots: (T, S) int64, each token's place (layer, neuron, input for one weight a token).
+        standardizer: weights <-> numbers of order one.
+    """
+
+    slots: Tensor
+    made: Tensor
+
+    def __init__(self, config: Any):
+        super().__init__()
+        if not config.field:
+            raise ValueError(f"{type(config).__name__}.field is empty: give the FieldConfig of the rows to tokenise.")
+        self.config = config
+        self.field = FieldConfig.from_dict(config.field)
+        self.standardizer = Standardizer(config.standardize, self.field.size)
+        self.register_buffer("made", torch.zeros((), dtype=torch.int64))  # effective codes; 0 = not fitted
+        self.register_buffer("slots", self._slots(), persistent=False)
+
+    # -- what a kind of tokenizer gives ---------------------------------------------------------------------------
+
+    def _slots(self) -> Tensor:
+        """(T, S) int64, known from the config alone."""
+        return layout.slots(self.field)
+
+    def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
+        """Learn from checked rows (n, P) float32, the standardizer being fitted; return the codes made."""
+        raise NotImplementedError
+
+    def _encode(self, weights: Tensor) -> Tensor:
+        """(N, P) checked float32 -> (N, T) int64."""
+        raise NotImplementedError
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        """(N, T) checked int64 -> (N, P) float32."""
+        raise NotImplementedError
+
+    # -- the protocol ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` was called, or a fitted one loaded."""
+        return int(self.made) > 0
+
+    @property
+    def codes(self) -> int:
+        """Effective number of codes, V: at most `config.vocab_size`."""
+        self._check_fitted()
+        return int(self.made)
+
+    @property
+    def tokens_per_field(self) -> int:
+        """T, the same for every field of the architecture."""
+        return len(self.slots)
+
+    @property
+    def slot_sizes(self) -> list[int]:
+        """For each column of `slots`, one more than its largest entry."""
+        return (self.slots.amax(0) + 1).tolist()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of config and buffers."""
+        state = self.state_dict()
+        return digest(asdict(self.config), *[part for name in sorted(state) for part in (name, state[name])])
+
+    def refer(self, row: Tensor | None) -> Self:
+        """Name the row (P,) the fits began from, before `fit`; only `standardize="delta"` needs it."""
+        self.standardizer.refer(row)
+        return self
+
+    @torch.no_grad()
+    def fit(self, weights: Tensor | Iterable[Tensor], *, held_out: Tensor | None = None) -> Self:
+        """Learn the vocabulary.
+
+        Args:
+            weights: (N, P) training rows, or an iterable of such batches.
+            held_out: rows that learned tokenizers watch while they train; never learnt from.
+        Raises:
+            ValueError: for no rows, rows of another layout, or non-finite ones (the first is named).
+        """
+        self.standardizer.check_reference()
+        batches = [weights] if isinstance(weights, Tensor) else weights
+        checked = (self._check_weights(batch, offset) for offset, batch in _offsets(batches))
+        rows, moments = gather(checked, self.field.size, self.config.fit_values, self.config.seed)
+        self.standardizer.fit(moments)
+        made = self._fit(rows, held_out)
+        self.made.fill_(made)
+        return self
+
+    @torch.no_grad()
+    def encode(self, weights: Tensor) -> Tensor:
+        """(N, P) weights -> (N, T) int64 ids in [0, codes). Each row's ids depend on that row alone.
+
+        Raises:
+            RuntimeError: before `fit`.
+            ValueError: for rows of another layout, or non-finite ones.
+        """
+        self._check_fitted()
+        weights = self._check_weights(weights).to(self.made.device)
+        if len(weights) == 0:
+            return torch.zeros(0, self.tokens_per_field, dtype=torch.int64, device=weights.device)
+        return self._encode(weights)
+
+    @torch.no_grad()
+    def decode(self, ids: Tensor) -> Tensor:
+        """(N, T) int64 ids -> (N, P) float32 weights.
+
+        Raises:
+            RuntimeError: before `fit`.
+            ValueError: for another T, or an id outside [0, codes).
+        """
+        self._check_fitted()
+        ids = self._check_ids(ids).to(self.made.device)
+        if len(ids) == 0:
+            return torch.zeros(0, self.field.size, device=ids.device)
+        return self._decode(ids)
+
+    # -- checks ---------------------------------------------------------------------------------------------------
+
+    def _check_fitted(self) -> None:
+        if not self.is_fitted:
+            name = type(self).__name__
+            raise RuntimeError(
+                f"{name} is not fitted. Call fit(weights), or load one with {name}.from_pretrained(path)."
+            )
+
+    def _check_weights(self, weights: Tensor, offset: int = 0) -> Tensor:
+        """Rows as finite float32; `offset` is the number of rows before this batch."""
+        if not isinstance(weights, Tensor) or not weights.is_floating_point():
+            raise ValueError(
+                f"weights must be a float tensor, got {getattr(weights, 'dtype', type(weights).__name__)}."
+            )
+        if weights.ndim != 2 or weights.shape[1] != self.field.size:
+            raise ValueError(
+                f"weights must have shape (N, {self.field.size}), got {tuple(weights.shape)}. This tokenizer reads "
+                f"rows of the field {self.field}; build another one for another field."
+            )
+        weights = weights.detach().to(torch.float32)
+        if weights.numel() and not all(bool(x.isfinite()) for x in weights.aminmax()):  # NaN passes through aminmax
+            bad = (~weights.isfinite().all(1)).nonzero().flatten()
+            raise ValueError(
+                f"row {offset + int(bad[0])} of the weights is not finite ({len(bad)} such rows in its batch). "
+                "Leave diverged fits out."
+            )
+        return weights
+
+    def _check_ids(self, ids: Tensor) -> Tensor:
+        if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise ValueError(f"ids must be an integer tensor, got {getattr(ids, 'dtype', type(ids).__name__)}.")
+        if ids.ndim != 2 or ids.shape[1] != self.tokens_per_field:
+            raise ValueError(f"ids must have shape (N, {self.tokens_per_field}), got {tuple(ids.shape)}.")
+        ids = ids.to(torch.int64)
+        bad = ((ids < 0) | (ids >= self.codes)).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            value = int(ids[row, column])
+            name = {self.codes: "SOS", self.codes + 1: "EOS", self.codes + 2: "PAD"}.get(value)
+            said = f"{value} ({name} of a vocabulary of these codes)" if name else str(value)
+            raise ValueError(
+                f"ids must lie in [0, {self.codes}), got {said} at row {row}, token {column}. "
+                "Strip SOS, EOS, PAD and labels before decoding."
+            )
+        return ids
+
+    # -- saving and loading ---------------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from safetensors.torch import save
+
+        self._check_fitted()
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
+        with write_atomic(Path(save_directory) / "model.safetensors") as temporary:
+            temporary.write_bytes(
+                save(state, metadata={"format": "pt"})
+            )  # save_file makes it readable by its owner only
+        write_json(Path(save_directory) / "config.json", self.card())
+
+    def card(self) -> dict:
+        """What config.json holds: the config, and what was made of it."""
+        made = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
+        return {**plain(asdict(self.config)), "format": FORMAT, "fingerprint": self.fingerprint, **made}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *, strict: bool = True, **kwargs: Any) -> Self:
+        """Load a folder, or `user/name` from the Hub. A local path never touches the network.
+
+        Raises:
+            FileNotFoundError: if a local folder, or a file in it, is missing; with the command that makes it.
+            ValueError: if the files are damaged or belong to another kind.
+        """
+        path = pretrained_model_name_or_path
+        if not is_local(path):
+            return super().from_pretrained(path, strict=strict, **kwargs)
+        config = read_config(Path(path))
+        kind = cls.__init__.__annotations__["config"]
+        if config["kind"] != kind.kind:
+            raise ValueError(f"{path} holds a {config['kind']} tokenizer, not {kind.kind}. Use load_tokenizer(path).")
+        if not (Path(path) / "model.safetensors").is_file():
+            raise FileNotFoundError(f"{path}/model.safetensors not found. {HINT.format(path=path)}")
+        known = {key: value for key, value in config.items() if key in kind.__dataclass_fields__}
+        tokenizer = cls(kind(**known))
+        cls._load_as_safetensor(tokenizer, f"{path}/model.safetensors", kwargs.get("map_location", "cpu"), strict)
+        tokenizer.eval()
+        if config.get("fingerprint") not in (None, tokenizer.fingerprint):
+            raise ValueError(
+                f"{path}: config.json and model.safetensors do not belong together (fingerprint "
+                f"{config['fingerprint']} recorded, {tokenizer.fingerprint} found). Fetch or build the tokenizer anew."
+            )
+        return tokenizer
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
+        from safetensors import SafetensorError
+
+        try:
+            return super()._load_as_safetensor(model, model_file, map_location, strict)
+        except (SafetensorError, RuntimeError) as error:  # a bare "invalid header length", or keys and shapes
+            said = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{model_file} is damaged or of another config ({said}). Build or fetch it anew."
+            ) from None
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """A short card; `scripts/publish.py` writes the full one."""
+        c = self.card()
+        return ModelCard(
+            f"---\ntags: [neural-fields, {c['kind']}]\n---\n\n# A {c['kind']} tokenizer of neural-field weights\n\n"
+            f"{c['codes']} codes, {c['tokens_per_field']} tokens a field. Field: {self.field}.\n\n"
+            f'```python\nfrom tokenizers.registry import load_tokenizer\n\ntokenizer = load_tokenizer("PATH")\n```\n'
+        )
+
+
+def _offsets(batches: Iterable[Tensor]):
+    """(rows before, batch) of each batch."""
+    seen = 0
+    for batch in batches:
+        yield seen, batch
+        seen += len(batch)
+
+
+def is_local(path: str | Path) -> bool:
+    """Whether this names a folder here rather than `user/name` on the Hub: an existing folder always wins."""
+    text = str(path)
+    if isinstance(path, Path) or os.path.isdir(text) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
+        return True
+    return os.path.isdir(text.split("/")[0])  # runs/kmeans: `runs` is here, so the folder is missing, not remote
+
+
+def read_config(path: Path) -> dict:
+    """config.json of a tokenizer folder, checked to be one."""
+    config = read_json(path / "config.json", HINT.format(path=path))
+    if not isinstance(config, dict) or "kind" not in config or "field" not in config:
+        raise ValueError(f"{path}/config.json is not a tokenizer's (no `kind` and `field`). {HINT.format(path=path)}")
+    if config.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"{path}/config.json has format {config['format']!r}, this code reads {FORMAT!r}. Update.")
+    return config

@@ -1,0 +1,148 @@
+"""Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
+
+import os
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import torch
+import tyro
+
+from fields.dataset import WeightDataset, summary
+from fields.launch import cores, run_cli
+from fields.runs import claim, read_json
+from tokenizers.base import WeightTokenizer
+from tokenizers.encode import VALUES, check_field, encode_dataset
+from tokenizers.kmeans import KMeansConfig
+from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
+from tokenizers.report import ReportConfig, report, write_report
+from tokenizers.report import summary as report_summary
+from tokenizers.tokens import TokenDataset
+
+DIGITS = Path("runs/digits/fields")
+Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Learn a vocabulary from the training fields of a dataset; write the tokenizer, all tokens, and a report.
+
+    Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
+
+    Examples:
+        python -m tokenizers.build
+        python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
+        python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
+    """
+
+    tokenizer: Kind = field(default_factory=KMeansConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    fields: Path = DIGITS
+    """A weight dataset."""
+    out: Path | None = None
+    """Folder to write; default: beside the fields, named after the kind."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+    def __post_init__(self):
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+def build(config: BuildConfig) -> WeightTokenizer:
+    """The command. What is already in the folder, made of the same fields with the same settings, is not made again."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise RuntimeError("a tokenizer is built by one process: run `python -m tokenizers.build` without a launcher.")
+    torch.set_num_threads(config.threads or cores())
+    data = _dataset(config.fields)
+    print(summary(data))
+    settings = replace(config.tokenizer, field=data.config.to_dict())
+    out = config.out or config.fields.parent / settings.kind
+    check_split(data)
+    tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
+    tokenizer.standardizer.check_reference()
+    claim(out, {"kind": settings.kind, **asdict(settings)}, parents={"fields": data.fingerprint}, seed=settings.seed)
+    tokenizer = _fit(tokenizer, data, out)
+    tokens = _encode(tokenizer, data, out)
+    _report(tokenizer, data, tokens, config.report, out)
+    return tokenizer
+
+
+def check_split(data: WeightDataset) -> None:
+    """Only training fields are learnt from."""
+    if "train" not in data.splits or len(data.splits["train"]) == 0:
+        raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
+
+
+def _dataset(path: Path) -> WeightDataset:
+    """The dataset; the embedded digits are fitted when they are asked for and missing."""
+    if path == DIGITS and not (path / "field.json").is_file():
+        print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
+        from fields.fit import FitConfig, fit
+
+        fit(FitConfig(out=path))
+    return WeightDataset.load(path)
+
+
+def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTokenizer:
+    if (out / "config.json").is_file() and (out / "model.safetensors").is_file():
+        print(f"{out}: the tokenizer is there")
+        found = load_tokenizer(out)
+        check_field(found, data)
+        return found
+    start = time.perf_counter()
+    held_out = data.weights("validation") if len(data.splits.get("validation", ())) else None
+    tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
+    tokenizer.save_pretrained(out)
+    seconds = time.perf_counter() - start
+    print(
+        f"{tokenizer.config.kind}: {tokenizer.codes} codes, {tokenizer.tokens_per_field} tokens a field, {seconds:.1f} s"
+    )
+    return tokenizer
+
+
+def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> TokenDataset:
+    folder = out / "tokens"
+    if (folder / "tokens.json").is_file():
+        tokens = TokenDataset.load(folder)
+        if (tokens.tokenizer_fingerprint, tokens.dataset_fingerprint) == (tokenizer.fingerprint, data.fingerprint):
+            print(f"{folder}: the tokens are there")
+            return tokens
+    start = time.perf_counter()
+    encode_dataset(tokenizer, data, folder)
+    total, seconds = sum(len(rows) for rows in data.splits.values()), time.perf_counter() - start
+    print(f"{total:,} fields encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")
+    return TokenDataset.load(folder)
+
+
+def _report(
+    tokenizer: WeightTokenizer, data: WeightDataset, tokens: TokenDataset, config: ReportConfig, out: Path
+) -> None:
+    path, asked = out / "report.json", _asked(config)
+    if path.is_file():
+        old: dict[str, Any] = read_json(path)
+        if old.get("settings") == asked and old.get("tokens") == tokens.fingerprint:
+            print(report_summary(old))
+            print(f"{out}: the report is there")
+            return
+    result = {**report(tokenizer, data, tokens, config), "settings": asked}
+    write_report(out, result)
+    print(report_summary(result))
+    print(f"tokenizer, tokens/ and report.md are in {out}")
+
+
+def _asked(config: ReportConfig) -> dict:
+    """The report's settings as JSON keeps them, without local paths."""
+    asked = {**asdict(config), "sizes": list(config.sizes)}
+    return asked | {"data_root": config.data_root is not None, "signals": config.signals is not None}
+
+
+def parse(args: list[str] | None = None) -> BuildConfig:
+    """The command line as a config."""
+    options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return tyro.cli(BuildConfig, args=args, config=options, prog="python -m tokenizers.build")
+
+
+if __name__ == "__main__":
+    run_cli(build, parse())

@@ -1,0 +1,70 @@
+"""Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from fields.dataset import Reference, WeightDataset
+from fields.launch import run_cli
+from fields.runs import claim
+from tokenizers.base import WeightTokenizer
+from tokenizers.registry import load_tokenizer
+from tokenizers.tokens import TokenDataset
+
+ROWS = 4096
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Turn tokens back into fields: a weight dataset with the same splits, labels and signal ids.
+
+    Example:
+        python -m tokenizers.decode --tokens runs/digits/tokens --tokenizer runs/digits/kmeans --out runs/digits/decoded
+    """
+
+    tokens: Path
+    """Folder of tokens (or the tokenizer's folder that holds `tokens/`)."""
+    tokenizer: Path
+    """The tokenizer that made them."""
+    out: Path
+    """Folder to write."""
+
+
+def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDataset:
+    """All splits decoded, in memory: 4 P bytes a field.
+
+    Raises:
+        ValueError: if another tokenizer made the tokens.
+    """
+    tokens.check_tokenizer(tokenizer)
+    splits = {}
+    for split in tokens.splits:
+        weights = torch.cat([tokenizer.decode(ids).cpu() for ids in tokens.batches(split, ROWS)])
+        splits[split] = {
+            "weights": weights,
+            "labels": tokens.labels(split),
+            "signal_id": tokens.signal_ids(split),
+            "seed": tokens.seeds(split),
+            "sizes": tokens.sizes(split),
+        }
+    reference = None if tokens.info.reference is None else Reference.from_dict(tokens.info.reference)
+    return WeightDataset.from_rows(tokenizer.field, splits, reference, tokens.info.signals)
+
+
+def main(config: DecodeConfig) -> None:
+    """The command."""
+    tokens, tokenizer = TokenDataset.load(config.tokens), load_tokenizer(config.tokenizer)
+    tokens.check_tokenizer(tokenizer)
+    parents = {"tokens": tokens.fingerprint, "tokenizer": tokenizer.fingerprint}
+    if claim(config.out, {"kind": "decoded fields"}, parents=parents) and (config.out / "field.json").is_file():
+        print(f"{config.out} is complete.")
+        return
+    data = decode_dataset(tokens, tokenizer)
+    data.save(config.out)
+    print(f"{sum(len(rows) for rows in data.splits.values()):,} fields of {data.config} in {config.out}")
+
+
+if __name__ == "__main__":
+    run_cli(main, tyro.cli(DecodeConfig, prog="python -m tokenizers.decode"))
