@@ -6,6 +6,7 @@ Nothing here draws samples or decides what a distance means: that is `fields.met
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -155,42 +156,72 @@ def _add_ssim(total: Tensor, x: _Moments, y: _Moments, pixel: int, *, symmetric:
             total[rows, m:].addcdiv_(top, bottom)
 
 
+class Nearest(NamedTuple):
+    """What `nearest` finds, (N,) each; inf and -1 where there is nothing to find."""
+
+    distance: Tensor
+    where: Tensor
+    second: Tensor
+    """Distance to the nearest row of another owner than the nearest row's; inf unless asked for."""
+
+
 def nearest(
-    queries: Tensor, chunks: Iterable[Tensor], *, owners: Tensor | None = None, skip: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The nearest row of a large set, chunk by chunk: memory does not grow with the set.
+    queries: Tensor,
+    chunks: Iterable[Tensor],
+    *,
+    owners: Tensor | None = None,
+    skip: Tensor | None = None,
+    second: bool = False,
+) -> Nearest:
+    """The nearest row of a large set by Euclidean distance, chunk by chunk: memory does not grow with the set.
 
     Args:
         queries: (N, ...).
         chunks: (n, ...) blocks of the set, in order.
-        owners: (M,) int64, whom each row of the set belongs to (its signal).
+        owners: (M,) int64, whom each row of the set belongs to (its signal); None = each row to itself.
         skip: (N,) int64, whose rows a query may not find (its own signal's), -1 for nobody's.
-    Returns:
-        (N,) Euclidean distance, inf where there is nothing to find, and (N,) position in the set, -1 there.
+        second: look for the runner-up too.
     """
     queries = queries.flatten(1).float()
-    best = torch.full((len(queries),), float("inf"))
-    where = torch.full((len(queries),), -1, dtype=torch.int64)
-    found = torch.zeros_like(queries)
+    count, start = len(queries), 0
+    best, found = torch.full((count, 2), float("inf")), torch.zeros_like(queries)  # squared: nearest, runner-up
+    whose, where = torch.full((count, 2), -1), torch.full((count,), -1)
     norms = queries.square().sum(1)[:, None]
-    careful = torch.zeros(0, dtype=torch.int64) if skip is None or owners is None else (skip >= 0).nonzero()[:, 0]
-    start = 0
+    careful = torch.zeros(0, dtype=torch.int64) if skip is None else (skip >= 0).nonzero()[:, 0]
     for chunk in chunks:
         if not len(chunk):
             continue
         chunk = chunk.flatten(1).float()
+        mine = torch.arange(start, start + len(chunk)) if owners is None else owners[start : start + len(chunk)]
         squared = torch.addmm(norms + chunk.square().sum(1)[None], queries, chunk.T, alpha=-2)  # (N, n)
         if len(careful):
-            same = skip[careful][:, None] == owners[start : start + len(chunk)][None]
-            squared[careful] = squared[careful].masked_fill(same, float("inf"))
+            squared[careful] = squared[careful].masked_fill(skip[careful][:, None] == mine[None], float("inf"))
         low, at = squared.min(1)
-        better = (low < best).nonzero()[:, 0]
-        best[better], where[better] = low[better], at[better] + start
-        found[better] = chunk[at[better]]
+        better = (low < best[:, 0]).nonzero()[:, 0]
+        where[better], found[better] = at[better] + start, chunk[at[better]]
+        candidates = [best, low[:, None]]
+        names = [whose, mine[at][:, None]]
+        if second:
+            low, at = squared.masked_fill_(mine[at][:, None] == mine[None], float("inf")).min(1)
+            candidates.append(low[:, None])
+            names.append(mine[at][:, None])
+        best, whose = _two_owners(torch.cat(candidates, 1), torch.cat(names, 1))
         start += len(chunk)
     # The search's own distances lose digits where rows nearly coincide; the winner's is taken again by subtraction.
     exact = (queries - found).double().square().sum(1).sqrt().float()
-    return torch.where(where < 0, best, exact), where
+    runner_up = best[:, 1].clamp_min(0).sqrt() if second else torch.full((count,), float("inf"))
+    return Nearest(torch.where(where < 0, float("inf"), exact), where, runner_up)
+
+
+def _two_owners(distances: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest of (N, K) distances, and the smallest of another owner: (N, 2) distances, (N, 2) owners."""
+    first = distances.argmin(1, keepdim=True)
+    owner = owners.gather(1, first)
+    others = distances.masked_fill(owners == owner, float("inf"))
+    second = others.argmin(1, keepdim=True)
+    return torch.cat([distances.gather(1, first), others.gather(1, second)], 1), torch.cat(
+        [owner, owners.gather(1, second)], 1
+    )
 
 
 def _same_size(a: Tensor, b: Tensor) -> None:

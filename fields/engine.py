@@ -22,7 +22,7 @@ class Schedule:
 
     steps: int
     lr: float
-    betas: tuple[float, float] = (0.6, 0.92)
+    betas: tuple[float, float] = (0.5, 0.9)
     pixels: float = 1.0
     """Share of the points a step sees; the shares of consecutive steps are disjoint and cover all points."""
     target: float | None = None

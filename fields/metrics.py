@@ -31,6 +31,10 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     return (-10 * torch.log10(mse.clamp_min(10 ** (-PSNR_CAP / 10)))).clamp_max(PSNR_CAP)
 
 
+BOOTSTRAP_DRAWS = 1 << 20
+"""Points drawn at once."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its 95 % interval; `value` None where the number is not defined, `note` saying why."""
@@ -113,9 +117,10 @@ def bootstrap_mean(scores: Tensor, *, seed: int, strata: int | None = None, roun
     generator = torch.Generator().manual_seed(seed)
     means = torch.zeros(rounds, dtype=torch.float64)
     for part in scores.double().tensor_split([strata] if strata else []):
-        if len(part):
-            for i in range(rounds):
-                means[i] += part[torch.randint(len(part), (len(part),), generator=generator)].sum()
+        at_once = max(1, BOOTSTRAP_DRAWS // max(len(part), 1))
+        for i in range(0, rounds if len(part) else 0, at_once):
+            shape = (min(at_once, rounds - i), len(part))
+            means[i : i + at_once] += part[torch.randint(len(part), shape, generator=generator)].sum(1)
     low, high = torch.quantile(means / len(scores), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Estimate(float(scores.double().mean()), low, high)
 

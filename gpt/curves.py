@@ -26,7 +26,10 @@ class Metrics:
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after `step`: a resumed run writes those lines again."""
-        rows = [row for row in self.read() if row["step"] <= step]
+        known = self.read()
+        rows = [row for row in known if row["step"] <= step]
+        if rows == known:
+            return
         with write_atomic(self.path) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

@@ -68,8 +68,7 @@ def _image_references(config: EvaluateConfig, signals: Signals, generator: torch
 
 def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch.Generator) -> Row:
     source = references.open_source(config.references, "--references", prefer=("test", "validation", "samples"))
-    size = (0, 0) if source.data is None else references.common_size(source.data, source.split)
-    row = source.row(size)
+    row = source.row(references.common_size(inputs.data, "train") if source.kind == "fields" else (0, 0))
     total = len(row)
     row = row.pick(torch.randperm(total, generator=generator)[: config.n])
     row.name = f"{source.name} ({source.kind})"

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from fields.dataset import summary
+from fields.launch import cores
 from fields.runs import claim, digest
 from gpt import novelty, references
 from gpt.baselines import World, baselines, encode
@@ -23,17 +24,23 @@ from gpt.references import Row
 def evaluate(config: EvaluateConfig) -> dict:
     """Judge, write and print; returns what metrics.json holds."""
     start = time.perf_counter()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or cores())
     inputs = read_inputs(config)
     parents = {"fields": inputs.data.fingerprint}
     parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
-    if claim(config.out, config, parents=parents, seed=config.seed, free=("threads",)):
-        print(f"{config.out} holds the same evaluation; it is made again")
-    print(f"fields: {summary(inputs.data)}")
-    with torch.no_grad():
-        result, pictures = compute(config, inputs)
+    again = claim(config.out, config, parents=parents, seed=config.seed, free=("threads", "classifiers"))
+    print(
+        f"fields: {summary(inputs.data)}"
+        + ("; the folder holds the same evaluation, it is made again" if again else "")
+    )
+    try:
+        with torch.no_grad():
+            result, pictures = compute(config, inputs)
+    except BaseException:
+        if not again:  # nothing was made: the folder is free for another try
+            (config.out / "run.json").unlink(missing_ok=True)
+        raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(write_report(config.out, result, pictures))
     print(f"{result['seconds']:.1f} s in all -> {config.out}/metrics.json, table.md, curves.png")
@@ -54,9 +61,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         n = min(n, len(samples))
     refs = refs.pick(torch.arange(n))
     world = World(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
-    rows = ([samples] if samples is not None else []) + baselines(world)
-    for row in rows:
-        references.check_shapes(row, refs)
+    rows = ([samples] if samples is not None else []) + fitting(baselines(world), refs, inputs)
     distances = ("ssim",) if nefgpt else ("l2", "ssim")
     judge = Judge(refs, classifier, config.seed, distances, with_fid=not nefgpt)
     lines = [judge.line(row) for row in tqdm(rows, desc="judging", unit="row", leave=False)]
@@ -70,9 +75,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         "without_replacement": not nefgpt,
         "references": {"name": refs.name, "n": n, "notes": refs.notes, "drawn": digest(refs.images)},
         "fields": {"name": inputs.data.signals.get("name"), "fingerprint": inputs.data.fingerprint},
-        "samples": None
-        if inputs.source is None
-        else {"name": inputs.source.name, "kind": inputs.source.kind} | {"fingerprint": inputs.source.fingerprint},
+        "samples": None if inputs.source is None else inputs.source.describe(),
         "tokenizer": None if inputs.tokenizer is None else inputs.tokenizer.fingerprint,
         "classifier": None if classifier is None else classifier.describe(),
         "validation": inputs.bits,
@@ -81,6 +84,22 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         "notes": inputs.notes,
     }
     return result, {**pictures, "samples": samples}
+
+
+def fitting(rows: list[Row], refs: Row, inputs: Inputs) -> list[Row]:
+    """Baselines whose pictures can be compared with the references: training images may have another size.
+
+    Raises:
+        ValueError: if the fields themselves cannot (other channels).
+    """
+    kept = []
+    for row in rows:
+        if row.weights is None and row.images.shape[1:] != refs.images.shape[1:]:
+            inputs.notes.append(f"no line of {row.name}: they have another size than the references")
+            continue
+        references.check_shapes(row, refs)
+        kept.append(row)
+    return kept
 
 
 def look_for_copies(world: World, rows: list[Row], samples: Row | None, kind: str) -> tuple[dict, dict]:
@@ -103,10 +122,10 @@ def look_for_copies(world: World, rows: list[Row], samples: Row | None, kind: st
         "against": training.kind,
         "of": len(training),
         "held_out": None if held is None else {"name": held.name, "n": len(held)} | lines[-1],
-        "near_limit": limit,
+        "near_duplicate_limit": limit,
         "lines": lines[: len(rows)],
     }
-    pictures = {"held_out": beside, "train_to_train": None, "limit": limit, "found": None}
+    pictures = {"held_out": beside, "train_to_train": None, "found": None}
     names = [row.name for row in rows]
     if "training fields (ceiling)" in names:
         pictures["train_to_train"] = found[names.index("training fields (ceiling)")]

@@ -81,8 +81,8 @@ def footnotes(result: dict) -> list[str]:
         lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
     lines.append(
         f"Z_U: Mann-Whitney z of distances to the nearest of {new['of']} {new['against']} against those of held-out "
-        "data; negative = copying. Near copies: nearer than 99 % of held-out data. The training fields' line compares "
-        "each with the others."
+        "data; negative = copying. Near copies: their distance to the nearest training signal, divided by that to the "
+        "next, is smaller than for 99 % of held-out data. The training fields' line compares each with the others."
     )
     held = new["held_out"]
     if held is not None:
@@ -115,17 +115,20 @@ def _starred(part: dict) -> bool:
 
 
 def samples_sheet(pictures: dict) -> Tensor:
-    """Samples by their distance to the training set, nearest first, each beside its nearest training picture.
+    """Samples by how much they look like copies, the worst first, each beside its nearest training picture.
 
-    The nearest ones show how new the newest claims are: what is marked `copy` lies nearer than 99 % of held-out data.
+    Under each its distance, and `copy` for a near copy. Of many samples half are the worst, half spread over the rest.
     """
-    row, found, limit = pictures["samples"], pictures["found"], pictures["limit"]
-    order = found.pixels.argsort()
-    if len(order) > SHOWN:  # half the nearest ones, half spread over the rest
+    row, found, held_out = pictures["samples"], pictures["found"], pictures["held_out"]
+    order = found.ratio.argsort()
+    if len(order) > SHOWN:
         rest = torch.linspace(SHOWN // 2, len(order) - 1, SHOWN - SHOWN // 2).round().long()
         order = torch.cat([order[: SHOWN // 2], order[rest]])
-    distances = found.pixels[order].tolist()
-    captions = [f"{d:.2f}" + (" copy" if limit is not None and d < limit else "") for d in distances]
+    known = held_out is not None and len(held_out.ratio)
+    marks = found.copies(held_out)[order].tolist() if known else [False] * len(order)
+    captions = [
+        f"{found.pixels[i]:.2f}{' copy' if mark else ''}" for i, mark in zip(order.tolist(), marks, strict=True)
+    ]
     return sheet(row.images[order], COLUMNS, neighbours=pictures["nearest"][order], captions=captions)
 
 
@@ -164,8 +167,6 @@ def _distances(axes, pictures: dict) -> None:
         if values is not None and len(values):
             share = torch.linspace(0, 1, len(values))
             axes.plot(values.sort().values.numpy(), share.numpy(), label=name, color=COLOURS[name])
-    if pictures["limit"] is not None:
-        axes.axvline(pictures["limit"], color="black", linewidth=0.8, linestyle=":", label="near copy")
     axes.set(xlabel="distance to the nearest training picture", ylabel="share of pictures at most as far")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)

@@ -109,7 +109,7 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
     z = logits.double()
     z = ((z - z.amax(1, keepdim=True)) / temperature).exp()
     if top_k or (top_p is not None and top_p < 1):
-        p, order = (z / z.sum(1, keepdim=True)).sort(1, descending=True, stable=True)
+        p, order = (z / z.sum(1, keepdim=True)).sort(dim=1, descending=True, stable=True)
         drop = torch.zeros_like(p, dtype=torch.bool)
         if top_k:
             drop[:, min(top_k, p.shape[1]) :] = True

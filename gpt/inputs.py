@@ -10,7 +10,7 @@ from fields.dataset import WeightDataset
 from fields.runs import read_json
 from fields.signals import Signals
 from gpt import references
-from gpt.classifier import Classifier, cached_classifier, load_classifier
+from gpt.classifier import Classifier, cached_classifier, load_classifier, measure
 from gpt.references import Source, fields_row
 
 
@@ -105,8 +105,7 @@ def model_bits(path: Path | None, data: WeightDataset, tokenizer: object | None)
     """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
 
     Raises:
-        ValueError: if the model was trained on other fields or another tokenizer: novelty would be judged against data it
-            never saw.
+        ValueError: if the model was trained on other fields or tokens: its copies would be sought in data it never saw.
     """
     if path is None:
         return None
@@ -115,7 +114,7 @@ def model_bits(path: Path | None, data: WeightDataset, tokenizer: object | None)
     if info.get("dataset", data.fingerprint) != data.fingerprint:
         raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
     if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:
-        raise ValueError(f"--model {path} speaks tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
+        raise ValueError(f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
     flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
     unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
     return {"model_bits_per_field": bits, "unigram_bits_per_field": unigram, "step": info.get("step")}
@@ -133,12 +132,16 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
 
 def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier | None, str]:
     """The classifier given, or one learnt from labelled training signals or their fields; and a note without one."""
-    if config.classifier is not None:
-        return load_classifier(config.classifier), ""
     signals, data = inputs.signals, inputs.data
-    if signals is not None and signals.labels is not None and len(torch.unique(signals.sizes, dim=0)) == 1:
-        (train, labels), held_out = ((signals.images(i), signals.labels[i]) for i in _train_test(signals))
+    one_size = signals is not None and len(torch.unique(signals.sizes, dim=0)) == 1
+    if one_size and signals.labels is not None:
+        held_out = _labelled(signals, "test")
+        if config.classifier is not None:
+            return measure(load_classifier(config.classifier), *held_out, signals.label_names), ""
+        train, labels = _labelled(signals, "train")
         name, names = f"{signals.name} training images", signals.label_names
+    elif config.classifier is not None:
+        return load_classifier(config.classifier), ""
     elif data.label_names is not None:
         size = references.common_size(data, "train")
         train, labels = fields_row("", data.config, data.weights("train"), size).images, data.labels("train")
@@ -148,9 +151,11 @@ def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier 
     with torch.enable_grad():
         settings = {"name": name, "seed": config.seed, "label_names": names, "held_out": held_out}
         classifier, path = cached_classifier(config.classifiers, train, labels, **settings)
-    print(f"classifier {classifier.fingerprint} from {name}, held-out accuracy {classifier.config.held_out}: {path}")
+    print(f"classifier {classifier.fingerprint} from {name}: {path}")
     return classifier, ""
 
 
-def _train_test(signals: Signals):
-    return signals.indices("train"), signals.indices("test")
+def _labelled(signals: Signals, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    where = signals.indices(split)
+    where = where[signals.labels[where] >= 0]
+    return signals.images(where), signals.labels[where]

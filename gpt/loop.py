@@ -188,7 +188,7 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Final pictures, if they are not there yet; to be called by all processes."""
-        if self.trained or not (self.config.out / "samples.png").is_file():
+        if self.trained or (self.config.samples and not (self.config.out / "samples.png").is_file()):
             on_main(self.accelerator, self._finish)
         return self.summary()
 

@@ -86,9 +86,9 @@ class KVCache:
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, heads, n, D/heads) keys and values behind the `length` known ones; returns all of them."""
         end = self.length + k.shape[2]
-        keys, values = self.data[layer]
-        keys[:, :, self.length : end], values[:, :, self.length : end] = k, v
-        return keys[:, :, :end], values[:, :, :end]
+        for part, new in enumerate((k, v)):
+            self.data[layer, part, :, :, self.length : end] = new.detach()  # a cache is for inference
+        return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

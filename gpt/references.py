@@ -4,7 +4,6 @@ A line of the table is a `Row` of readable pictures. Unreadable ones (weights or
 cannot be opened) are counted as failures, not dropped in silence.
 """
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,11 +13,11 @@ from torch import Tensor
 from fields.dataset import WeightDataset
 from fields.model import FieldConfig
 from fields.render import render
-from fields.runs import digest
+from fields.runs import digest, read_json
 from fields.signals import Signals, SignalsConfig, load_signals
+from tokenizers.base import is_local
 
 EMBEDDED = ("digits", "mnist", "fashion-mnist")
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass
@@ -74,11 +73,17 @@ class Source:
     signals: Signals | None = None
     tokens: Tensor | None = None
     tokens_of: str | None = None
+    left_out: int = 0
+    """Sequences that the sampler drew but could not read as fields: failures, too."""
 
     @property
     def kind(self) -> str:
         """`fields` or `images`."""
         return "images" if self.data is None else "fields"
+
+    def describe(self) -> dict:
+        """For JSON; no local path."""
+        return {"name": self.name, "kind": self.kind, "fingerprint": self.fingerprint, "split": self.split or None}
 
     @property
     def label_names(self) -> list[str] | None:
@@ -90,7 +95,9 @@ class Source:
         if self.data is not None:
             weights = self.data.weights(self.split)
             images = render(self.data.config, weights, *size)
-            return Row(self.name, images, weights, self.data.labels(self.split), self.tokens).readable()
+            return Row(
+                self.name, images, weights, self.data.labels(self.split), self.tokens, unreadable=self.left_out
+            ).readable()
         images = self.signals.images(torch.arange(len(self.signals)))
         return Row(self.name, images, labels=self.signals.labels, unreadable=len(self.signals.skipped)).readable()
 
@@ -104,12 +111,12 @@ def fetch(source: str, flag: str) -> Path:
     path = Path(source)
     if path.exists():
         return path
-    if not HUB_ID.fullmatch(source):
+    if is_local(source):
         raise FileNotFoundError(f"{flag} {source}: no such folder, and not a Hub id like user/name.")
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["field.json", "data/*.parquet", "tokens/*"]
+        patterns = ["field.json", "data/*.parquet", "tokens/*", "samples.json"]
         return Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
     except Exception as error:  # HTTP, offline, missing repository: all mean that it is not here
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
@@ -144,7 +151,17 @@ def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[
             f"{flag} {source} holds {len(data.split(split))} fields and the codes of {len(tokens)}: they do not belong "
             "together. Sample anew, or delete its tokens folder."
         )
-    return Source(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of)
+    left_out = _left_out(path) if split == "samples" else 0
+    return Source(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of, left_out=left_out)
+
+
+def _left_out(path: Path) -> int:
+    """How many sequences the sampler's report counts as asked for but not saved."""
+    if not (path / "samples.json").is_file():
+        return 0
+    report = read_json(path / "samples.json")
+    asked, saved = report.get("asked"), report.get("saved")
+    return max(0, asked - saved) if isinstance(asked, int) and isinstance(saved, int) else 0
 
 
 def _tokens(path: Path, split: str) -> tuple[Tensor | None, str | None]:

@@ -12,6 +12,7 @@ from made import generator, rows
 from fields.dataset import Reference, WeightDataset
 from fields.model import FieldConfig
 from fields.render import render, save_png
+from fields.signals import SignalsConfig, load_signals
 from gpt import novelty
 from gpt.baselines import World, baselines, draw
 from gpt.evaluate import EvaluateConfig, evaluate
@@ -77,7 +78,7 @@ def test_baselines_alone_make_a_whole_table(home, capsys):
         "Gaussian in PCA space",
     ]
     assert all(row["n"] == 12 for row in result["rows"]) and result["n"] == 12
-    assert "test fields" == result["references"]["name"] and "made" in result["references"]["notes"][1]
+    assert result["references"]["name"] == "test fields" and "made" in result["references"]["notes"][1]
     written = json.loads((home / "out" / "metrics.json").read_text())
     assert written["rows"] == result["rows"] and written["classifier"]["fingerprint"]
     text = (home / "out" / "table.md").read_text()
@@ -166,6 +167,38 @@ def test_unreadable_samples_are_counted_as_failures(home):
     assert "3 of 10" in (home / "out" / "table.md").read_text()
 
 
+def test_digits_against_their_pictures_their_fields_and_another_dataset(tmp_path):
+    """The real signals are loaded by the name the dataset carries."""
+    signals = load_signals(SignalsConfig("digits"))
+    splits = {}
+    for split, n in (("train", 20), ("validation", 6), ("test", 6)):
+        where = signals.indices(split)[:n]
+        weights = rows(CONFIG, n, seed=n)
+        splits[split] = {"weights": weights, "labels": signals.labels[where]}
+        splits[split]["signal_id"] = [signals.ids[i] for i in where.tolist()]
+    data = WeightDataset.from_rows(CONFIG, splits, None, signals.describe())
+    data.save(tmp_path / "fields")
+    images = judge(tmp_path, "a", n=8)
+    assert images["references"]["name"] == "test images" and "drawn from all 180" in images["references"]["notes"][0]
+    assert images["rows"][0]["name"] == "training images" and images["rows"][0]["n"] == 8
+    assert images["classifier"]["held_out_n"] == 180 and "digits training images" in images["classifier"]["name"]
+    own = judge(tmp_path, "b", n=8, references="fields")
+    assert own["references"]["name"] == "test fields" and own["n"] == 6
+    again = judge(tmp_path, "c", references=str(tmp_path / "fields"))
+    assert again["references"]["name"] == "fields (fields)" and again["n"] == 6
+    save_png(tmp_path / "pictures" / "a.png", torch.rand(9, 9, 1))
+    save_png(tmp_path / "pictures" / "b.png", torch.rand(9, 9, 1))
+    other = judge(tmp_path, "d", references=str(tmp_path / "pictures"))
+    assert other["rows"][0]["name"].startswith("training fields") and "no line of training images" in other["notes"][0]
+
+
+def test_sequences_the_sampler_could_not_read_are_failures_too(home):
+    save_samples(home / "samples", fields(24, seed=7).weights("train")[:6])
+    (home / "samples" / "samples.json").write_text(json.dumps({"asked": 8, "saved": 6}))
+    row = line(judge(home, samples=str(home / "samples")), "SAMPLES")
+    assert row["unreadable"] == {"count": 2, "of": 8, "share": 0.25} and row["n"] == 6
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_readable_samples(home, n):
     save_samples(home / "samples", fields(24, seed=7).weights("train")[:4])
@@ -202,6 +235,7 @@ def test_pictures_of_another_size_are_refused_naming_both(home):
         save_png(home / "pictures" / f"{i}.png", image)
     with pytest.raises(ValueError, match="9 x 7 x 1.* 8 x 8 x 1"):
         judge(home, samples=str(home / "pictures"))
+    judge(home)  # the folder is still free
 
 
 def test_fields_of_another_layout_are_judged_by_their_pictures(home):
@@ -222,12 +256,8 @@ def test_predecessors_protocol_says_what_it_is(home):
     text = (home / "out" / "table.md").read_text()
     assert "nefgpt" in text.splitlines()[0] and "TRAINING" in text.splitlines()[0] and "WITH replacement" in text
     save_samples(home / "unlabelled", fields(24, seed=7).weights("train")[:10])
-    try:
-        row = line(judge(home, "other", samples=str(home / "unlabelled"), protocol="nefgpt"), "SAMPLES")
-    except ValueError as error:
-        assert "no sample" in str(error)
-    else:
-        assert "chosen by the classifier" in " ".join(row["notes"])
+    row = line(judge(home, "other", samples=str(home / "unlabelled"), protocol="nefgpt"), "SAMPLES")
+    assert "digit 3 chosen by the classifier" in " ".join(row["notes"])
 
 
 def test_same_seed_same_numbers_and_another_seed_others(home):
@@ -284,6 +314,8 @@ def test_hub_ids_are_fetched_only_where_no_folder_is(home, monkeypatch):
     fetch(str(home / "fields"), "--samples")
     assert len(asked) == 1
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        fetch("tests/nothing", "--samples")
     with pytest.raises(FileNotFoundError, match="user/name is no local folder, and the Hub did not give it: offline"):
         fetch("user/name", "--samples")
 

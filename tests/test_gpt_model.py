@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from gpt.generate import sample_ids
-from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 from gpt.loop import make_optimizer
+from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 
 SLOTS = torch.tensor([[i // 6, i % 6] for i in range(12)])
 

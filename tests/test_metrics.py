@@ -91,15 +91,28 @@ def test_other_sizes_are_refused_by_name():
 def test_nearest_equals_brute_force_and_leaves_out_the_own_signal():
     queries, rows = pictures(9), pictures(50, seed=1)
     every = torch.cdist(queries.flatten(1), rows.flatten(1))
-    found, where = nearest(queries, rows.split(7))
-    assert torch.allclose(found, every.min(1).values, atol=1e-5) and torch.equal(where, every.argmin(1))
+    found = nearest(queries, rows.split(7), second=True)
+    lowest = every.sort(1).values
+    assert torch.allclose(found.distance, lowest[:, 0], atol=1e-5) and torch.equal(found.where, every.argmin(1))
+    assert torch.allclose(found.second, lowest[:, 1], atol=1e-5)
     owners = torch.arange(50) // 2
-    found, where = nearest(rows[:10], rows.split(7), owners=owners, skip=owners[:10])
-    assert not (owners[where] == owners[:10]).any() and (found > 0).all()
-    found, _ = nearest(rows[:10], rows.split(7))
-    assert found.max() == 0  # twins: exactly 0, not the rounding of a matrix product
-    found, where = nearest(queries, [])
-    assert found.isinf().all() and (where == -1).all()
+    found = nearest(rows[:10], rows.split(7), owners=owners, skip=owners[:10])
+    assert not (owners[found.where] == owners[:10]).any() and (found.distance > 0).all()
+    assert nearest(rows[:10], rows.split(7)).distance.max() == 0  # exactly 0, not the rounding of a matrix product
+    found = nearest(queries, [], second=True)
+    assert found.distance.isinf().all() and (found.where == -1).all() and found.second.isinf().all()
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 40])
+def test_the_runner_up_is_of_another_signal(chunk):
+    queries, rows = pictures(8), pictures(40, seed=1)
+    owners = torch.randint(6, (40,), generator=torch.Generator().manual_seed(0))
+    every = torch.cdist(queries.flatten(1), rows.flatten(1))
+    first = owners[every.argmin(1)]
+    expected = every.masked_fill(first[:, None] == owners[None], float("inf")).amin(1)
+    assert torch.allclose(nearest(queries, rows.split(chunk), owners=owners, second=True).second, expected, atol=1e-5)
+    alone = nearest(queries, rows.split(chunk), owners=torch.zeros(40, dtype=torch.int64), second=True)
+    assert alone.second.isinf().all()
 
 
 def test_mmd_and_coverage_by_hand():

@@ -96,9 +96,8 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
     tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.save_pretrained(out)
     seconds = time.perf_counter() - start
-    print(
-        f"{tokenizer.config.kind}: {tokenizer.codes} codes, {tokenizer.tokens_per_field} tokens a field, {seconds:.1f} s"
-    )
+    kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
+    print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s")
     return tokenizer
 
 

@@ -1,7 +1,8 @@
 """k-means of numbers: exact steps on the sorted array, V log n each, so that millions of weights take moments.
 
-On sorted data a cluster is an interval, and its sum is a difference of prefix sums (Lloyd 1982; Wu 1991). What
-remains is the start: several are tried, and codes are moved from where they are least missed to where they help most.
+On sorted data a cluster is an interval, and its sum is a difference of prefix sums (Lloyd 1982; Wu 1991). What remains
+is the start: several are tried, one of them optimal on a coarse grid, and codes are moved from where they are least
+missed to where they help most.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 STEPS = 300
+GRID = 1024
+"""Candidate borders of the optimal start."""
+GRID_CODES = 256
+"""Most codes it is sought for: its cost grows with them, and many codes need it less."""
 MOVES = 40
 
 
@@ -79,19 +84,54 @@ def distinct_values(ordered: np.ndarray, k: int) -> np.ndarray | None:
     return ordered[np.concatenate([[0], steps + 1])] if len(steps) < k else None
 
 
+POWERS = (2 / 3, 0.0, 1 / 3, 1.0)
+
+
 def _starts(data: Sorted, k: int) -> list[np.ndarray]:
     """Starts: the density's cube root (Panter and Dite 1951, best for many codes), quantiles, their mixture, even."""
+    starts = [_spread(data, k, power) for power in POWERS]
+    return [*starts, _optimal(data, _borders(data), k)] if k <= GRID_CODES else starts
+
+
+def _spread(data: Sorted, k: int, power: float) -> np.ndarray:
+    """k values with the density f^(1 - power), f being the data's: equal masses of width w have f = 1 / w."""
     v, n = data.values, len(data.values)
     at = np.linspace(0, n - 1, min(n, max(4096, 32 * k))).astype(np.int64)
     knots = v[at].astype(np.float64)
     widths = np.diff(knots)
-    starts = []
-    for power in (2 / 3, 0.0, 1 / 3, 1.0):  # equal masses m of width w have density m / w; its power p holds w^(1-p)
-        mass = np.where(widths > 0, widths, 0.0) ** power if power else np.ones_like(widths)
-        steps = np.concatenate([[0.0], np.cumsum(mass)])
-        if steps[-1] > 0:
-            starts.append(np.interp((np.arange(k) + 0.5) / k * steps[-1], steps, knots))
-    return starts
+    steps = np.concatenate([[0.0], np.cumsum(widths**power if power else np.ones_like(widths))])
+    return np.interp((np.arange(k) + 0.5) / k * steps[-1], steps, knots)
+
+
+def _borders(data: Sorted) -> np.ndarray:
+    """At most GRID + 1 indices where clusters may end: between all distinct values, or dense where codes may be."""
+    v, n = data.values, len(data.values)
+    if (distinct := distinct_values(v, GRID)) is not None:
+        return np.append(np.searchsorted(v, distinct), n)
+    values = np.concatenate([_spread(data, GRID // len(POWERS), power) for power in POWERS])
+    return np.unique(np.concatenate([[0], np.searchsorted(v, values.astype(np.float32)), [n]]))
+
+
+def _optimal(data: Sorted, borders: np.ndarray, k: int) -> np.ndarray:
+    """Centres of the best k intervals that end at borders, by dynamic programming (Fisher 1958; Wang and Song 2011)."""
+    n, s, q = borders.astype(np.float64), data.sums[borders], data.squares[borders]
+    count = n[:, None] - n  # (end, begin)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cost = q[:, None] - q - (s[:, None] - s) ** 2 / count
+    cost = np.where(count > 0, np.maximum(cost, 0.0), np.inf)
+    best, begins = cost[:, 0], []
+    best[0] = 0.0
+    for _ in range(min(k, len(borders) - 1) - 1):
+        total = best + cost
+        begin = total.argmin(1)
+        best = np.minimum(np.take_along_axis(total, begin[:, None], 1)[:, 0], best)
+        begins.append(begin)
+    ends = [len(borders) - 1]
+    for begin in reversed(begins):
+        ends.append(int(begin[ends[-1]]))
+    cuts = borders[np.unique([0, *ends])]
+    _, mean, _ = data.cells(cuts)
+    return mean
 
 
 def _descend(data: Sorted, centres: np.ndarray) -> tuple[np.ndarray, float]:

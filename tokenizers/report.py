@@ -171,13 +171,14 @@ def markdown(result: dict) -> str:
     lines = [
         f"# {result['kind']}, {result['codes_made']} codes",
         "",
-        f"Field {result['field']}. {result['training_fields']:,} training fields; judged on {result['judged_fields']:,} "
-        f"of split {result['judged_on']}. PSNR (dB, mean over fields) against {result['psnr_against']}.",
+        f"Field {result['field']}. {result['training_fields']:,} training fields; judged on "
+        f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
+        f"against {result['psnr_against']}.",
         "",
         table([result]),
         "",
-        "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; per "
-        "position is the cross-entropy of the judged fields' tokens under each position's training counts plus one.",
+        "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; "
+        "per position is the cross-entropy of the judged fields' tokens under each position's training counts plus 1.",
         "",
         "Squared error over variance per layer: " + ", ".join(f"{e:.2g}" for e in result["layer_error"]) + ".",
         "",

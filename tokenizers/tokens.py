@@ -1,8 +1,8 @@
 """TokenDataset: fields as rows of ids, in splits, beside what a GPT needs to know about them.
 
 A folder `tokens/` holds `{split}-00000-of-0000K.parquet` (ids as fixed-length lists of the smallest unsigned integers)
-and `tokens.json`. It is readable without this code: `datasets.load_dataset("parquet", data_files=...)` gives the rows, and
-`tokens.json` the slots and the fingerprints of the tokenizer and of the dataset.
+and `tokens.json`. It is readable without this code: `datasets.load_dataset("parquet", data_files=...)` gives the rows,
+and `tokens.json` the slots and the fingerprints of the tokenizer and of the dataset.
 """
 
 import hashlib
