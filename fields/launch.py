@@ -29,12 +29,12 @@ def run_cli(function: Callable, *args: Any) -> None:
 def start(*, threads: int | None = None, precision: Precision = "auto", quiet: bool = False, **kwargs: Any):
     """An `Accelerator` with the threads and the precision of this machine.
 
-    `accelerate launch` without flags exports OMP_NUM_THREADS=1 and mixed_precision=no, which cannot be told from a choice;
-    so both are decided here.
+    `accelerate launch` without flags exports OMP_NUM_THREADS=1 and mixed_precision=no, which cannot be told from a
+    choice; so both are decided here.
 
     Args:
         threads: CPU threads of each process; None = cores / processes on this machine.
-        precision: auto = bf16 on a GPU, or on a CPU with AVX512-BF16 or AMX, else fp32; launcher = what `accelerate` says.
+        precision: auto = bf16 on a GPU, or on a CPU with AVX512-BF16 or AMX, else fp32; launcher = what accelerate says.
         quiet: print nothing.
         kwargs: for `accelerate.Accelerator`.
     Raises:
@@ -42,6 +42,7 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
         RuntimeError: if more processes were asked for than really work together.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     if threads is not None and threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}.")
@@ -49,6 +50,8 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
         kwargs["mixed_precision"] = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if has_bf16() else "no"}[precision]
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
         kwargs.setdefault("cpu", True)  # without it two processes may both believe that they are alone
+    if AcceleratorState._shared_state:  # stages of one command differ in precision; the process group stays
+        AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(**kwargs)
     check_world(accelerator.num_processes)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
@@ -80,14 +83,14 @@ def check_world(processes: int) -> None:
     asked = max(int(os.environ.get("WORLD_SIZE", 1)), _launcher_asked())
     if asked > processes:
         raise RuntimeError(
-            f"{asked} processes were asked for but this one works alone (world size {processes}). On CPUs start them with: "
-            "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N --num_machines 1 "
+            f"{asked} processes were asked for but this one works alone (world size {processes}). On CPUs start them "
+            "with: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N --num_machines 1 "
             "--mixed_precision no --dynamo_backend no SCRIPT"
         )
 
 
 def _launcher_asked() -> int:
-    """The number of processes on the command line, or in the config file, of the `accelerate launch` above us, else 1."""
+    """The number of processes that the `accelerate launch` above us was asked for, by flag or config file; else 1."""
     try:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:

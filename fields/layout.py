@@ -1,6 +1,6 @@
 """The one place that knows the order of a row.
 
-A row is, layer by layer, the weight matrix (out, in) row by row, then the bias (out): the order of a PyTorch state dict.
+A row is, layer by layer, the weight matrix (out, in) row by row, then the bias (out), as in a PyTorch state dict.
 Functions take the `widths` (E, hidden ..., out) of a field or its config.
 """
 

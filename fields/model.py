@@ -156,7 +156,7 @@ def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int 
     Args:
         weights: (N, P).
         coords: (M, in_dim).
-        memory: bytes the hidden activations may take. Ignored where gradients are asked for: autograd keeps them anyway.
+        memory: bytes the hidden activations may take; ignored where gradients are asked for, as autograd keeps them.
     Returns:
         (N, M, out_dim): in [0, 1] for `logit`.
     """

@@ -39,7 +39,7 @@ def write_atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` (files of an older one are dropped) when the block ends well."""
+    """A temporary folder that takes the place of `path`, dropping an older one's files, when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}-{tag}-{uuid.uuid4().hex[:8]}") for tag in ("new", "old"))

@@ -28,6 +28,7 @@ PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 LEFT = re.compile(r"\..+-(?:new|(?:new-|old-)?[0-9a-f]{8})(?:\.\w+)?")
 """Temporary names of `fields.runs` and of this file."""
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
+AGAIN = "Free some space and run the same command again."
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, EOFError)
 
 
@@ -42,10 +43,13 @@ def model_fingerprint(model: GPT) -> str:
 
 def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -> None:
     """Write or replace a model folder: config.json, model.safetensors, model.json, tokenizer/."""
-    with replace_folder(path) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary / "tokenizer")
-        write_json(temporary / "model.json", {**info, "fingerprint": model_fingerprint(model)})
+    try:
+        with replace_folder(path) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary / "tokenizer")
+            write_json(temporary / "model.json", {**info, "fingerprint": model_fingerprint(model)})
+    except DAMAGE as error:
+        raise RuntimeError(f"model {path} could not be written ({_reason(error, path.parent)}). {AGAIN}") from None
 
 
 def load_model(path: Path | str, tokenizer: Path | None = None) -> tuple[GPT, WeightTokenizer, dict]:
@@ -128,14 +132,11 @@ class Checkpoints:
             self.accelerator.wait_for_everyone()
             on_main(self.accelerator, self._finish, temporary, target, state | {"step": step}, ema)
         except DAMAGE as error:
+            said = _reason(error, self.folder)  # while the disk is still full
             shutil.rmtree(temporary, ignore_errors=True)
             older = self.all()
             stays = f"{older[-1]} is intact" if older else "there is no older one"
-            said = " ".join(str(error).split())[:200]
-            raise RuntimeError(
-                f"checkpoint {target} could not be written ({said}); {stays}. "
-                "Free some space and run the same command again."
-            ) from None
+            raise RuntimeError(f"checkpoint {target} could not be written ({said}); {stays}. {AGAIN}") from None
 
     def _finish(self, temporary: Path, target: Path, state: dict, ema: dict[str, Tensor] | None) -> None:
         for file in temporary.glob("random_states_*.pkl"):
@@ -157,9 +158,12 @@ class Checkpoints:
         """Restore the newest complete checkpoint; those skipped are named. To be called by all processes.
 
         Returns:
-            trainer.json and the EMA's weights, or None if there is none.
+            trainer.json and the EMA's weights, or None if there is no checkpoint.
+        Raises:
+            RuntimeError: if there are checkpoints, but none that can be read: starting anew is the user's decision.
         """
-        for path in reversed(self.all()):
+        found = self.all()
+        for path in reversed(found):
             problem = check(path)
             if problem is None:
                 try:
@@ -169,6 +173,10 @@ class Checkpoints:
                 except Exception as error:  # unpickling, zip, header, key and shape errors: one kind of bad file
                     problem = " ".join(str(error).split())[:200] or type(error).__name__
             self.accelerator.print(f"skipped {path}: {problem}")
+        if found:
+            raise RuntimeError(
+                f"no checkpoint in {self.folder} can be read. Restore one, or delete them to start anew."
+            )
         return None
 
 
@@ -210,6 +218,13 @@ def clean(out: Path) -> None:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Why writing failed; torch and safetensors hide a full disk behind messages of their own."""
+    if shutil.disk_usage(folder).free < 1 << 20:
+        return "No space left on device"
+    return " ".join(str(error).split())[:200]
 
 
 def _empty(folder: Path) -> None:

@@ -55,7 +55,7 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], to_bits: float) -> None:
     axes = figure.subplots()
     steps = [(r["step"], r["loss"] * to_bits) for r in rows if math.isfinite(r.get("loss", math.nan))]
     if steps:
-        axes.plot(*zip(*steps, strict=True), color="0.7", linewidth=0.8, label="training batch (codes and EOS)")
+        axes.plot(*zip(*steps, strict=True), color="0.7", linewidth=0.8, label="training batch (all targets)")
     held_out = [(r["step"], r["bits_per_weight"]) for r in rows if "bits_per_weight" in r]
     if held_out:
         axes.plot(*zip(*held_out, strict=True), color="C0", marker=".", label="validation")

@@ -82,7 +82,8 @@ def footnotes(result: dict) -> list[str]:
     lines.append(
         f"Z_U: Mann-Whitney z of distances to the nearest of {new['of']} {new['against']} against those of held-out "
         "data; negative = copying. Near copies: their distance to the nearest training signal, divided by that to the "
-        "next, is smaller than for 99 % of held-out data. The training fields' line compares each with the others."
+        "next, is smaller than for 99 % of held-out data. The training fields' line compares each with the others. "
+        "Rounding to codes alone moves Z_U in weights: compare samples of tokens with the round trip's line."
     )
     held = new["held_out"]
     if held is not None:

@@ -11,7 +11,7 @@ ratio than 99 % of the held-out fields: about 1 % of new pictures are near copie
 duplicates where they lie nearer to each other than 99 % of the held-out fields to the training set.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -180,22 +180,6 @@ def repeated(rows: Tensor) -> float | None:
         return None
     _, place, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
     return float((counts[place] > 1).float().mean())
-
-
-def copies(rows: Tensor, training: Iterable[Tensor]) -> float | None:
-    """Share of rows that equal a training row.
-
-    Args:
-        rows: (N, D) codes or weights.
-        training: (n, D) chunks of the same type.
-    """
-    if not len(rows):
-        return None
-    wanted = [_key(row) for row in rows]
-    left, seen = set(wanted), set()
-    for chunk in training:
-        seen |= left & {_key(row) for row in chunk}
-    return sum(key in seen for key in wanted) / len(wanted)
 
 
 def _key(row: Tensor) -> bytes:

@@ -24,6 +24,7 @@ PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `p
 FREE = (
     *PATHS,
     "threads",
+    "compile",
     "keep",
     "micro_batch",
     "steps",
@@ -33,7 +34,7 @@ FREE = (
     "save_every",
     "resume",
 )
-"""What may change when a run goes on: it moves no weight, or it prolongs the run."""
+"""What may change when a run goes on: it moves no weight, re-keys dropout (micro_batch), or prolongs it (steps)."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         project_dir=str(config.out),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # the one buffer never changes
     )
+    if config.tracker and not accelerator.log_with:
+        raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = alike(accelerator, load_corpus, config.fields, config.tokenizer, config.tokens, config.labels)
@@ -192,7 +195,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
     trainer = Trainer(config, corpus, model, accelerator)
     if known:
-        trainer.resume()
+        alike(accelerator, trainer.resume)
     steps = _steps(config, trainer)
     if trainer.state["step"] > steps:
         raise ValueError(

@@ -57,10 +57,12 @@ def line(result: dict, start: str) -> dict:
 
 
 @pytest.fixture(autouse=True)
-def short_training(monkeypatch):
-    """A classifier of a few steps."""
+def quick(monkeypatch, request):
+    """A classifier of a few steps; curves are drawn in one test only."""
     import gpt.classifier as module
 
+    if "whole_table" not in request.node.name:
+        monkeypatch.setattr("gpt.evaluate_report.save_curves", lambda *args: None)
     monkeypatch.setattr(
         module.train_classifier, "__kwdefaults__", {**module.train_classifier.__kwdefaults__, "steps": 8}
     )
@@ -320,10 +322,15 @@ def test_hub_ids_are_fetched_only_where_no_folder_is(home, monkeypatch):
         fetch("user/name", "--samples")
 
 
-def test_exact_copies_by_hand():
-    training = torch.tensor([[0, 1], [2, 3], [4, 5]])
-    assert novelty.copies(torch.tensor([[2, 3], [3, 2], [2, 3], [9, 9]]), training.split(2)) == 0.5
-    assert novelty.copies(training[:0], [training]) is None
+def test_near_copies_are_judged_by_how_crowded_their_place_is():
+    held_out = novelty.Neighbours(torch.ones(200), torch.zeros(200), torch.linspace(0.8, 1, 200))
+    ratios = torch.tensor([0.1, 0.79, 0.9, 1.0, 1.0])
+    found = novelty.Neighbours(torch.tensor([3.0, 2.0, 1.0, 1.0, 0.0]), torch.zeros(5), ratios)
+    assert found.copies(held_out).tolist() == [True, True, False, False, True]  # distance 0 is a copy in any crowd
+
+
+def test_repeated_rows_by_hand():
+    assert novelty.repeated(torch.zeros(0, 2)) is None
     assert novelty.repeated(torch.tensor([[1, 2], [1, 2], [3, 4]])) == pytest.approx(2 / 3)
 
 

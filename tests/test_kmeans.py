@@ -1,6 +1,7 @@
 """k-means codes: scikit-learn's inertia, brute-force nearest codes, few distinct values, speed."""
 
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -129,13 +130,15 @@ def test_encoding_is_twenty_times_faster_than_scikit_learn():
 
     field = FieldConfig()
     weights = rows(field, 2000, seed=7)
-    tokenizer = KMeansTokenizer(KMeansConfig(vocab_size=256, field=field.to_dict())).fit(weights)
+    tokenizer = KMeansTokenizer(KMeansConfig(field=field.to_dict())).fit(weights)
     tokenizer.encode(weights)
     ours = min(_seconds(lambda: tokenizer.encode(weights)) for _ in range(3)) / weights.numel()
     sample = tokenizer.standardizer(weights)[:100].reshape(-1, 1).numpy()
-    model = KMeans(256, init=tokenizer.centres[0].numpy(), n_init=1, max_iter=1).fit(sample)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one step leaves some clusters empty; only the speed matters
+        model = KMeans(512, init=tokenizer.centres[0].numpy(), n_init=1, max_iter=1).fit(sample)
     theirs = min(_seconds(lambda: model.predict(sample)) for _ in range(3)) / len(sample)
-    assert ours * 10 < theirs, f"{ours * 1e9:.1f} against {theirs * 1e9:.1f} ns a weight"  # 20 and more when left alone
+    assert ours * 20 < theirs, f"{ours * 1e9:.1f} against {theirs * 1e9:.1f} ns a weight"
 
 
 def _seconds(call) -> float:

@@ -21,6 +21,7 @@ from fields.model import FieldConfig
 from fields.runs import digest, plain, read_json, write_atomic, write_json
 from tokenizers.rows import gather
 from tokenizers.standardizer import Mode, Standardizer
+from tokenizers.threads import one_thread
 from tokenizers.vocab import Vocab
 
 __all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "is_local", "read_config"]
@@ -39,8 +40,8 @@ class TokenizerConfig:
     """position: training mean and standard deviation of each weight. delta: minus the reference row, one standard
     deviation for all. none: as they are."""
     fit_values: int = 64_000_000
-    """Weights held in memory while fitting (4 bytes each, about five times that at the peak); of more, whole fields are
-    drawn by seed. Means and deviations always see all training fields."""
+    """Weights held in memory while fitting, about 50 bytes each at the peak; of more, whole fields are drawn by
+    seed. Means and deviations always see all training fields."""
     seed: int = 0
     """Seed of everything random in the fit."""
     field: Suppress[dict] = field(default_factory=dict)
@@ -199,7 +200,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
                 f"rows of the field {self.field}; build another one for another field."
             )
         weights = weights.detach().to(torch.float32)
-        if weights.numel() and not all(bool(x.isfinite()) for x in weights.aminmax()):  # NaN passes through aminmax
+        with one_thread():
+            finite = weights.numel() == 0 or all(bool(x.isfinite()) for x in weights.aminmax())  # NaN passes through
+        if not finite:
             bad = (~weights.isfinite().all(1)).nonzero().flatten()
             raise ValueError(
                 f"row {offset + int(bad[0])} of the weights is not finite ({len(bad)} such rows in its batch). "

@@ -1,5 +1,7 @@
 """Several weights a token: cutting rows into groups, k-means of vectors (scikit-learn), nearest code by blocks."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,11 @@ def fit(points: Tensor, k: int, seed: int) -> Tensor:
 
         kind = MiniBatchKMeans if len(points) > MANY and k > 64 else KMeans
         options = {"batch_size": 16_384, "max_iter": 20} if kind is MiniBatchKMeans else {"max_iter": 100}
-        model = kind(k, n_init=1, random_state=seed, **options).fit(points.double().numpy())
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # clusters that coincide: they are dropped below, and the codes made reported
+            model = kind(k, n_init=1, random_state=seed, **options).fit(points.double().numpy())
         centres = torch.from_numpy(model.cluster_centers_).float()
         centres = _polish(points, centres)
     centres = torch.unique(centres, dim=0)

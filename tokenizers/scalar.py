@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tokenizers.threads import one_thread
+
 TABLE = 4_000_000
 """Thresholds held at once, positions x codes."""
 SMALL = 300_000
@@ -51,6 +53,7 @@ def thresholds(mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts
     return bounds.masked_fill(order >= counts[:, None] - 1, torch.inf).contiguous()
 
 
+@one_thread()
 def encode(
     weights: Tensor, mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts: Tensor, book: Tensor
 ) -> Tensor:
@@ -81,6 +84,7 @@ def encode(
     return out
 
 
+@one_thread()
 def decode(ids: Tensor, mean: Tensor, std: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
     """(N, P) int64 -> (N, P) float32. Ids past a codebook's own count mean its last code."""
     out = torch.empty(ids.shape, device=ids.device)

@@ -1,0 +1,163 @@
+"""The whole way on the embedded digits: fields, tokens, a GPT, samples, the judge. What is there is not made again."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fields.fit import FitConfig, fit
+from fields.launch import start
+from gpt.evaluate import EvaluateConfig, evaluate
+from gpt.processes import on_main
+from gpt.sample import SampleConfig, sample
+from gpt.train import TrainConfig, train
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 700
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class PipelineConfig(TrainConfig):
+    """Train a GPT on the tokens of neural fields.
+
+    Without --fields and --tokenizer the whole way is run on the 1,797 digits of scikit-learn, in at most ten minutes on
+    two cores: fields are fitted, a k-means vocabulary is built, a GPT is trained, new fields are drawn and judged. Each
+    stage whose output lies under runs/digits already is skipped.
+
+    Examples:
+        accelerate launch scripts/train_gpt.py
+        accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --minutes 30
+    """
+
+    fields: Path | None = None
+    """Weight dataset; None = the embedded digits, made first where missing."""
+    tokenizer: Path | None = None
+    """Tokenizer folder."""
+    out: Path | None = None
+    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields."""
+
+    def __post_init__(self):
+        if (self.fields is None) != (self.tokenizer is None):
+            raise ValueError("give both --fields and --tokenizer, or neither for the whole way on the embedded digits.")
+        super().__post_init__()
+
+    def training(self, **changes) -> TrainConfig:
+        """The same settings as what `train` takes."""
+        return TrainConfig(**{**{f.name: getattr(self, f.name) for f in fields(TrainConfig)}, **changes})
+
+
+def run(config: PipelineConfig) -> None:
+    """Train on what is given, or run the whole way."""
+    if config.fields is not None:
+        train(config.training(out=config.out or config.fields.parent / "gpt"))
+        return
+    whole_way(config, Path("runs/digits"))
+
+
+def whole_way(config: PipelineConfig, root: Path) -> None:
+    """Fields, tokens, GPT, samples, judge, under `root`."""
+    began = time.perf_counter()
+    accelerator = start(threads=config.threads, precision="fp32", quiet=True)
+    announce = Stages(accelerator, began)
+
+    announce(f"1/5 fields: one small network per digit -> {root}/fields")
+    folder = root / "fields"
+    if not (folder / "field.json").is_file():
+        fit(FitConfig(signals="digits", out=folder, threads=config.threads))
+
+    announce(f"2/5 vocabulary: k-means over the standardised weights -> {root}/kmeans")
+    vocabulary = config.tokenizer or root / "kmeans"
+    if not (vocabulary / "report.json").is_file():
+        on_main(accelerator, build, folder, vocabulary)
+
+    out = config.out or root / "gpt"
+    announce(f"3/5 GPT over the tokens -> {out}")
+    steps = config.steps or (None if config.minutes else STEPS)
+    batch = BATCH if config.batch == TrainConfig.batch else config.batch
+    result = train(config.training(fields=folder, tokenizer=vocabulary, out=out, steps=steps, batch=batch))
+
+    drawn = root / "samples"
+    announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
+    report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=folder, seed=config.seed))
+
+    announce(f"5/5 the judge: new fields against held-out digits -> {root}/evaluation")
+    judged = on_main(accelerator, judge, folder, drawn, out, root / "evaluation", config)
+    accelerator.print(summary(result, report, judged, root, out, time.perf_counter() - began))
+
+
+class Stages:
+    """Says which stage begins, and when."""
+
+    def __init__(self, accelerator, began: float):
+        self.accelerator, self.began = accelerator, began
+
+    def __call__(self, text: str) -> None:
+        self.accelerator.print(f"\n== {text}  ({(time.perf_counter() - self.began) / 60:.1f} min)", flush=True)
+
+
+def build(folder: Path, out: Path) -> None:
+    """`python -m tokenizers.build` in a process of its own, which knows nothing of the launcher's variables.
+
+    Raises:
+        RuntimeError: if it failed; its own message stands above.
+    """
+    launcher = ("ACCELERATE_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC", "GROUP_", "ROLE_", "OMP_NUM")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(launcher)}
+    words = ["kmeans", "--fields", str(folder.resolve()), "--out", str(out.resolve()), "--vocab-size", "32"]
+    done = subprocess.run([sys.executable, "-m", "tokenizers.build", *words], cwd=ROOT, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"python -m tokenizers.build {' '.join(words)} failed; see above.")
+
+
+def judge(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineConfig) -> dict:
+    """The table of `scripts/evaluate.py`."""
+    return evaluate(
+        EvaluateConfig(
+            fields=str(folder), samples=str(drawn), model=model, out=out, classifiers=out.parent / "classifiers",
+            threads=config.threads, seed=config.seed,
+        )
+    )  # fmt: skip
+
+
+def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, seconds: float) -> str:
+    """A few honest numbers, and where to look."""
+    rows = {row["name"]: row for row in judged["rows"]}
+    ours = next(row for name, row in rows.items() if name.startswith("SAMPLES"))
+    unigram = next((row for name, row in rows.items() if "unigram" in name), None)
+    ceiling = next((row for name, row in rows.items() if name.startswith("training fields")), None)
+    lines = ["", f"== done in {seconds / 60:.1f} minutes"]
+    if bits := judged.get("validation"):
+        lines.append(
+            f"   held-out fields: {bits['model']:.1f} bits by the GPT, {bits['unigram']:.1f} by the per-position unigram"
+        )
+    lines.append(
+        f"   {report['saved']} of {report['asked']} sampled fields are readable, {report['distinct']} are distinct"
+    )
+    for name, measure in (
+        ("1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)", _one_nna),
+        ("FID", _fid),
+    ):
+        seen = [("samples", ours), ("unigram", unigram), ("training fields", ceiling)]
+        lines.append(f"   {name}: " + ", ".join(f"{label} {measure(row)}" for label, row in seen if row))
+    lines += [
+        "   pictures and tables:",
+        f"     {out}/samples.png            new digits, each beside its nearest training field",
+        f"     {out}/training.png           bits per weight while training",
+        f"     {root}/evaluation/table.md   all numbers, with their baselines",
+    ]
+    return "\n".join(lines)
+
+
+def _one_nna(row: dict) -> str:
+    return _shown(row["l2"]["1-nna"]["value"], ".2f")
+
+
+def _fid(row: dict) -> str:
+    return _shown(row["fid"]["value"], ".0f")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
