@@ -55,7 +55,7 @@ def part_file(out: Path, i: int) -> Path:
 def read_part(out: Path, i: int, rows: int, size: int) -> dict[str, np.ndarray] | None:
     """A finished part, or None if it is missing or damaged (then it is fitted again)."""
     try:
-        with np.load(part_file(out, i), allow_pickle=False) as file:
+        with part_file(out, i).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             part = {name: file[name] for name in ("weights", "psnr")}
     except Exception:  # whatever a damaged file raises: zip, header, CRC or missing keys
         return None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tokenizers.rows import draw
+from tokenizers.threads import one_thread
 
 BLOCK = 1 << 17
 """Scores computed at once, rows x codes."""
@@ -82,6 +83,7 @@ def _polish(points: Tensor, centres: Tensor, steps: int = 3) -> Tensor:
     return centres
 
 
+@one_thread()
 def nearest(points: Tensor, centres: Tensor) -> Tensor:
     """Index of the nearest centre, the first among equals.
 
