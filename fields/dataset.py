@@ -18,6 +18,7 @@ from torch import Tensor
 from fields import layout
 from fields.model import FieldConfig
 from fields.runs import digest, read_json, replace_folder, write_json
+from fields.table import features, matrix, read_parquet, table_of
 
 ROWS_PER_SHARD = 20_000
 SPLITS = ("train", "validation", "test", "samples")
@@ -45,17 +46,6 @@ class Reference:
         """The reference `to_dict` wrote."""
         row = values.get("row")
         return cls(values["start"], values["how"], None if row is None else torch.tensor(row, dtype=torch.float32))
-
-
-def features(size: int, label_names: list[str] | None):
-    """The columns of a weight dataset, declared: empty ones keep their types."""
-    from datasets import ClassLabel, Features, List, Value
-
-    columns = {"weights": List(Value("float32"), length=size)}
-    if label_names is not None:
-        columns["label"] = ClassLabel(names=list(label_names))
-    columns |= {"psnr": Value("float32"), "signal_id": Value("string"), "seed": Value("int64")}
-    return Features(columns | {"height": Value("int32"), "width": Value("int32")})
 
 
 class WeightDataset:
@@ -100,7 +90,7 @@ class WeightDataset:
         signals = dict(signals or {})
         names, made = signals.get("label_names"), {}
         for split, rows in splits.items():
-            table = _table(config, split, rows, names, signals)
+            table = table_of(config, split, rows, names, signals)
             made[split] = Dataset(table, split=split)
         return cls(config, made, reference or Reference("unknown", "not recorded"), signals)
 
@@ -128,7 +118,7 @@ class WeightDataset:
             expected = int(shards[0].stem.split("-of-")[1])
             if len(shards) != expected:
                 raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
-            parts = [Dataset(_read_parquet(f, wanted, config), split=split) for f in shards]
+            parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(card["reference"]), card["signals"])
         data._fingerprint = card.get("fingerprint")
@@ -148,7 +138,7 @@ class WeightDataset:
                 for i in range(shards):
                     part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
                     table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
-                    pq.write_table(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
+                    pq.writetable_of(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
             write_json(temporary / "field.json", self.card())
             for name in keep:
                 if (path / name).is_file():
@@ -175,7 +165,7 @@ class WeightDataset:
         """Of everything a reader depends on."""
         if self._fingerprint is None:
             parts: list[Any] = [self.config.to_dict(), self.reference.to_dict()]
-            for split in sorted(self.splits):
+            for split in sorted(name for name, rows in self.splits.items() if len(rows)):  # empty ones are not stored
                 parts += [split, self.ids(split)]
                 parts += [batch for batch in self.batches(split, 65_536)]
                 if (labels := self.labels(split)) is not None:
@@ -202,14 +192,14 @@ class WeightDataset:
         """Rows of a split, streamed: (n, P) float32, n <= size."""
         table = self.split(split).with_format("arrow")
         for at in range(0, len(table), size):
-            yield _matrix(table[at : at + size]["weights"], self.config.size)
+            yield matrix(table[at : at + size]["weights"], self.config.size)
 
     def weights(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
         """(N, P) float32, whole or the rows asked for."""
         rows = self.split(split)
         if indices is not None:
             rows = rows.select([int(i) for i in indices])
-            return _matrix(rows.with_format("arrow")[:]["weights"], self.config.size)
+            return matrix(rows.with_format("arrow")[:]["weights"], self.config.size)
         out, at = torch.empty(len(rows), self.config.size), 0
         for batch in self.batches(split):
             out[at : at + len(batch)] = batch
@@ -302,75 +292,6 @@ class WeightDataset:
 
 def _split_order(name: str) -> tuple[int, str]:
     return (SPLITS.index(name) if name in SPLITS else len(SPLITS), name)
-
-
-def _matrix(column: Any, size: int) -> Tensor:
-    """An Arrow column of fixed-length lists as (n, P) float32."""
-    chunks = column.chunks if hasattr(column, "chunks") else [column]
-    parts = [np.asarray(chunk.flatten()).reshape(-1, size) for chunk in chunks]
-    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, size), np.float32))
-
-
-def _table(config: FieldConfig, split: str, rows: dict[str, Any], names: list[str] | None, signals: dict):
-    """Rows in memory as an Arrow table with the declared schema."""
-    import pyarrow as pa
-
-    weights = torch.as_tensor(rows["weights"], dtype=torch.float32)
-    layout.check(config, weights)
-    bad = (~weights.isfinite().all(1)).nonzero().flatten().tolist()
-    if bad:
-        raise ValueError(
-            f"row {bad[0]} of split {split} is not finite ({len(bad)} such rows). Refit or leave them out."
-        )
-    n = len(weights)
-    shape = signals.get("shape") or [0, 0]
-    sizes = torch.as_tensor(rows["sizes"] if rows.get("sizes") is not None else [shape[:2]] * n).reshape(n, 2)
-    given = {"psnr": rows.get("psnr"), "seed": rows.get("seed"), "signal_id": rows.get("signal_id")}
-    columns = {
-        "weights": pa.FixedSizeListArray.from_arrays(pa.array(weights.contiguous().numpy().ravel()), config.size)
-    }
-    if names is not None:
-        labels = rows.get("labels")
-        columns["label"] = _numbers(labels, n, -1, np.int64)
-    columns["psnr"] = _numbers(given["psnr"], n, float("nan"), np.float32)
-    columns["signal_id"] = pa.array(
-        list(given["signal_id"]) if given["signal_id"] is not None else [""] * n, pa.string()
-    )
-    columns["seed"] = _numbers(given["seed"], n, 0, np.int64)
-    columns["height"], columns["width"] = (_numbers(sizes[:, i], n, 0, np.int32) for i in (0, 1))
-    wrong = [name for name, column in columns.items() if len(column) != n]
-    if wrong:
-        raise ValueError(f"column {wrong[0]} of split {split} has {len(columns[wrong[0]])} entries for {n} rows.")
-    return pa.table(columns).cast(features(config.size, names).arrow_schema)
-
-
-def _numbers(values: Any, n: int, default: float, dtype: type):
-    import pyarrow as pa
-
-    return pa.array(np.full(n, default, dtype) if values is None else np.asarray(torch.as_tensor(values)).astype(dtype))
-
-
-def _read_parquet(file: Path, wanted: Any, config: FieldConfig):
-    """One shard, checked against the architecture, as a memory-mapped Arrow table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file, memory_map=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
-    missing = [name for name in wanted if name not in table.column_names]
-    if missing:
-        raise ValueError(f"{file} has no column {missing[0]!r}; it has {table.column_names}.")
-    table = table.select(list(wanted))
-    lengths = pa.compute.list_value_length(table["weights"]).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(lengths != config.size)
-    if len(wrong):
-        raise ValueError(
-            f"{file}: row {wrong[0]} has {lengths[wrong[0]]} weights, the field {config} has {config.size} "
-            f"({len(wrong)} such rows). Keep one architecture per dataset."
-        )
-    return table.cast(wanted.arrow_schema)
 
 
 def summary(data: WeightDataset) -> str:

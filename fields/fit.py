@@ -113,7 +113,7 @@ class FitConfig:
     @property
     def folder(self) -> Path:
         """Where the dataset goes."""
-        return self.out or Path("runs") / Path(self.signals).name / "fields"
+        return self.out or Path("runs") / Path(self.signals).resolve().name / "fields"
 
 
 def fit(config: FitConfig) -> WeightDataset:

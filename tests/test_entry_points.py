@@ -86,6 +86,12 @@ def test_the_whole_way_in_small(tmp_path, decoy):
     for words in steps:
         done = run(*words, cwd=here, PYTHONPATH="" if words[0] == "-m" else decoy)
         assert done.returncode == 0, (words, done.stdout[-500:], done.stderr[-2000:])
-    for made in ("runs/digits/gpt/training.png", "runs/digits/gpt/samples.png", "s/samples.png", "e/table.md", "w/field.json"):
+    for made in (
+        "runs/digits/gpt/training.png",
+        "runs/digits/gpt/samples.png",
+        "s/samples.png",
+        "e/table.md",
+        "w/field.json",
+    ):
         assert (here / made).is_file(), made
     assert "is complete" in run(*steps[0], cwd=here).stdout
