@@ -75,7 +75,7 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
     import pyarrow.parquet as pq
 
     try:
-        table = pq.readtable_of(file, memory_map=True)
+        table = pq.read_table(file, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
     missing = [name for name in wanted if name not in table.column_names]
