@@ -138,7 +138,7 @@ class WeightDataset:
                 for i in range(shards):
                     part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
                     table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
-                    pq.writetable_of(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
+                    pq.write_table(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
             write_json(temporary / "field.json", self.card())
             for name in keep:
                 if (path / name).is_file():
