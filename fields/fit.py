@@ -78,9 +78,9 @@ class FitConfig:
     """Share of the pixels each step sees; None = half of a picture of 256 pixels or more, else all."""
     target_psnr: float | None = None
     """Stop a field when it reaches this many dB."""
-    fits: int = 1
-    """Fits per signal, each with its own seed."""
-    jitter: float = 0.02
+    fits: int | None = None
+    """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
+    jitter: float = 0.01
     """Standard deviation of the noise on the start of every fit after the first."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
@@ -98,9 +98,11 @@ class FitConfig:
     """Changes to the architecture."""
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("fits", 1), ("meta_steps", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
+        if self.fits is None:
+            object.__setattr__(self, "fits", 4 if self.signals == "digits" else 1)
+        for name in ("steps", "fits", "meta_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if not self.lr > 0:
             raise ValueError(f"--lr must be above 0, got {self.lr}.")
         if self.pixels is not None and not 0 < self.pixels <= 1:

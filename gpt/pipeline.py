@@ -15,7 +15,7 @@ from gpt.sample import SampleConfig, sample
 from gpt.train import TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 700
+STEPS = 1200
 BATCH = 32
 
 

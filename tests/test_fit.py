@@ -22,11 +22,11 @@ from fields.model import FIELDS, FieldConfig
 from fields.signals import SignalsConfig, load_signals
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = FitConfig(limit=24, steps=12, meta_steps=10, threads=1)
+QUICK = FitConfig(limit=24, steps=12, meta_steps=10, threads=1, fits=1)
 
 
 def test_digits_reach_the_stated_quality(tmp_path):
-    data = fit(FitConfig(out=tmp_path / "d", limit=60, meta_steps=100, threads=1))
+    data = fit(FitConfig(out=tmp_path / "d", limit=60, meta_steps=100, threads=1, fits=1))
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 60, "validation": 60, "test": 60}
     assert data.psnr("train").mean() > 29 and data.reference.start == "meta"
     assert data.config == FIELDS["digits"]
@@ -164,7 +164,19 @@ def test_wrong_settings_are_refused():
 
 
 LAUNCH = ["launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-SCRIPT = ["scripts/fit_fields.py", "--limit", "24", "--steps", "12", "--meta-steps", "10", "--threads", "1"]
+SCRIPT = [
+    "scripts/fit_fields.py",
+    "--limit",
+    "24",
+    "--steps",
+    "12",
+    "--meta-steps",
+    "10",
+    "--threads",
+    "1",
+    "--fits",
+    "1",
+]
 
 
 def command(*launcher: str) -> list[str]:
