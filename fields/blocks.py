@@ -1,5 +1,6 @@
 """How a fit is cut into blocks and parts, and how the parts become a weight dataset."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def assemble(
     if failed:
         runs.write_json(out / "failed.json", failed)
     data = WeightDataset.from_rows(architecture, splits, reference, signals.describe())
-    data.save(out, keep=("run.json", "failed.json"))  # replaces the folder, parts included
+    data.save(out)
+    shutil.rmtree(out / "parts")
 
 
 def _rows(

@@ -125,24 +125,40 @@ class WeightDataset:
         return data
 
     def save(self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md")) -> None:
-        """Write the folder, all or nothing; `keep` names files of an existing one that stay."""
+        """Write the folder, all or nothing: `field.json` comes last and makes it a dataset.
+
+        Args:
+            path: the folder; what else lies in a folder that is not a dataset yet stays.
+            keep: names of files that stay when an older dataset is replaced.
+        Raises:
+            ValueError: if there are no rows.
+        """
+        path = Path(path)
+        if not any(len(rows) for rows in self.splits.values()):
+            raise ValueError(f"there are no rows to save in {path}.")
+        if (path / "field.json").is_file():
+            with replace_folder(path) as temporary:
+                self._write(temporary / "data")
+                for name in keep:
+                    if (path / name).is_file():
+                        (temporary / name).write_bytes((path / name).read_bytes())
+                write_json(temporary / "field.json", self.card())
+            return
+        with replace_folder(path / "data") as temporary:
+            self._write(temporary)
+        write_json(path / "field.json", self.card())
+
+    def _write(self, folder: Path) -> None:
+        """The Parquet shards; an empty split is left out, as `datasets.load_dataset` cannot read one."""
         import pyarrow.parquet as pq
 
-        path, filled = Path(path), {split: rows for split, rows in self.splits.items() if len(rows)}
-        if not filled:
-            raise ValueError(f"there are no rows to save in {path}.")
-        with replace_folder(path) as temporary:
-            (temporary / "data").mkdir()
-            for split, rows in filled.items():  # `datasets.load_dataset` cannot read an empty split
-                shards = -(-len(rows) // ROWS_PER_SHARD)
-                for i in range(shards):
-                    part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
-                    table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
-                    pq.write_table(table, temporary / "data" / f"{split}-{i:05d}-of-{shards:05d}.parquet")
-            write_json(temporary / "field.json", self.card())
-            for name in keep:
-                if (path / name).is_file():
-                    (temporary / name).write_bytes((path / name).read_bytes())
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, rows in self.splits.items():
+            shards = -(-len(rows) // ROWS_PER_SHARD)
+            for i in range(shards):
+                part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
+                table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
+                pq.write_table(table, folder / f"{split}-{i:05d}-of-{shards:05d}.parquet")
 
     def card(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""
