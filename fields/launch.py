@@ -95,7 +95,7 @@ def _launcher_asked() -> int:
         words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:
         return 1
-    if "launch" not in words or not any(Path(w).name == "accelerate" for w in words[:3]):
+    if not any(Path(word).name.startswith("accelerate") for word in words[:3]):  # also python -m accelerate.commands...
         return 1
     words = [part for word in words for part in word.split("=", 1)]
     for flag in ("--num_processes", "--num-processes"):
