@@ -30,6 +30,9 @@ VARIANTS = [
     ("quantile", {}),
     ("quantile", {"codebook": "layer"}),
     ("quantile", {"standardize": "none"}),
+    ("pca", {}),
+    ("pca", {"metric": "weights", "components": 40}),
+    ("pca", {"standardize": "none"}),
 ]
 
 
@@ -89,7 +92,7 @@ def test_constant_positions_decode_exactly(kind, weights):
         assert torch.equal(tokenizer.encode(decoded), ids)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in TOKENIZERS if kind != "pca"])  # a component mixes all positions
 def test_far_means_do_not_break_the_round_trip(kind):
     """Spreads of a few float32 steps: codes that cannot be told apart become one."""
     base = 1000 * torch.randn(FIELD.size, generator=generator(4))

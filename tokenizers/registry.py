@@ -5,11 +5,13 @@ from typing import Any
 
 from tokenizers.base import WeightTokenizer, is_local, read_config
 from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
+from tokenizers.pca import PCAConfig, PCATokenizer
 from tokenizers.quantile import QuantileConfig, QuantileTokenizer
 
 TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
     "kmeans": (KMeansConfig, KMeansTokenizer),
     "quantile": (QuantileConfig, QuantileTokenizer),
+    "pca": (PCAConfig, PCATokenizer),
 }
 """kind -> (config, class). To add a tokenizer: one file, and one line here."""
 
