@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from tyro.conf import Suppress
 
 from fields.model import FieldConfig, values
@@ -121,7 +120,7 @@ def gauss_newton(config: FieldConfig, rows: Tensor, seed: int) -> Tensor:
         return values(config, row[None], coords)[0].flatten()  # (M C,)
 
     jacobian = torch.func.jacrev(value)
-    for row in tqdm(rows, desc="what weights do", unit="field", leave=False):
+    for row in rows:
         coords = torch.rand(POINTS, config.in_dim, generator=generator) * 2 - 1
         j = jacobian(row, coords).double()  # (M C, P)
         total += j.T @ j / POINTS
