@@ -94,8 +94,10 @@ def training_images(world: World) -> Row | None:
 
 def training_fields(world: World, pool: Tensor, weights: Tensor, labels: Tensor | None) -> Row:
     """Training fields: the ceiling for samples of fields."""
-    pick = world.draw(len(weights), world.stream(2))
-    owners = signal_numbers(world.data)[pool[pick]]
+    numbers = signal_numbers(world.data)[pool]
+    first = first_fits(numbers.tolist())
+    pick = first[world.draw(len(first), world.stream(2))]
+    owners = numbers[pick]
     extra = {"labels": _take(labels, pick), "signals": owners}
     return fields_row("training fields (ceiling)", world.data.config, weights[pick], world.size, **extra)
 
@@ -109,7 +111,8 @@ def held_out(world: World) -> Row | None:
         free = [i for i in world.candidates(split).tolist() if not ids[i] or ids[i] not in world.references]
         if not free:
             continue
-        where = torch.tensor(free)[world.draw(len(free), world.stream(3))]
+        free = torch.tensor(free)[first_fits([ids[i] or f"#{i}" for i in free])]
+        where = free[world.draw(len(free), world.stream(3))]
         weights, labels = world.data.weights(split, where), world.data.labels(split)
         name = "held-out fields, no tokenizer given"
         if world.tokenizer is not None:
@@ -165,6 +168,14 @@ def gaussian(world: World, weights: Tensor) -> Row:
     z = torch.randn(count, keep, generator=generator, dtype=torch.float64)
     drawn = (mean + (z * scale) @ directions[:, len(variances) - keep :].T).float()
     return fields_row("Gaussian in PCA space", world.data.config, drawn, world.size)
+
+
+def first_fits(owners: list) -> Tensor:
+    """Positions of each owner's first fit: two fits of one signal in a set would be each other's neighbours."""
+    found: dict = {}
+    for i, owner in enumerate(owners):
+        found.setdefault(owner, i)
+    return torch.tensor(list(found.values()), dtype=torch.int64)
 
 
 def signal_numbers(data: WeightDataset) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from fields.dataset import WeightDataset
 from fields.signals import Signals
 from gpt import references
-from gpt.baselines import draw, encode
+from gpt.baselines import draw, encode, first_fits
 from gpt.classifier import Classifier
 from gpt.inputs import EvaluateConfig, Inputs
 from gpt.references import Row, Source, fields_row
@@ -47,12 +47,15 @@ def draw_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -
     data = inputs.data
     counts = {name: len(rows) for name, rows in data.splits.items()}
     split = references.held_out_split(list(data.splits), counts)
-    where = torch.randperm(counts[split], generator=generator)[: config.n]
+    ids = data.ids(split)
+    first = first_fits([name or f"#{i}" for i, name in enumerate(ids)])
+    where = first[torch.randperm(len(first), generator=generator)[: config.n]]
     row = fields_row(f"{split} fields", data.config, data.weights(split, where), references.common_size(data, split))
-    row.notes.append(f"renders of {len(where)} fields drawn from all {counts[split]} of the split {split}")
+    row.notes.append(
+        f"renders of {len(where)} fields, one per signal, drawn from all {counts[split]} of the split {split}"
+    )
     if config.references == "images":
         row.notes.append(f"images were asked for, but {inputs.notes[0]}")
-    ids = data.ids(split)
     return row, {ids[i] for i in where.tolist()}
 
 

@@ -15,7 +15,7 @@ from gpt.sample import SampleConfig, sample
 from gpt.train import TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 1200
+STEPS = 3000
 BATCH = 32
 
 
@@ -24,12 +24,12 @@ class PipelineConfig(TrainConfig):
     """Train a GPT on the tokens of neural fields.
 
     Without --fields and --tokenizer the whole way is run on the 1,797 digits of scikit-learn, in at most ten minutes on
-    two cores: fields are fitted, a k-means vocabulary is built, a GPT is trained, new fields are drawn and judged. Each
+    two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn and judged. Each
     stage whose output lies under runs/digits already is skipped.
 
     Examples:
         accelerate launch scripts/train_gpt.py
-        accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --minutes 30
+        accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/pca --minutes 30
     """
 
     fields: Path | None = None
@@ -68,8 +68,8 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
     if not (folder / "field.json").is_file():
         fit(FitConfig(signals="digits", out=folder, threads=config.threads))
 
-    announce(f"2/5 vocabulary: k-means over the standardised weights -> {root}/kmeans")
-    vocabulary = config.tokenizer or root / "kmeans"
+    announce(f"2/5 vocabulary: principal components of what the fields compute -> {root}/pca")
+    vocabulary = config.tokenizer or root / "pca"
     if not (vocabulary / "report.json").is_file():
         on_main(accelerator, build, folder, vocabulary)
 
@@ -106,7 +106,7 @@ def build(folder: Path, out: Path) -> None:
     """
     launcher = ("ACCELERATE_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC", "GROUP_", "ROLE_", "OMP_NUM")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(launcher)}
-    words = ["kmeans", "--fields", str(folder.resolve()), "--out", str(out.resolve()), "--vocab-size", "32"]
+    words = ["pca", "--fields", str(folder.resolve()), "--out", str(out.resolve()), "--components", "64"]
     done = subprocess.run([sys.executable, "-m", "tokenizers.build", *words], cwd=ROOT, env=environment)
     if done.returncode:
         raise RuntimeError(f"python -m tokenizers.build {' '.join(words)} failed; see above.")
@@ -131,7 +131,8 @@ def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, sec
     lines = ["", f"== done in {seconds / 60:.1f} minutes"]
     if bits := judged.get("validation"):
         lines.append(
-            f"   held-out fields: {bits['model']:.1f} bits by the GPT, {bits['unigram']:.1f} by the per-position unigram"
+            f"   held-out fields: {bits['model_bits_per_field']:.1f} bits by the GPT, "
+            f"{bits['unigram_bits_per_field']:.1f} by the per-position unigram"
         )
     lines.append(
         f"   {report['saved']} of {report['asked']} sampled fields are readable, {report['distinct']} are distinct"
@@ -146,7 +147,7 @@ def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, sec
         "   pictures and tables:",
         f"     {out}/samples.png            new digits, each beside its nearest training field",
         f"     {out}/training.png           bits per weight while training",
-        f"     {root}/evaluation/table.md   all numbers, with their baselines",
+        f"     {root}/evaluation/table.md        all numbers, with their baselines",
     ]
     return "\n".join(lines)
 

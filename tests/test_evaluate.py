@@ -14,7 +14,7 @@ from fields.model import FieldConfig
 from fields.render import render, save_png
 from fields.signals import SignalsConfig, load_signals
 from gpt import novelty
-from gpt.baselines import World, baselines, draw
+from gpt.baselines import World, baselines, draw, first_fits
 from gpt.evaluate import EvaluateConfig, evaluate
 from gpt.references import Row, fetch
 
@@ -339,3 +339,8 @@ def test_rows_drop_what_is_not_finite_and_count_it():
     images[1, 0, 0], weights[2, 0] = float("nan"), float("inf")
     row = Row("r", images, weights, labels=torch.arange(4), unreadable=1).readable()
     assert len(row) == 2 and row.unreadable == 3 and row.labels.tolist() == [0, 3]
+
+
+def test_a_set_holds_one_fit_of_each_signal():
+    assert first_fits(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
+    assert first_fits([]).tolist() == []
