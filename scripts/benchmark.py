@@ -47,7 +47,7 @@ class FitBenchmark:
 class TokenizersBenchmark:
     """Scalar k-means: encoding against scikit-learn's `KMeans.predict` over the same values and centres."""
 
-    n: int = 2000
+    n: int = 20_000
     """Fields of 593 weights (made up: the time does not depend on the values)."""
     vocab_size: int = 256
     """Codes."""

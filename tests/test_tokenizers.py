@@ -70,6 +70,9 @@ def test_a_row_depends_on_itself_alone(kind, options, weights):
     for i in (0, 7, 49):
         assert torch.equal(tokenizer.encode(other[i : i + 1]), ids[i : i + 1])
     assert torch.equal(tokenizer.encode(other.flip(0)), ids.flip(0))
+    strided = other.T.contiguous().T  # the same values, laid out by columns
+    assert torch.equal(tokenizer.encode(strided), ids)
+    assert torch.equal(tokenizer.decode(ids.T.contiguous().T), tokenizer.decode(ids))
 
 
 @pytest.mark.parametrize("kind, options", VARIANTS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokenizers.threads import one_thread
+from tokenizers.threads import one_thread, share
 
 TABLE = 4_000_000
 """Thresholds held at once, positions x codes."""
@@ -53,7 +53,6 @@ def thresholds(mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts
     return bounds.masked_fill(order >= counts[:, None] - 1, torch.inf).contiguous()
 
 
-@one_thread()
 def encode(
     weights: Tensor, mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts: Tensor, book: Tensor
 ) -> Tensor:
@@ -69,6 +68,14 @@ def encode(
         (N, P) int64.
     """
     out = torch.empty(weights.shape, dtype=torch.int64, device=weights.device)
+    threads = torch.get_num_threads() if weights.device.type == "cpu" else 1
+    with one_thread():
+        _encode(weights, mean, std, centres, edges, counts, book, threads, out)
+    return out
+
+
+def _encode(weights, mean, std, centres, edges, counts, book, threads: int, out: Tensor) -> None:
+    """`encode` into `out`."""
     step = max(1, TABLE // centres.shape[1])
     for begin, end, c in _runs(book, step):
         part = slice(begin, end)
@@ -80,8 +87,7 @@ def encode(
         if grid is None:
             out[:, part] = _search(weights[:, part], bounds)
         else:
-            _look_up(weights[:, part], bounds, mean[part], std[part], grid, out[:, part])
-    return out
+            _look_up(weights[:, part], bounds, mean[part], std[part], grid, threads, out[:, part])
 
 
 @one_thread()
@@ -95,7 +101,7 @@ def decode(ids: Tensor, mean: Tensor, std: Tensor, centres: Tensor, counts: Tens
         rows = max(1, BLOCK // (end - begin))
         for at in range(0, len(ids), rows):
             chosen = ids[at : at + rows, begin:end].clamp(max=int(counts[c]) - 1) + offsets
-            out[at : at + rows, begin:end] = spots.index_select(0, chosen.view(-1)).view_as(chosen)
+            out[at : at + rows, begin:end] = spots.index_select(0, chosen.reshape(-1)).view(chosen.shape)
     return out
 
 
@@ -153,20 +159,23 @@ class Grid:
         return (std > 0) & (error < MARGIN)
 
 
-def _look_up(weights: Tensor, bounds: Tensor, mean: Tensor, std: Tensor, grid: Grid, out: Tensor) -> None:
+def _look_up(weights: Tensor, bounds: Tensor, mean: Tensor, std: Tensor, grid: Grid, threads: int, out: Tensor) -> None:
     """Codes of (n, p) weights into `out`: by grid, next to a threshold by comparing."""
     safe = grid.safe(mean, std)
     factor = torch.where(safe, grid.scale / std.double(), 0.0).float()
     start = torch.tensor(-grid.low * grid.scale, device=std.device)
     closed = torch.nn.functional.pad(bounds, (0, 1), value=torch.inf)  # (p, V): a step from the last code fails
     rows = max(1, BLOCK // weights.shape[1])
-    for at in range(0, len(weights), rows):
+
+    def work(at: int) -> None:
         block = weights[at : at + rows]
         cell = torch.addcmul(start, block - mean, factor).clamp_(0, CELLS - 1).long()
         codes = grid.codes.index_select(0, cell.view(-1))  # (n p,)
         open_ = (codes < 0).nonzero().flatten()
         codes[open_] = _climb(block.reshape(-1)[open_], -1 - codes[open_], open_ % block.shape[1], closed, grid.most)
         out[at : at + rows] = codes.view_as(cell)
+
+    share(work, range(0, len(weights), rows), threads)
     if not bool(safe.all()):
         out[:, ~safe] = _search(weights[:, ~safe], bounds[~safe].contiguous())
 
