@@ -37,7 +37,7 @@ def nearest_training(images: Tensor, data: WeightDataset, split: str = "train") 
 
 
 def draw_samples(
-    path: Path, config: FieldConfig, weights: Tensor, size: tuple[int, int], data: WeightDataset | None, most: int = 64
+    path: Path, config: FieldConfig, weights: Tensor, size: tuple[int, int], data: WeightDataset | None, most: int = 100
 ) -> bool:
     """A sheet of fields, each beside its nearest training field if `data` is given.
 

@@ -141,8 +141,9 @@ def directions(covariance: Tensor, metric: Tensor, count: int) -> tuple[Tensor, 
     root = axes * spread.clamp_min(0).sqrt() @ axes.T  # metric = root root
     variance, basis = torch.linalg.eigh(root @ covariance @ root)
     variance, basis = variance.flip(0)[:count], basis.flip(1)[:, :count]
+    least = (variance[0] * 1e-12).clamp_min(1e-30)  # below is rounding
     sign = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()  # eigenvectors come with either sign
-    basis = basis * sign * (variance > variance[0] * 1e-12)
+    basis = basis * sign * (variance > least)
     analysis = root @ basis
-    back = covariance @ analysis / variance.clamp_min(variance[0] * 1e-12)  # in the range of the covariance
+    back = covariance @ analysis / variance.clamp_min(least)  # in the range of the covariance
     return analysis, back.T.contiguous()
