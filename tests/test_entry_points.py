@@ -74,6 +74,7 @@ def test_the_whole_way_in_small(tmp_path, decoy):
     here = tmp_path / "c"
     steps = [
         ("scripts/fit_fields.py", "--limit", "40", "--steps", "20", "--meta-steps", "5"),
+        ("scripts/align_fields.py", "--fields", "runs/digits/fields", "--out", "a"),
         ("-m", "tokenizers.build", "kmeans", "--vocab-size", "8", "--sizes"),
         ("-m", "tokenizers.encode", "--tokenizer", "runs/digits/kmeans", "--fields", "runs/digits/fields", "--out", "t"),
         ("-m", "tokenizers.decode", "--tokenizer", "runs/digits/kmeans", "--tokens", "t", "--out", "w"),

@@ -1,0 +1,168 @@
+"""Rows that differ although the function is the same, and how to bring them together.
+
+Hidden neurons may change places, a ReLU neuron may pass a factor on to the next layer, a sine neuron its sign. Fields
+fitted from random weights therefore lie far apart in weight space even where they compute the same; matching their
+neurons to those of one reference row (Git Re-Basin, arXiv:2209.04836, section 3.2) removes what it can.
+"""
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from tqdm import tqdm
+
+from fields import layout
+from fields.model import FieldConfig, values
+
+TOLERANCE = 1e-5
+"""Largest change of a value that float32 may make; more means that the function was changed."""
+SWEEPS = 100
+
+
+def rescale(config: FieldConfig, weights: Tensor, factors: list[Tensor]) -> Tensor:
+    """Multiply what enters each hidden neuron and divide what leaves it; the function stays the same.
+
+    Args:
+        weights: (N, P).
+        factors: one per hidden layer, (width,) or (N, width): above 0 for relu, +1 or -1 for sine.
+    Returns:
+        (N, P).
+    Raises:
+        ValueError: for factors that would change the function.
+    """
+    layers = layout.split(config, weights)
+    if len(factors) != len(config.hidden):
+        raise ValueError(f"expected factors for {len(config.hidden)} hidden layers, got {len(factors)}.")
+    for i, factor in enumerate(factors):
+        factor = factor.expand(len(weights), config.hidden[i])
+        allowed = factor > 0 if config.activation == "relu" else factor.abs() == 1
+        if config.activation == "elu":
+            allowed = factor == 1
+        if not bool(allowed.all()):
+            known = {"relu": "above 0", "sine": "+1 or -1", "elu": "1"}[config.activation]
+            raise ValueError(
+                f"factors of {config.activation} neurons must be {known}; those of layer {i} would change the function."
+            )
+        (weight, bias), (after, after_bias) = layers[i], layers[i + 1]
+        layers[i] = (weight * factor[..., None], bias * factor)
+        layers[i + 1] = (after / factor[:, None], after_bias)
+    return layout.join(layers)
+
+
+def balance(config: FieldConfig, weights: Tensor) -> Tensor:
+    """The row of least norm among all that differ by scales: each ReLU neuron's weights in and out are equally long.
+
+    Other activations have no scales, and their rows come back as they are. A neuron without weights on one side is left
+    alone.
+
+    Args:
+        weights: (N, P).
+    """
+    if config.activation != "relu":
+        return weights.clone()
+    rows = weights
+    for _ in range(SWEEPS):
+        largest = 0.0
+        for i in range(len(config.hidden)):
+            layers = layout.split(config, rows)
+            before = torch.cat([layers[i][0], layers[i][1][..., None]], 2).norm(dim=2)  # (N, width)
+            after = layers[i + 1][0].norm(dim=1)
+            factor = torch.where((before > 0) & (after > 0), (after / before).sqrt(), 1.0)
+            factors = [factor if k == i else torch.ones(width) for k, width in enumerate(config.hidden)]
+            rows = rescale(config, rows, factors)
+            largest = max(largest, float((factor - 1).abs().max()) if len(factor) else 0.0)
+        if largest < 1e-4:
+            break
+    return rows
+
+
+def match(config: FieldConfig, weights: Tensor, reference: Tensor) -> Tensor:
+    """Reorder each field's hidden neurons (and flip sine's signs) to lie close to a reference row.
+
+    Layer by layer the best assignment given the other layers, until nothing changes: from the row as it is, and from the
+    neurons matched by their inputs alone, first layer first; the closer end is taken. So no row moves away from the
+    reference in L2, and a scrambled copy of the reference is found exactly.
+
+    Args:
+        weights: (N, P).
+        reference: (P,).
+    Returns:
+        (N, P).
+    """
+    layout.check(config, reference[None])
+    goal = layout.split(config, reference[None])
+    by_input = weights
+    for i in range(len(config.hidden)):
+        by_input = _match_layer(config, by_input, goal, i, outputs=False)[0]
+    ends = [_settle(config, start, goal) for start in (weights, by_input)]
+    distances = [(end - reference).norm(dim=1) for end in ends]
+    return torch.where((distances[1] < distances[0])[:, None], ends[1], ends[0])
+
+
+def _settle(config: FieldConfig, weights: Tensor, goal: list) -> Tensor:
+    """Sweep over the layers until no neuron moves."""
+    rows, moving = weights.clone(), torch.arange(len(weights))
+    for _ in range(SWEEPS):
+        changed = torch.zeros(len(moving), dtype=torch.bool)
+        for i in range(len(config.hidden)):
+            new, moved = _match_layer(config, rows[moving], goal, i)
+            rows[moving] = new
+            changed |= moved
+        moving = moving[changed]
+        if not len(moving):
+            break
+    return rows
+
+
+def _match_layer(
+    config: FieldConfig, rows: Tensor, goal: list, i: int, *, outputs: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Rows (n, P) with hidden layer i assigned anew, and which of them changed; `outputs`: by what leaves it, too."""
+    layers = layout.split(config, rows)
+    (weight, bias), after = layers[i], layers[i + 1][0]
+    (goal_weight, goal_bias), goal_after = goal[i], goal[i + 1][0]
+    gain = weight @ goal_weight.mT + bias[..., None] * goal_bias[:, None]  # (n, old, new)
+    if outputs:
+        gain = gain + after.mT @ goal_after
+    score = gain.abs() if config.activation == "sine" else gain
+    orders = torch.empty(len(rows), gain.shape[1], dtype=torch.int64)
+    for k, table in enumerate(score.double().mT.numpy()):
+        orders[k] = torch.from_numpy(linear_sum_assignment(table, maximize=True)[1])
+    moved = (orders != torch.arange(gain.shape[1])).any(1)
+    new = layout.permute(config, rows, [orders if k == i else torch.arange(w) for k, w in enumerate(config.hidden)])
+    if config.activation == "sine":
+        signs = torch.where(gain.gather(1, orders[:, None])[:, 0] < 0, -1.0, 1.0)  # (n, new)
+        moved |= (signs < 0).any(1)
+        new = rescale(config, new, [signs if k == i else torch.ones(w) for k, w in enumerate(config.hidden)])
+    return new, moved
+
+
+def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
+    """Fields balanced and matched to a reference row; each is checked to compute what it did before.
+
+    Args:
+        weights: (N, P).
+        reference: (P,); it is balanced as well, so give `balance(config, reference[None])[0]` the same treatment where
+            both are compared.
+        batch: fields at once.
+        quiet: no progress bar.
+    Raises:
+        RuntimeError: naming the first field whose values changed by more than float32's rounding.
+    """
+    reference, parts = balance(config, reference[None])[0], []
+    for at in tqdm(range(0, len(weights), batch), desc="align", unit="batch", disable=quiet, leave=False):
+        rows = weights[at : at + batch]
+        parts.append(match(config, balance(config, rows), reference))
+        change = deviation(config, rows, parts[-1])
+        if len(change) and not float(change.max()) <= TOLERANCE:
+            worst = int(change.argmax())
+            raise RuntimeError(
+                f"field {at + worst} computes something else after alignment (a value moved by {float(change[worst]):.1e}, "
+                f"at most {TOLERANCE:g} is rounding). Leave it out."
+            )
+    return torch.cat(parts) if parts else weights.clone()
+
+
+def deviation(config: FieldConfig, a: Tensor, b: Tensor, points: int = 256, seed: int = 0) -> Tensor:
+    """Largest difference of the values of two batches of fields at random points in [-1, 1], (N,)."""
+    coords = torch.rand(points, config.in_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return (values(config, a, coords) - values(config, b, coords)).abs().flatten(1).amax(1)

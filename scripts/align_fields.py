@@ -1,0 +1,14 @@
+"""Match the neurons of all fields to one:  python scripts/align_fields.py --fields DIR --out DIR"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.align import AlignConfig, align_dataset
+from fields.launch import run_cli
+
+if __name__ == "__main__":
+    run_cli(align_dataset, tyro.cli(AlignConfig))
