@@ -55,9 +55,9 @@ class World:
         return draw(of, self.n, generator, self.replacement)
 
     def candidates(self, split: str) -> Tensor:
-        """Positions in a split of the dataset, of the protocol's class if there is one."""
-        labels = self.data.labels(split) if self.label is not None else None
-        return torch.arange(len(self.data.split(split))) if labels is None else (labels == self.label).nonzero()[:, 0]
+        """Positions in a split of the dataset, one fit per signal, of the protocol's class if there is one."""
+        first, labels = first_fits(self.data.ids(split)), self.data.labels(split)
+        return first if self.label is None or labels is None else first[labels[first] == self.label]
 
 
 def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False) -> Tensor:
@@ -94,10 +94,8 @@ def training_images(world: World) -> Row | None:
 
 def training_fields(world: World, pool: Tensor, weights: Tensor, labels: Tensor | None) -> Row:
     """Training fields: the ceiling for samples of fields."""
-    numbers = signal_numbers(world.data)[pool]
-    first = first_fits(numbers.tolist())
-    pick = first[world.draw(len(first), world.stream(2))]
-    owners = numbers[pick]
+    pick = world.draw(len(weights), world.stream(2))
+    owners = signal_numbers(world.data)[pool[pick]]
     extra = {"labels": _take(labels, pick), "signals": owners}
     return fields_row("training fields (ceiling)", world.data.config, weights[pick], world.size, **extra)
 
@@ -111,8 +109,7 @@ def held_out(world: World) -> Row | None:
         free = [i for i in world.candidates(split).tolist() if not ids[i] or ids[i] not in world.references]
         if not free:
             continue
-        free = torch.tensor(free)[first_fits([ids[i] or f"#{i}" for i in free])]
-        where = free[world.draw(len(free), world.stream(3))]
+        where = torch.tensor(free)[world.draw(len(free), world.stream(3))]
         weights, labels = world.data.weights(split, where), world.data.labels(split)
         name = "held-out fields, no tokenizer given"
         if world.tokenizer is not None:
@@ -170,11 +167,14 @@ def gaussian(world: World, weights: Tensor) -> Row:
     return fields_row("Gaussian in PCA space", world.data.config, drawn, world.size)
 
 
-def first_fits(owners: list) -> Tensor:
-    """Positions of each owner's first fit: two fits of one signal in a set would be each other's neighbours."""
-    found: dict = {}
-    for i, owner in enumerate(owners):
-        found.setdefault(owner, i)
+def first_fits(ids: list[str]) -> Tensor:
+    """Positions of each signal's first fit; rows without an id stand alone.
+
+    Two fits of one signal in a set would be each other's neighbours.
+    """
+    found: dict[str, int] = {}
+    for i, name in enumerate(ids):
+        found.setdefault(name or f"#{i}", i)
     return torch.tensor(list(found.values()), dtype=torch.int64)
 
 

@@ -48,7 +48,7 @@ def draw_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -
     counts = {name: len(rows) for name, rows in data.splits.items()}
     split = references.held_out_split(list(data.splits), counts)
     ids = data.ids(split)
-    first = first_fits([name or f"#{i}" for i, name in enumerate(ids)])
+    first = first_fits(ids)
     where = first[torch.randperm(len(first), generator=generator)[: config.n]]
     row = fields_row(f"{split} fields", data.config, data.weights(split, where), references.common_size(data, split))
     row.notes.append(

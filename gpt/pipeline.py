@@ -24,8 +24,8 @@ class PipelineConfig(TrainConfig):
     """Train a GPT on the tokens of neural fields.
 
     Without --fields and --tokenizer the whole way is run on the 1,797 digits of scikit-learn, in at most ten minutes on
-    two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn and judged. Each
-    stage whose output lies under runs/digits already is skipped.
+    two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn
+    and judged. Each stage whose output lies under runs/digits already is skipped.
 
     Examples:
         accelerate launch scripts/train_gpt.py

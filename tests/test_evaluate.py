@@ -342,5 +342,16 @@ def test_rows_drop_what_is_not_finite_and_count_it():
 
 
 def test_a_set_holds_one_fit_of_each_signal():
-    assert first_fits(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 3]
+    assert first_fits(["a", "b", "a", "c", "b", "", ""]).tolist() == [0, 1, 3, 5, 6]
     assert first_fits([]).tolist() == []
+
+
+def test_baselines_draw_one_fit_of_each_signal(dataset):
+    rows = {"weights": dataset.weights("train"), "signal_id": [f"made/{i // 2}" for i in range(40)]}
+    rows["labels"] = torch.arange(40) // 2 % 2
+    data = WeightDataset.from_rows(dataset.config, {"train": rows}, Reference(), dataset.signals)
+    world = World(data, None, None, (4, 5), 40, 0, set())
+    assert world.candidates("train").tolist() == list(range(0, 40, 2))
+    assert {len(row) for row in baselines(world)} == {20}
+    world.label = 1
+    assert world.candidates("train").tolist() == list(range(2, 40, 4))

@@ -75,6 +75,14 @@ def test_a_row_depends_on_itself_alone(kind, options, weights):
     assert torch.equal(tokenizer.decode(ids.T.contiguous().T), tokenizer.decode(ids))
 
 
+@pytest.mark.parametrize("kind", ["kmeans", "quantile"])
+def test_threads_share_the_work_and_agree(kind, weights):
+    tokenizer, many = fitted(kind, weights), rows(FIELD, 15_000, seed=2)  # six blocks
+    one = tokenizer.encode(many)
+    torch.set_num_threads(2)
+    assert torch.equal(tokenizer.encode(many), one) and torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize("kind, options", VARIANTS)
 def test_decoded_rows_encode_to_the_same_ids(kind, options, weights):
     tokenizer = fitted(kind, weights, **options)

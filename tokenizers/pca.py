@@ -76,8 +76,8 @@ class PCATokenizer(WeightTokenizer):
         return torch.arange(min(self.config.components, self.field.size))[:, None]
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        z = self.standardizer(rows.to(self.made.device)).cpu()
-        covariance = z.double().T @ z.double() / len(z)
+        z = self.standardizer(rows.to(self.made.device)).cpu().double()
+        covariance = z.T @ z / len(z)
         if self.config.metric == "function":
             metric = gauss_newton(self.field, rows, self.config.seed)
             scale = self.standardizer.std.cpu().double()
@@ -88,7 +88,7 @@ class PCATokenizer(WeightTokenizer):
         analysis, synthesis = directions(covariance, metric, len(self.slots))
         self.analysis.copy_(analysis)
         self.synthesis.copy_(synthesis)
-        components = (z.double() @ analysis).float()
+        components = (z @ analysis).float()
         found, _ = lloyd.kmeans(components.flatten().numpy(), self.config.vocab_size)
         found = np.unique(found.astype(np.float32))
         self.centres.copy_(torch.from_numpy(np.pad(found, (0, self.config.vocab_size - len(found)), mode="edge")))
