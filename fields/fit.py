@@ -158,18 +158,27 @@ def main(config: FitConfig) -> None:
 
 
 def fit_fields(
-    architecture: FieldConfig, signals: Signals, config: FitConfig, *, out: Path, accelerator
+    architecture: FieldConfig,
+    signals: Signals,
+    config: FitConfig,
+    *,
+    out: Path,
+    accelerator,
+    reference: Reference | None = None,
 ) -> WeightDataset:
     """Fit every signal `config.fits` times and save the dataset to `out`.
 
+    Args:
+        reference: where the fits begin, if it was made before (from more signals, say); None = as `config` says.
     Raises:
         ValueError: for channels that do not match.
         RuntimeError: if no field could be fitted.
     """
     if architecture.out_dim != signals.channels:
         raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
+    out.mkdir(parents=True, exist_ok=True)
     schedule = schedule_for(config, signals)
-    reference = _reference(architecture, signals, config, schedule, out, accelerator)
+    reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
     jobs = cut(architecture, signals, config.fits, accelerator.device)
     _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
     accelerator.wait_for_everyone()
