@@ -12,7 +12,11 @@ from fields.runs import read_json
 
 SIDECAR = "fields.json"
 """Written by `fields.export` beside its files: what the format itself has no place for."""
-SPLITS = {"train": "train", "training": "train", "val": "validation", "validation": "validation", "test": "test"}
+SPLITS = {
+    **{"train": "train", "training": "train", "val": "validation", "validation": "validation"},
+    **{"test": "test", "testing": "test"},
+}
+ALLOWED = ("train", "validation", "test", "samples")
 COLUMNS = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "psnr": math.nan, "height": 0, "width": 0}
 """What is known of each row, with the value that says unknown."""
 
@@ -24,6 +28,8 @@ class Beside:
     stated: dict[str, Any] | None = None
     """`FieldConfig` values of our own sidecar."""
     signals: dict = field(default_factory=dict)
+    reference: dict | None = None
+    """The row the fits began from, of our own sidecar."""
     columns: dict[str, dict] = field(default_factory=dict)
     """File -> its rows' columns."""
     splits: dict[str, str] = field(default_factory=dict)
@@ -91,31 +97,50 @@ def _given_columns(values: dict, n: int) -> dict[str, list]:
             raise ValueError(f"{SIDECAR} has no {n} entries of {name} for it")
         kind = type(unknown)
         made[name] = [unknown if v is None else kind(v) for v in column]
+    wrong = sorted(set(made["split"]) - set(ALLOWED))  # a split becomes a file's name
+    if wrong:
+        raise ValueError(f"{SIDECAR} says split {wrong[0]!r} for it, expected one of {', '.join(ALLOWED)}")
     return made
 
 
 def look_beside(root: Path) -> Beside:
-    """Split lists (DWSNets' JSON, HyperDiffusion's .lst), PSNRs (Implicit-Zoo's JSON) and our own sidecar."""
+    """Split lists (DWSNets' JSON, HyperDiffusion's .lst), PSNRs (Implicit-Zoo's JSON) and our own sidecar.
+
+    Raises:
+        ValueError: naming a file that is of such a kind but not as it should be.
+    """
     found = Beside()
     for path in sorted(p for p in root.iterdir() if p.is_file() and p.suffix in (".json", ".lst")):
-        name = re.fullmatch(r"(train|val|test)_split\.lst", path.name)
-        if name:
-            found.splits |= {line.strip(): SPLITS[name[1]] for line in path.read_text().splitlines() if line.strip()}
-        elif path.suffix == ".json":
-            values = read_json(path)
-            if path.name == SIDECAR and "field" in values:
-                found.stated, found.signals = values["field"], dict(values.get("signals") or {})
-                found.columns = dict(values.get("files") or {})
-            elif isinstance(values, dict) and any(isinstance(v, dict) and "path" in v for v in values.values()):
-                for split, listed in values.items():
-                    if split in SPLITS and isinstance(listed, dict):
-                        found.splits |= {"/".join(Path(p).parts[-3:]): SPLITS[split] for p in listed.get("path", [])}
-            elif re.fullmatch(r"\d+_-?\d+\.json", path.name):
-                found.psnr |= {str(k): float(v) for k, v in values.items()}
-            else:
-                continue
-        found.read.append(path.name)
+        try:
+            if _look(path, found):
+                found.read.append(path.name)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not as it should be ({error}). Mend it, or move it away from there.") from None
     return found
+
+
+def _look(path: Path, found: Beside) -> bool:
+    """Take what one neighbouring file says; False if it says nothing of use."""
+    listed = re.fullmatch(r"(train|val|test)_split\.lst", path.name)
+    if listed:
+        found.splits |= {line.strip(): SPLITS[listed[1]] for line in path.read_text().splitlines() if line.strip()}
+        return True
+    values = read_json(path) if path.suffix == ".json" else None
+    if not isinstance(values, dict):
+        return False
+    if path.name == SIDECAR and "field" in values:
+        found.stated = FieldConfig.from_dict(values["field"]).to_dict()
+        found.signals, found.columns = dict(values.get("signals") or {}), dict(values.get("files") or {})
+        found.reference = values.get("reference")
+        return True
+    if any(isinstance(v, dict) and isinstance(v.get("path"), list) for v in values.values()):
+        for split in set(values) & set(SPLITS):
+            found.splits |= {"/".join(Path(p).parts[-3:]): SPLITS[split] for p in values[split]["path"]}
+        return True
+    if re.fullmatch(r"\d+_-?\d+\.json", path.name):
+        found.psnr |= {str(k): float(v) for k, v in values.items()}
+        return True
+    return False
 
 
 def load_field(path: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Source:
     quantity: str = ""
     """What a 3-D field's value is."""
     inside: str = ""
-    """Which side of a 3-D field's surface is the object: `below 0` or `above 0` (of the last layer's output)."""
+    """Which side of a 3-D field's surface is the object: `below 0` or `above 0` (of the last layer's output); empty = by the output."""
 
     def pictures_of(self, channels: int) -> Pictures | None:
         """The set with 1 (gray) or 3 channels, if the source has one."""
@@ -93,7 +93,7 @@ SOURCES: dict[str, Source] = {
         states={"octaves": 4, "raw_input": False, "use_pi": False, "output": "logit", "coords": "corner", "axes": "xy"},
         by_meta={"octaves": "multires", "raw_input": "include_input", "in_dim": "input_dims"},
         accepted={"use_leaky_relu": (False,), "output_type": ("logits", "occ"), "input_dims": (2, 3)},
-        path=r"(?:(?P<part>train|test)[\w/-]*?[_/-])?(?P<id>\d+)\.\w+$",
+        path=r"(?:(?P<part>train|test)(?:ing)?(?:_|/(?:[a-z]+_)?))?(?P<id>\d+)\.\w+$",
         pictures=(MNIST,),
         quantity=OCCUPANCY,
         inside="above 0",
@@ -211,7 +211,6 @@ SOURCES: dict[str, Source] = {
         weight=r"(?:(?:.*\D)?(\d+)\D*|\D*)weight",
         bias=r"(?:(?:.*\D)?(\d+)\D*|\D*)bias",
         example="layers.0.weight",
-        quantity="the last layer's output",
-        inside="above 0",
+        quantity="as the field's output says",
     ),
 }

@@ -36,6 +36,11 @@ class Batch:
         pictures = self.source.pictures_of(config.out_dim) if config.in_dim == 2 else None
         return self.extra.signals.get("label_names") or (list(pictures.label_names) if pictures else None)
 
+    def inside(self, config: FieldConfig) -> str:
+        """Which side of the surface of a 3-D field's last layer is the object: `below 0` or `above 0`."""
+        usual = "above 0" if config.output == "logit" else "below 0"
+        return self.extra.signals.get("inside") or self.source.inside or usual
+
 
 @dataclass
 class Group:
@@ -87,7 +92,7 @@ def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], l
             continue
         skipped += rows.skipped
         if len(rows.weights):
-            parts.setdefault((rows.config, _quantity(batch.source, rows)), []).append(rows)
+            parts.setdefault((rows.config, _quantity(batch, rows)), []).append(rows)
     groups = []
     for (config, quantity), rows in parts.items():
         weights = torch.cat([r.weights for r in rows])
@@ -96,10 +101,11 @@ def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], l
     return groups, skipped
 
 
-def _quantity(source: Source, rows: Rows) -> str:
+def _quantity(batch: Batch, rows: Rows) -> str:
     """What a 3-D field's value is. Files of one project may hold either; a distance is never beyond the diagonal."""
-    if rows.config.in_dim != 3 or source.quantity != SDF or slices.is_distance(rows.config, rows.weights):
-        return source.quantity
+    stated = batch.extra.signals.get("quantity") or batch.source.quantity
+    if rows.config.in_dim != 3 or stated != SDF or slices.is_distance(rows.config, rows.weights):
+        return stated
     return OCCUPANCY
 
 
@@ -133,8 +139,13 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     Raises:
         ValueError: if they do not fit, naming the convention that would.
     """
-    if signals is None or group.config.in_dim != 2:
+    if signals is None:
         return {}
+    if group.config.in_dim != 2:
+        raise ValueError(
+            f"--signals {signals.name}: the fields have {group.config.in_dim} coordinates, so no picture shows what they "
+            "say. Leave --signals out and look at preview.png."
+        )
     sample = (group.at >= 0).nonzero().flatten()
     if not len(sample):
         raise ValueError(
@@ -147,6 +158,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     mean = float(proof.decibels(group.config, group.weights[sample], signals, group.at[sample]).mean())
     other, better = proof.best_convention(group.config, group.weights[sample], signals, group.at[sample])
     hint = f"with {differing(group.config, other)} it would be {better:.1f} dB"
+    better = mean if other == group.config else better
     if not mean >= least and not force:  # NaN too
         advice = f"A convention looks wrong: {hint}" if better > mean + 1 else "No other convention does better"
         raise ValueError(
@@ -192,7 +204,7 @@ def save(groups: list[Group], proofs: list[dict], batch: Batch, out: Path) -> li
         shown = _preview(folder / "preview.png", group, batch)
         data.save(folder, keep=("run.json", "README.md", "preview.png"))
         counts = {split: len(rows) for split, rows in data.splits.items()}
-        what = f", {group.quantity}, inside {batch.source.inside}" if group.config.in_dim == 3 else ""
+        what = f", {group.quantity}, inside {batch.inside(group.config)}" if group.config.in_dim == 3 else ""
         print(f"{folder}: {proof.count(len(group.weights))} {group.config}{what}; {counts}; look at preview.png there")
         made.append({"folder": name if several else ".", "rows": counts, "psnr": measured, "volumes": shown})
     return made
@@ -220,16 +232,22 @@ def dataset_of(group: Group, batch: Batch) -> WeightDataset:
     }
     described["name"] = described["name"] or (pictures.name if pictures else source.dataset or "fields")
     if group.config.in_dim == 3:
-        described |= {"quantity": group.quantity, "inside": source.inside}
-    how = f"imported from files of {source.title}; they do not say how they were fitted"
-    return WeightDataset.from_rows(group.config, splits, Reference("unknown", how), described)
+        described |= {"quantity": group.quantity, "inside": batch.inside(group.config)}
+    return WeightDataset.from_rows(group.config, splits, _reference(group, batch), described)
+
+
+def _reference(group: Group, batch: Batch) -> Reference:
+    """The start of the fits, which only our own sidecar can know."""
+    if batch.extra.reference is not None and FieldConfig.from_dict(batch.extra.stated).size == group.config.size:
+        return Reference.from_dict(batch.extra.reference)
+    return Reference("unknown", f"imported from files of {batch.source.title}; they do not say how they were fitted")
 
 
 def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     """Draw preview.png of fields spread over the group; what the volumes of 3-D fields show."""
     chosen = proof.spread(len(group.weights), proof.SHOWN)
     if group.config.in_dim == 3:
-        return _preview_shapes(path, group, chosen, below=batch.source.inside == "below 0")
+        return _preview_shapes(path, group, chosen, below=batch.inside(group.config) == "below 0")
     if group.config.in_dim != 2:
         return []
     sizes = [(group.columns["height"][i], group.columns["width"][i]) for i in chosen]

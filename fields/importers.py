@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from fields.beside import SIDECAR, Beside, load_field, look_beside
 from fields.foreign import SOURCES
 from fields.groups import Batch, collect, prove, save
 from fields.launch import run_cli
+from fields.readers import NETWORK
 from fields.signals import SignalsConfig, load_signals
 
 Name = Literal["nefgpt", "dwsnets", "nfn", "arena", "hyperdiffusion", "implicit-zoo", "u2ni", "niq", "generic"]
@@ -123,6 +125,7 @@ def import_fields(config: ImportConfig) -> dict:
     """
     source, files = SOURCES[config.source], find_files(config)
     extra = look_beside(config.path if config.path.is_dir() else config.path.parent)
+    files = in_order(files, extra)
     given = _given(config, extra)
     claimed, parents = _identity(config, given), {"files": _digest(files, extra, config.path)}
     free = ("min_psnr", "force")
@@ -154,7 +157,7 @@ def import_fields(config: ImportConfig) -> dict:
 
 
 def find_files(config: ImportConfig) -> list[tuple[Path, str]]:
-    """The files to read with their names below the folder, sorted.
+    """The files to read with their names below the folder.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -170,21 +173,31 @@ def find_files(config: ImportConfig) -> list[tuple[Path, str]]:
         return [(path, path.name)]
     if not path.is_dir():
         raise FileNotFoundError(f"{path} not found. Give a file or folder of {config.source} fields.")
-    top, found = path.resolve(), []
+    found = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = sorted(n for n in subfolders if not n.startswith("."))
         for name in names:
             file = Path(folder) / name
             if name.startswith(".") or file.suffix.lower() not in suffixes or not file.is_file():
                 continue
-            if file.resolve().is_relative_to(top):  # a link may lead anywhere
-                found.append((file, file.relative_to(path).as_posix()))
+            found.append((file, file.relative_to(path).as_posix()))
     if not found:
         raise ValueError(
             f"{path} holds no file ending in {' or '.join(suffixes)}, as {config.source} fields do. "
             "Give the folder that holds them."
         )
-    return sorted(found, key=lambda pair: pair[1])
+    return found
+
+
+def in_order(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Path, str]]:
+    """As our own sidecar lists them, else by name with numbers as numbers."""
+    rank = {name: i for i, name in enumerate(extra.columns)}
+
+    def key(pair: tuple[Path, str]) -> tuple:
+        numbers = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", pair[1])]
+        return rank.get(pair[1], len(rank)), numbers, pair[1]
+
+    return sorted(files, key=key)
 
 
 def _given(config: ImportConfig, extra: Beside) -> dict[str, Any]:
@@ -207,9 +220,13 @@ def _digest(files: list[tuple[Path, str]], extra: Beside, path: Path) -> str:
     """16 digits of names and contents of all that is read."""
     state = hashlib.sha256()
     root = path if path.is_dir() else path.parent
-    for file, name in [*files, *((root / n, n) for n in extra.read)]:
-        with file.open("rb") as stream:
-            state.update(f"{name}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\0".encode())
+    for file, name in [*files, *((root / n, n) for n in (*extra.read, *NETWORK) if (root / n).is_file())]:
+        try:
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError:  # named when it is read
+            content = "unreadable"
+        state.update(f"{name}\0{content}\0".encode("utf-8", "backslashreplace"))
     return state.hexdigest()[:16]
 
 

@@ -5,7 +5,9 @@ returns tensors by name and what the file says about its network; it knows nothi
 """
 
 import json
+import pickle
 import re
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from torch import Tensor
 from fields.runs import read_json
 
 LARGEST = 8 << 30  # bytes that a file may say it holds: a cut or hostile header can claim anything
+NETWORK = ("nef.json", "cfg.json")  # what fit-a-nef writes beside its fields
 STATES = ("state_dict", "params", "model_state_dict", "model")
 
 
@@ -48,13 +51,13 @@ def read(path: Path) -> Raw:
 def read_torch(path: Path) -> Raw:
     """A state dict saved by PyTorch, alone or under one of the usual keys."""
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        found = re.search(r"(?:Unsupported global: GLOBAL|Unsupported class|type) ([\w.]+)", str(error))
-        if "weights_only" not in str(error) and "WeightsUnpickler" not in str(error):
-            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are refused or not
+            content = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?i:unsupported (?:global|class)(?:: global)?) ([\w.]*\w)", str(error))
         if found is None:
-            raise ValueError("truncated or corrupt, or no file of tensors") from None
+            raise ValueError("truncated or corrupt, or a file of something else than tensors") from None
         raise ValueError(
             f"holds Python objects ({found[1]}), not only tensors: loading them would run code from the file, so it was "
             "not loaded; save its plain state_dict and give that"
@@ -123,11 +126,12 @@ def read_arena(path: Path) -> Raw:
 def _arena_meta(folder: Path) -> dict[str, Any]:
     """The network's name and parameters and the data set, from the files that fit-a-nef writes beside its fields."""
     meta = {}
-    if (folder / "nef.json").is_file():
-        network = read_json(folder / "nef.json")
-        meta = {"name": network.get("name"), **network.get("params", {})}
-    if (folder / "cfg.json").is_file():
-        meta["dataset"] = read_json(folder / "cfg.json").get("dataset", {}).get("name")
+    network, task = (folder / name for name in NETWORK)
+    if network.is_file():
+        values = read_json(network)
+        meta = {"name": values.get("name"), **values.get("params", {})}
+    if task.is_file():
+        meta["dataset"] = read_json(task).get("dataset", {}).get("name")
     return {k: v for k, v in meta.items() if v is not None}
 
 

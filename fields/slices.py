@@ -16,8 +16,8 @@ from fields.model import FieldConfig, forward
 from fields.model import values as evaluate
 from fields.render import save_png, sheet
 
-SIDE = 65
-"""Points along an edge of the volume, where many fields are drawn, 129 for a few; odd, so that 0 is among them."""
+SIDE, FINE = 65, 97
+"""Points along an edge of the volume, where many fields are drawn or at most FEW; odd, so that 0 is among them."""
 FEW = 8
 REACH = 0.005
 """Share of the cube's faces that an object may touch: some are scaled until they just do."""
@@ -122,7 +122,7 @@ def preview_shapes(
         tick: called after each field.
     """
     pictures, captions, found = [], [], []
-    side = SIDE if len(weights) > FEW else 2 * SIDE - 1
+    side = SIDE if len(weights) > FEW else FINE
     for row, name in zip(weights, names, strict=True):
         values = volume(config, row, below=below, side=side)
         if not bool((values < 0).any()):  # a sheet thinner than the grid: look twice as closely

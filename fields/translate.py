@@ -156,13 +156,16 @@ def name_of(config: FieldConfig, suffix: str, taken: set[str]) -> str:
 
 def differing(a: FieldConfig, b: FieldConfig) -> str:
     """What b has otherwise than a, as flags."""
-    changed = []
+    before, changed = a.to_dict(), []
     for key, value in b.to_dict().items():
-        if value != a.to_dict()[key]:
-            flag = key.replace("_", "-")
-            if isinstance(value, bool):
-                changed.append(f"--field.{flag}" if value else f"--field.no-{flag}")
-            else:
-                text = " ".join(map(str, value)) if isinstance(value, list) else f"{value}"
-                changed.append(f"--field.{flag} {text}")
+        flag = key.replace("_", "-")
+        if value == before[key]:
+            continue
+        if isinstance(value, bool):
+            changed.append(f"--field.{'' if value else 'no-'}{flag}")
+        else:
+            numbers = value if isinstance(value, list) else [value]
+            changed.append(
+                " ".join([f"--field.{flag}", *(f"{v:g}" if isinstance(v, float) else str(v) for v in numbers)])
+            )
     return " ".join(changed)
