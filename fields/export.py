@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -57,7 +58,7 @@ def main(config: ExportConfig) -> None:
         return
     report = export(data, config.format, config.out)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{total:,} fields in {config.out}: {report['files']:,} files of format {config.format}")
+    print(f"{total:,} fields in {config.out}, format {config.format}, weight files: {report['files']:,}")
     print(report["says"])
     print(f"back: python -m fields.importers {IMPORT[config.format]} {config.out} --out DIR")
 
@@ -87,16 +88,17 @@ def fidelity(config: FieldConfig, format: Format) -> str:
     if format in ("state-dicts", "safetensors"):
         return f"the matrices are plain; how to compute a field from them stands under `field` in {SIDECAR}"
     states = dict(SOURCES[format].states)
-    if format == "arena":  # SIREN with its own w0 or a ReLU MLP, outputs standardised by any mean and deviation
-        states |= {"activation": "relu" if config.activation == "relu" else "sine", "w0": config.w0}
-        states["output"] = "linear" if config.output == "linear" else "offset"
-    wrong = [key for key, value in states.items() if getattr(config, key) != value]
-    if config.activation != "sine":
-        wrong = [key for key in wrong if key != "w0"]
-    if config.output == "linear":
-        wrong = [key for key in wrong if key not in ("output_scale", "output_shift")]
+    if format == "arena":  # a SIREN of any w0 or a ReLU MLP; what they predict is standardised, or a shape's logit
+        free = {"activation": ("relu", "sine"), "output": ("linear", "offset", "logit")[: config.in_dim], "w0": None}
+        states |= {
+            k: getattr(config, k) if v is None or getattr(config, k) in v else " or ".join(v) for k, v in free.items()
+        }
+    unseen = {"w0"} if config.activation != "sine" else set()
+    unseen |= {"output_scale", "output_shift"} if config.output != "offset" else set()
+    unseen |= {"coords", "axes"} if config.in_dim != 2 else set()  # they speak of pixels
+    wrong = [key for key, value in states.items() if getattr(config, key) != value and key not in unseen]
     theirs = SOURCES[format].title
-    if not wrong and len(set(config.hidden)) == 1 and config.in_dim == 2:
+    if not wrong and len(set(config.hidden)) == 1:
         return f"the networks of {theirs} compute these very fields"
     shown = ", ".join(f"{key} {getattr(config, key)} (theirs: {states[key]})" for key in wrong) or f"{config}"
     return (
@@ -251,4 +253,4 @@ WRITERS = {
 
 
 if __name__ == "__main__":
-    run_cli(main, tyro.cli(ExportConfig, prog="python -m fields.export"))
+    run_cli(main, tyro.cli(ExportConfig, prog="python -m fields.export", description=getdoc(ExportConfig)))

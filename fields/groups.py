@@ -74,10 +74,13 @@ class Group:
                     known["label"][i] = int(signals.labels[at])
 
     def captions(self, chosen: list[int]) -> list[str]:
-        """The ends of some fields' ids, with the PSNR where it is known."""
-        names = [self.columns["signal_id"][i].split("/")[-1] or str(i) for i in chosen]
-        found = [self.columns["psnr"][i] for i in chosen]
-        return [name if p != p else f"{name}: {p:.1f} dB" for name, p in zip(names, found, strict=True)]
+        """The ends of some fields' ids, with [label] and PSNR where they are known."""
+        found = []
+        for i in chosen:
+            name, label, decibels = (self.columns[key][i] for key in ("signal_id", "label", "psnr"))
+            parts = [name.split("/")[-1] or str(i)] + [f"[{label}]"] * (label >= 0)
+            found.append(" ".join(parts + [f"{decibels:.1f} dB"] * (decibels == decibels)))
+        return found
 
 
 def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], list[tuple[str, str]]]:
@@ -149,8 +152,8 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     sample = (group.at >= 0).nonzero().flatten()
     if not len(sample):
         raise ValueError(
-            f"none of the fields' signals, {group.columns['signal_id'][0]} and so on, is among {signals.name}'s, which "
-            f"are called {signals.ids[0]} and so on. Leave --signals out, or name the files as the source does."
+            f"none of the fields' signals, {group.columns['signal_id'][0]} and so on, is among the "
+            f"{len(signals):,} signals of {signals.name}, which are called {signals.ids[0]} and so on. Leave --signals out, or name the files as the source does."
         )
     if group.config.out_dim != signals.channels:
         raise ValueError(f"the fields have {group.config.out_dim} channels, {signals.name} has {signals.channels}.")

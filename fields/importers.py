@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,7 @@ class Conventions:
     raw_input: bool | None = None
     """Put the raw coordinate before the encoding."""
     use_pi: bool | None = None
-    """Frequencies 2^k pi (--field.use-pi) or 2^k (--field.no-use-pi)."""
+    """Frequencies 2^k pi (True) or 2^k (False)."""
     activation: Literal["relu", "sine", "elu"] | None = None
     """After every hidden layer."""
     w0: float | None = None
@@ -231,4 +232,4 @@ def _digest(files: list[tuple[Path, str]], extra: Beside, path: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_cli(main, tyro.cli(ImportConfig, prog="python -m fields.importers"))
+    run_cli(main, tyro.cli(ImportConfig, prog="python -m fields.importers", description=getdoc(ImportConfig)))

@@ -122,7 +122,7 @@ def _fitting(numbers: int, config: FieldConfig) -> str:
     if config.encoded_dim == numbers:
         return ""
     found = [
-        f"--field.in-dim {d} --field.octaves {k} --field.{'raw-input' if raw else 'no-raw-input'}"
+        f"--field.in-dim {d} --field.octaves {k} --field.raw-input {raw}"
         for d in (2, 3)
         for k in range(17)
         for raw in (True, False)
@@ -158,14 +158,9 @@ def differing(a: FieldConfig, b: FieldConfig) -> str:
     """What b has otherwise than a, as flags."""
     before, changed = a.to_dict(), []
     for key, value in b.to_dict().items():
-        flag = key.replace("_", "-")
-        if value == before[key]:
-            continue
-        if isinstance(value, bool):
-            changed.append(f"--field.{'' if value else 'no-'}{flag}")
-        else:
-            numbers = value if isinstance(value, list) else [value]
-            changed.append(
-                " ".join([f"--field.{flag}", *(f"{v:g}" if isinstance(v, float) else str(v) for v in numbers)])
-            )
+        if value != before[key]:
+            parts = [
+                f"{v:g}" if isinstance(v, float) else str(v) for v in (value if isinstance(value, list) else [value])
+            ]
+            changed.append(f"--field.{key.replace('_', '-')} {' '.join(parts)}")
     return " ".join(changed)
