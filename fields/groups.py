@@ -186,7 +186,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def save(groups: list[Group], proofs: list[dict], batch: Batch, out: Path) -> list[dict]:
+def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict], batch: Batch, out: Path) -> list[dict]:
     """One weight dataset and preview per architecture.
 
     Returns:
@@ -195,7 +195,7 @@ def save(groups: list[Group], proofs: list[dict], batch: Batch, out: Path) -> li
     made, taken, several = [], set(), len(groups) > 1
     if several:
         print(f"{len(groups)} architectures or quantities: one dataset each, never mixed, in {out}/ARCHITECTURE")
-    for group, measured in zip(groups, proofs, strict=True):
+    for group, data, measured in zip(groups, datasets, proofs, strict=True):
         suffix = "-occupancy" if group.quantity == OCCUPANCY != batch.source.quantity else ""
         name = name_of(group.config, suffix, taken)
         taken.add(name)
@@ -203,7 +203,6 @@ def save(groups: list[Group], proofs: list[dict], batch: Batch, out: Path) -> li
         if several:
             parents = {"rows": runs.digest(group.weights, group.columns["signal_id"])}
             runs.claim(folder, {"source": batch.name, "architecture": name}, parents=parents)
-        data = dataset_of(group, batch)
         shown = _preview(folder / "preview.png", group, batch)
         data.save(folder, keep=("run.json", "README.md", "preview.png"))
         counts = {split: len(rows) for split, rows in data.splits.items()}

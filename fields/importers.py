@@ -13,7 +13,7 @@ import tyro
 from fields import runs
 from fields.beside import SIDECAR, Beside, load_field, look_beside
 from fields.foreign import SOURCES
-from fields.groups import Batch, collect, prove, save
+from fields.groups import Batch, collect, dataset_of, prove, save
 from fields.launch import run_cli
 from fields.readers import NETWORK
 from fields.signals import SignalsConfig, load_signals
@@ -147,9 +147,10 @@ def import_fields(config: ImportConfig) -> dict:
     for group in groups:
         group.look_up(batch, config.size)
     proofs = [prove(group, signals, config.min_psnr, config.force) for group in groups]
+    datasets = [dataset_of(group, batch) for group in groups]  # all that can fail comes before anything is written
     runs.claim(config.out, claimed, parents=parents, free=free)
     report = {"source": config.source, "title": source.title, "files": len(files), "beside": extra.read}
-    report |= {"groups": save(groups, proofs, batch, config.out), "skipped": skipped}
+    report |= {"groups": save(groups, datasets, proofs, batch, config.out), "skipped": skipped}
     runs.write_json(config.out / "import.json", report)
     return report
 

@@ -179,6 +179,18 @@ def test_again_is_complete_and_another_configuration_is_refused(tmp_path, capsys
         bring("nefgpt", tmp_path / "n", tmp_path / "mine")
 
 
+def test_one_signal_in_two_splits_is_refused_before_anything_is_written(tmp_path):
+    config = config_of("hyperdiffusion")
+    WRITERS["hyperdiffusion"](tmp_path / "h", config, rows(config, 2), [1, 2], [0, 0])
+    listed = {"train": ["occ_1a_jitter_0_model_final.pth"], "test": ["occ_1a_jitter_1_model_final.pth"]}
+    (tmp_path / "h" / listed["test"][0]).write_bytes((tmp_path / "h" / listed["train"][0]).read_bytes())
+    paths = {split: {"path": [f"{tmp_path.name}/h/{name}" for name in names]} for split, names in listed.items()}
+    (tmp_path / "h" / "splits.json").write_text(json.dumps(paths))
+    with pytest.raises(ValueError, match="signal shapenet/1a stands in two splits"):
+        bring("hyperdiffusion", tmp_path / "h", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
 # -- files that are not what they should be ------------------------------------------------------------------------
 
 
