@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.metrics import psnr
-from fields.model import FieldConfig, activate, encode, to_values, values
+from fields.model import FieldConfig, activate, encode, per_channel, to_values, values
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,16 @@ def _activate(config: FieldConfig, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _output_gradient(config: FieldConfig, y: Tensor, targets: Tensor) -> Tensor:
-    """d loss / d y, before the mean over points."""
+    """d loss / d y, (N, C, M), before the mean over points."""
     if config.output == "logit":
         return y.sigmoid_().sub_(targets)  # of BCE with logits
-    v = to_values(config, y)
-    d = 2 * (v - targets)
+    v = to_values(config, y.transpose(1, 2))  # (N, M, C): channels last
+    d = 2 * (v - targets.transpose(1, 2))
     if config.output == "tanh":
-        return d * (1 - v.square())
-    return d * config.output_scale if config.output == "offset" else d
+        d = d * (1 - v.square())
+    elif config.output == "offset":
+        d = d * per_channel(config.output_scale, d)
+    return d.transpose(1, 2)
 
 
 def fit_block(config: FieldConfig, start: Tensor, targets: Tensor, points: Points, schedule: Schedule) -> Tensor:

@@ -37,10 +37,10 @@ class FieldConfig:
     """Frequency of the sine activation; unused by the others."""
     output: Literal["logit", "linear", "tanh", "offset"] = "logit"
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), or output_scale * y + output_shift."""
-    output_scale: float = 1.0
-    """Scale of `offset` (the standard deviation, where targets were standardised)."""
-    output_shift: float = 0.5
-    """Shift of `offset` (DWSNets adds 0.5)."""
+    output_scale: float | tuple[float, ...] = 1.0
+    """Scale of `offset` (the standard deviation, where targets were standardised); one number, or one per channel."""
+    output_shift: float | tuple[float, ...] = 0.5
+    """Shift of `offset` (DWSNets adds 0.5); one number, or one per channel."""
     coords: Literal["centres", "linspace", "corner"] = "centres"
     """Pixel i of W lies at (2i+1)/W - 1 (centres), at -1 + 2i/(W-1) (linspace), or at i/W in [0, 1) (corner)."""
     axes: Literal["xy", "yx"] = "xy"
@@ -58,6 +58,18 @@ class FieldConfig:
             raise ValueError(
                 f"--field.in-dim and --field.out-dim must be at least 1, got {self.in_dim}, {self.out_dim}."
             )
+        for name in ("output_scale", "output_shift"):
+            object.__setattr__(self, name, self._channels(name))
+
+    def _channels(self, name: str) -> float | tuple[float, ...]:
+        """A number, or a tuple with one per channel (JSON brings lists)."""
+        value = getattr(self, name)
+        if not isinstance(value, (list, tuple)):
+            return value
+        if len(value) != self.out_dim:
+            flag = f"--field.{name.replace('_', '-')}"
+            raise ValueError(f"{flag} needs one number, or one for each of {self.out_dim} channels, got {len(value)}.")
+        return float(value[0]) if self.out_dim == 1 else tuple(float(v) for v in value)
 
     @property
     def encoded_dim(self) -> int:
@@ -76,7 +88,7 @@ class FieldConfig:
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
-        return {**asdict(self), "hidden": list(self.hidden)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict) -> "FieldConfig":
@@ -124,12 +136,19 @@ def activate(config: FieldConfig, h: Tensor) -> Tensor:
 
 
 def to_values(config: FieldConfig, y: Tensor) -> Tensor:
-    """Values from the last layer's outputs."""
+    """Values from the last layer's outputs, (..., C)."""
     if config.output == "logit":
         return y.sigmoid()
     if config.output == "tanh":
         return y.tanh()
-    return config.output_scale * y + config.output_shift if config.output == "offset" else y
+    if config.output == "offset":
+        return per_channel(config.output_scale, y) * y + per_channel(config.output_shift, y)
+    return y
+
+
+def per_channel(value: float | tuple[float, ...], like: Tensor) -> float | Tensor:
+    """A number as it is, one per channel as a tensor (C,) that multiplies (..., C)."""
+    return like.new_tensor(value) if isinstance(value, tuple) else value
 
 
 def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:

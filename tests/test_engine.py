@@ -15,8 +15,9 @@ from fields.model import FIELDS, FieldConfig, encode, forward, to_values
 @pytest.mark.parametrize("activation", ["relu", "sine", "elu"])
 def test_gradients_are_autograds(activation, output, channels, hidden):
     config = FieldConfig(
-        hidden=hidden, octaves=2, out_dim=channels, activation=activation, output=output, w0=3.0, output_scale=0.3
-    )
+        hidden=hidden, octaves=2, out_dim=channels, activation=activation, output=output, w0=3.0,
+        output_scale=0.3 if channels == 1 else (0.3, 0.2, 0.5), output_shift=0.5 if channels == 1 else (0.1, 0.5, 0.4),
+    )  # fmt: skip
     weights = rows(config, 4).double().requires_grad_()
     coords = torch.rand(30, 2, generator=generator()).double() * 2 - 1
     targets = torch.rand(4, 30, channels, generator=generator()).double()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p.name for p in (ROOT / "scripts").glob("*.py"))
-MODULES = ["tokenizers.build", "tokenizers.encode", "tokenizers.decode"]
+MODULES = ["tokenizers.build", "tokenizers.encode", "tokenizers.decode", "fields.importers", "fields.export"]
 
 
 def run(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:

@@ -1,11 +1,13 @@
 """The order of a row, and what depends on it."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from made import generator, rows
 
-from fields import layout
+from fields import layout, model
 from fields.model import FIELDS, FieldConfig, encode, forward, values
 
 CONFIGS = {
@@ -108,3 +110,17 @@ def test_config_survives_json_and_refuses_nonsense():
     with pytest.raises(ValueError, match="octaves"):
         FieldConfig(octaves=0, raw_input=False)
     assert encode(FieldConfig(), torch.zeros(1, 2)).shape == (1, 18)
+
+
+def test_output_scale_per_channel():
+    """One number per channel survives JSON, multiplies channels, and a number stays what it was."""
+    config = FieldConfig(
+        hidden=(4,), out_dim=3, output="offset", output_scale=(0.2, 0.3, 0.4), output_shift=(0.5, 0.4, 0.3)
+    )
+    assert FieldConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    y = torch.ones(2, 5, 3)
+    assert torch.allclose(model.to_values(config, y)[0, 0], torch.tensor([0.7, 0.7, 0.7]))
+    assert FieldConfig(output_scale=[0.3]).output_scale == 0.3
+    assert FieldConfig().to_dict()["output_scale"] == 1.0
+    with pytest.raises(ValueError, match="one for each of 3 channels, got 2"):
+        FieldConfig(out_dim=3, output_scale=(1.0, 2.0))
