@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fields import layout
-from fields.hub import HubName, fetch, is_local
+from fields.hub import fetch_fields
 from fields.model import FieldConfig
 from fields.runs import digest, read_json, replace_folder, write_json
 from fields.table import features, matrix, read_parquet, table_of
@@ -105,7 +105,7 @@ class WeightDataset:
         """
         from datasets import Dataset, concatenate_datasets
 
-        path = find(path, revision, flag)
+        path = fetch_fields(path, revision, flag)
         card = read_json(path / "field.json", HINT)
         if "field" not in card:
             raise ValueError(f"{path}/field.json has no `field`: it is not a weight dataset. {HINT}")
@@ -311,30 +311,6 @@ class WeightDataset:
         names = sorted({n for d in (self, *others) for n in d.splits}, key=_split_order)
         splits = {n: concatenate_datasets([d.splits[n] for d in (self, *others) if n in d.splits]) for n in names}
         return WeightDataset(self.config, splits, reference, self.signals)
-
-
-def find(source: Path | str, revision: str | None = None, flag: str = "") -> Path:
-    """The folder of a weight dataset; one on the Hub is fetched.
-
-    Raises:
-        FileNotFoundError: if it cannot be had.
-        ValueError: for a variant that a repository does not have.
-    """
-    if is_local(source):
-        return Path(source)
-    name = HubName.parse(str(source))
-    ask = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
-    if name.variant:
-        cards = fetch(name.repo, patterns=["field.json", "*/field.json"], **ask)
-        known = {read_json(f).get("variant"): f.parent.relative_to(cards) for f in cards.glob("**/field.json")}
-        if name.variant not in known:
-            raise ValueError(f"{flag} {source}: the repository has the variants {', '.join(map(str, known))}.".lstrip())
-        under = known[name.variant].as_posix()
-    else:
-        under = "."
-    start = "" if under == "." else f"{under}/"
-    wanted = ("field.json", "run.json", "samples.json", "data/*.parquet", "tokens/*")
-    return fetch(name.repo, patterns=[start + pattern for pattern in wanted], **ask) / under
 
 
 def _split_order(name: str) -> tuple[int, str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fields.runs import read_json
+
 Kind = Literal["dataset", "model"]
 NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 PATTERN = re.compile(rf"(?P<repo>{NAME})(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")
@@ -107,6 +109,30 @@ def fetch(
         raise FileNotFoundError(
             f"{said} is no folder here, {why}{hint}. Try again with a network, or give a folder."
         ) from None
+
+
+def fetch_fields(source: Path | str, revision: str | None = None, flag: str = "") -> Path:
+    """The folder of a weight dataset; one on the Hub is fetched.
+
+    Raises:
+        FileNotFoundError: if it cannot be had.
+        ValueError: for a variant that a repository does not have.
+    """
+    if is_local(source):
+        return Path(source)
+    name = HubName.parse(str(source))
+    ask = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
+    if name.variant:
+        cards = fetch(name.repo, patterns=["field.json", "*/field.json"], **ask)
+        known = {read_json(f).get("variant"): f.parent.relative_to(cards) for f in cards.glob("**/field.json")}
+        if name.variant not in known:
+            raise ValueError(f"{flag} {source}: the repository has the variants {', '.join(map(str, known))}.".lstrip())
+        under = known[name.variant].as_posix()
+    else:
+        under = "."
+    start = "" if under == "." else f"{under}/"
+    wanted = ("field.json", "run.json", "samples.json", "data/*.parquet", "tokens/*")
+    return fetch(name.repo, patterns=[start + pattern for pattern in wanted], **ask) / under
 
 
 def _unreachable(repo: str, kind: Kind, revision: str | None, said: str) -> str | None:

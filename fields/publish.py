@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -30,9 +30,9 @@ SHOWN = 40
 class Publish:
     """Options of every kind."""
 
-    path: tyro.conf.Positional[Path]
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The folder to publish."""
-    repo: tyro.conf.Positional[str]
+    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
     """user/name on the Hub."""
     private: bool = False
     """Make a new repository private; without it a new one is public. An existing one stays as it is."""
@@ -53,7 +53,7 @@ class PublishFields(Publish):
     The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta) becomes
     a config beside it, and one with the same start takes the place of the older.
 
-    Examples:
+    For example:
         python scripts/publish.py fields runs/mnist/fields user/mnist-fields --dry-run
         python scripts/publish.py fields runs/mnist/fields user/mnist-fields --private
         python scripts/publish.py fields runs/mnist/unconditioned user/mnist-fields    # a second config

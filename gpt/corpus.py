@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fields.dataset import WeightDataset
+from fields.hub import is_local
 from gpt.data import Sequences
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -47,12 +48,14 @@ class Corpus:
         }
 
 
-def load_corpus(fields: Path, tokenizer: Path, tokens: Path | None = None, labels: bool = False) -> Corpus:
+def load_corpus(
+    fields: Path | str, tokenizer: Path | str, tokens: Path | str | None = None, labels: bool = False
+) -> Corpus:
     """Read and check.
 
     Args:
-        fields: a weight dataset.
-        tokenizer: a tokenizer folder.
+        fields: a weight dataset, a folder or a Hub name.
+        tokenizer: a tokenizer.
         tokens: the dataset's tokens; None = `tokens/` in the tokenizer folder.
         labels: use label tokens.
     Raises:
@@ -60,10 +63,16 @@ def load_corpus(fields: Path, tokenizer: Path, tokens: Path | None = None, label
             labels are asked for where there are none.
         FileNotFoundError: for missing folders, with the command that makes them.
     """
-    words = load_tokenizer(tokenizer)
-    data = WeightDataset.load(fields)
-    where = tokens or tokenizer / "tokens"
-    ids = TokenDataset.load(where)
+    if tokens is None and not is_local(tokenizer):
+        raise ValueError(
+            f"--tokenizer {tokenizer} is on the Hub, where tokens have a repository of their own: give --tokens "
+            f"user/name, or make them: python -m tokenizers.encode --tokenizer {tokenizer} --fields {fields} --out DIR, "
+            "then --tokens DIR."
+        )
+    words = load_tokenizer(tokenizer, flag="--tokenizer")
+    data = WeightDataset.load(fields, flag="--fields")
+    where = tokens or Path(tokenizer) / "tokens"
+    ids = TokenDataset.load(where, flag="--tokens")
     ids.check_tokenizer(words)
     if ids.dataset_fingerprint != data.fingerprint:
         raise ValueError(

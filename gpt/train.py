@@ -10,6 +10,7 @@ from typing import Any
 
 from accelerate import DistributedDataParallelKwargs
 
+from fields.hub import at
 from fields.launch import Precision, start
 from fields.runs import claim, read_json, write_json
 from gpt.checkpoint import clean
@@ -23,6 +24,7 @@ DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
 FREE = (
     *PATHS,
+    "revision",
     "threads",
     "compile",
     "keep",
@@ -57,14 +59,16 @@ class ModelConfig:
 class TrainConfig:
     """Train a GPT on the tokens of a weight dataset."""
 
-    fields: Path
-    """Weight dataset."""
-    tokenizer: Path
-    """Tokenizer folder."""
+    fields: str
+    """Weight dataset: a folder, or user/name on the Hub."""
+    tokenizer: str
+    """Tokenizer: a folder, or user/name on the Hub."""
     out: Path = Path("runs/gpt")
     """Folder for checkpoints, the model (best/, last/), curves and samples."""
-    tokens: Path | None = None
-    """The dataset's tokens; default: tokens/ in the tokenizer folder."""
+    tokens: str | None = None
+    """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     labels: bool = False
     """Begin every field with its label, so that samples can be asked for by class."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -182,7 +186,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
-    corpus = alike(accelerator, load_corpus, config.fields, config.tokenizer, config.tokens, config.labels)
+    corpus = alike(accelerator, load_corpus, *sources(config), config.labels)
     known = on_main(accelerator, _claim, config, corpus.parents)
     sizes = config.model
     architecture = GPTConfig(
@@ -213,6 +217,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.tracker:
         accelerator.end_training()
     return result
+
+
+def sources(config: TrainConfig) -> list[Any]:
+    """Fields, tokenizer and tokens, Hub names with their revision."""
+    return [at(source, config.revision) for source in (config.fields, config.tokenizer, config.tokens)]
 
 
 def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:

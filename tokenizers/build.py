@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from fields.dataset import WeightDataset, summary
+from fields.hub import beside
 from fields.launch import cores, run_cli
 from fields.runs import claim, read_json
 from tokenizers.base import WeightTokenizer
@@ -20,7 +21,7 @@ from tokenizers.report import ReportConfig, report, write_report
 from tokenizers.report import summary as report_summary
 from tokenizers.tokens import TokenDataset
 
-DIGITS = Path("runs/digits/fields")
+DIGITS = "runs/digits/fields"
 Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
 
 
@@ -34,16 +35,19 @@ class BuildConfig:
         python -m tokenizers.build
         python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
         python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
+        python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
     """
 
     tokenizer: Kind = field(default_factory=KMeansConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    fields: Path = DIGITS
-    """A weight dataset."""
+    fields: str = DIGITS
+    """A weight dataset: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder to write; default: beside the fields, named after the kind."""
+    """Folder to write; default: beside the fields, or runs/NAME for user/name, named after the kind."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    revision: str | None = None
+    """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
 
     def __post_init__(self):
         if self.threads is not None and self.threads < 1:
@@ -55,10 +59,10 @@ def build(config: BuildConfig) -> WeightTokenizer:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RuntimeError("a tokenizer is built by one process: run `python -m tokenizers.build` without a launcher.")
     torch.set_num_threads(config.threads or cores())
-    data = _dataset(config.fields)
+    data = _dataset(config.fields, config.revision)
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
-    out = config.out or config.fields.parent / settings.kind
+    out = config.out or beside(config.fields, settings.kind)
     check_split(data)
     tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
     tokenizer.standardizer.check_reference()
@@ -75,14 +79,14 @@ def check_split(data: WeightDataset) -> None:
         raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
 
 
-def _dataset(path: Path) -> WeightDataset:
+def _dataset(path: str | Path, revision: str | None = None) -> WeightDataset:
     """The dataset; the embedded digits are fitted when they are asked for and missing."""
-    if path == DIGITS and not (path / "field.json").is_file():
+    if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
         print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
         from fields.fit import FitConfig, fit
 
-        fit(FitConfig(out=path))
-    return WeightDataset.load(path)
+        fit(FitConfig(out=Path(path)))
+    return WeightDataset.load(path, revision=revision, flag="--fields")
 
 
 def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTokenizer:

@@ -27,12 +27,14 @@ class EncodeConfig:
         python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
     """
 
-    tokenizer: Path
-    """A tokenizer's folder."""
-    fields: Path
-    """A weight dataset of the same architecture."""
+    tokenizer: str
+    """A tokenizer: a folder, or user/name on the Hub."""
+    fields: str
+    """A weight dataset of the same architecture: a folder, or user/name on the Hub."""
     out: Path
     """Folder to write: Parquet files and tokens.json."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
 
 
 def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
@@ -75,9 +77,14 @@ def _tables(tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, sp
         bar.update(len(batch))
 
 
+def _open(config: EncodeConfig) -> tuple[WeightTokenizer, WeightDataset]:
+    tokenizer = load_tokenizer(config.tokenizer, revision=config.revision, flag="--tokenizer")
+    return tokenizer, WeightDataset.load(config.fields, revision=config.revision, flag="--fields")
+
+
 def main(config: EncodeConfig) -> None:
     """The command."""
-    tokenizer, data = load_tokenizer(config.tokenizer), WeightDataset.load(config.fields)
+    tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
     if claim(config.out, {"kind": "tokens"}, parents=parents) and (config.out / "tokens.json").is_file():

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.hub import fetch
 from fields.runs import digest, read_json, replace_folder, write_json
 from tokenizers.base import Vocab, WeightTokenizer
 
 FORMAT = "neural-fields-as-data/tokens/1"
 ROWS_PER_SHARD = 50_000
+SHARD = 256 << 20  # bytes of ids: the most of a shard
 SPLITS = ("train", "validation", "test", "samples")
 HINT = "Tokens are made with: python -m tokenizers.encode --tokenizer DIR --fields DIR --out {path}"
 
@@ -70,14 +72,16 @@ class TokenDataset:
         self.slots = torch.tensor(info.slots, dtype=torch.int64)
 
     @classmethod
-    def load(cls, path: Path | str) -> "TokenDataset":
-        """Open a `tokens` folder, or the tokenizer folder that holds one; rows are held in their small integers.
+    def load(cls, path: Path | str, *, revision: str | None = None, flag: str = "") -> "TokenDataset":
+        """Open a `tokens` folder, the tokenizer folder that holds one, or `user/name[@revision]` on the Hub.
+
+        Rows are held in their small integers.
 
         Raises:
             FileNotFoundError: if there are no tokens, with the command that makes them.
             ValueError: if shards are missing, damaged, or of another shape.
         """
-        path = Path(path)
+        path = fetch(path, "dataset", revision=revision, patterns=["tokens.json", "*.parquet"], flag=flag)
         if not (path / "tokens.json").is_file() and (path / "tokens" / "tokens.json").is_file():
             path = path / "tokens"
         values = read_json(path / "tokens.json", HINT.format(path=path))
@@ -104,6 +108,12 @@ class TokenDataset:
     def save(self, path: Path | str) -> None:
         """Write the folder, all or nothing."""
         write_tokens(path, self.info, {name: (len(t), [t]) for name, t in self._tables.items()})
+
+    def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
+        """Publish as `user/name`, with a card, as `scripts/publish.py tokens` does. Options: `PublishTokens`."""
+        from tokenizers.publish import push_tokens
+
+        return push_tokens(self, repo, private=private, revision=revision, **options)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -272,7 +282,8 @@ def _write_shards(folder: Path, split: str, n: int, tables: Iterable[Any], schem
     """Write the tables of one split, and hand them on."""
     import pyarrow.parquet as pq
 
-    shards = -(-n // ROWS_PER_SHARD)
+    rows = max(1, min(ROWS_PER_SHARD, SHARD // max(1, schema.field("ids").type.list_size)))
+    shards = -(-n // rows)
     shard, room, writer = -1, 0, None
     try:
         for table in tables:
@@ -282,7 +293,7 @@ def _write_shards(folder: Path, split: str, n: int, tables: Iterable[Any], schem
                 if room == 0:
                     if writer is not None:
                         writer.close()
-                    shard, room = shard + 1, ROWS_PER_SHARD
+                    shard, room = shard + 1, rows
                     writer = pq.ParquetWriter(folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet", schema)
                 writer.write_table(table.slice(0, room))
                 taken = min(room, len(table))
