@@ -5,7 +5,6 @@ what is gone. So a reader sees the old state or the new one, never a mixture, an
 has arrived and sends the rest. What the repository holds already, byte for byte, is not sent.
 """
 
-import hashlib
 import re
 import sys
 import time
@@ -17,12 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from fields.hub import NAME, PATIENCE, TOKENS, Kind, reason
+from fields.transfer import bare, groups, quiet, same
 
 TRIES = 5
 WAIT = 1.0
 """Seconds before the second try; each further wait is twice as long."""
-GROUP = (16, 256 << 20)
-"""Files and bytes sent between two looks at the progress bar."""
 LOGIN = f"Make one with write permission at {TOKENS}, then run `hf auth login` or set HF_TOKEN."
 
 
@@ -202,7 +200,7 @@ class Push:
             for p in folder.rglob("*")
             if p.is_file() and not p.relative_to(folder).parts[0].startswith(".")
         )
-        changed = [path for path in here if not _same(folder / path, self.files.get(path))]
+        changed = [path for path in here if not same(folder / path, self.files.get(path))]
         deleted = [path for path in self.files if path not in here and mine(path)]
         # small and telling files last in the list; the order inside a commit means nothing, but a log reads well
         return sorted(changed, key=lambda p: (p.count("/") == 0, p)), deleted, len(here) - len(changed)
@@ -227,12 +225,12 @@ class Push:
         place: dict[str, Any] = {"repo_type": self.kind, "revision": self.branch}
         adds = [CommitOperationAdd(path, folder / path) for path in changed]
         with (
-            _quiet(),
+            quiet(),
             tqdm(
                 total=sum(a.upload_info.size for a in adds), unit="B", unit_scale=True, desc="send", disable=None
             ) as bar,
         ):
-            for group in _groups(adds):
+            for group in groups(adds):
                 self._ask(self.api.preupload_lfs_files, self.repo, group, free_memory=False, **place)
                 bar.update(sum(a.upload_info.size for a in group))
             gone = [CommitOperationDelete(path) for path in deleted]
@@ -264,7 +262,7 @@ class Push:
 
         for attempt in range(TRIES):
             try:
-                return function(*args, **kwargs)
+                return bare(function, *args, **kwargs)
             except RevisionNotFoundError:
                 raise
             except RepositoryNotFoundError as error:
@@ -302,44 +300,3 @@ class Push:
             f"{text} The repository is as it was, your files are untouched. Run the same command again: what has "
             "arrived is not sent again."
         )
-
-
-def _same(file: Path, known: str | None) -> bool:
-    """Whether a file is what the repository holds under its name: by SHA-256 (LFS) or git's blob id."""
-    if known is None:
-        return False
-    state = hashlib.sha256() if len(known) == 64 else hashlib.sha1(b"blob %d\0" % file.stat().st_size)
-    with file.open("rb") as handle:
-        while piece := handle.read(1 << 22):
-            state.update(piece)
-    return state.hexdigest() == known
-
-
-def _groups(adds: list[Any]) -> list[list[Any]]:
-    """Neighbours that travel together."""
-    groups: list[list[Any]] = []
-    files = size = 0
-    for add in adds:
-        if not groups or files == GROUP[0] or size + add.upload_info.size > GROUP[1]:
-            groups.append([])
-            files = size = 0
-        groups[-1].append(add)
-        files, size = files + 1, size + add.upload_info.size
-    return groups
-
-
-class _quiet:
-    """The library's own progress bars are off inside: ours counts the whole push."""
-
-    def __enter__(self) -> None:
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
-
-        self.before = are_progress_bars_disabled()
-        if not self.before:
-            disable_progress_bars()
-
-    def __exit__(self, *_: Any) -> None:
-        from huggingface_hub.utils import enable_progress_bars
-
-        if not self.before:
-            enable_progress_bars()

@@ -17,6 +17,7 @@ from gpt.checkpoint import FILES, load_model, save_model
 from gpt.generate import sample_ids
 from gpt.inputs import model_bits_of
 from gpt.model import GPT
+from tokenizers.base import FILES as TOKENIZER_FILES
 from tokenizers.base import WeightTokenizer
 from tokenizers.publish import (
     LIBRARY,
@@ -68,7 +69,9 @@ def publish_model(options: PublishModel) -> Sent | None:
     def prepare(folder: Path) -> None:
         for name in ("config.json", "model.safetensors", "model.json"):
             shutil.copyfile(home / name, folder / name)
-        tokenizer.save_pretrained(folder / "tokenizer")
+        (folder / "tokenizer").mkdir()
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(home / "tokenizer" / name, folder / "tokenizer" / name)
         if run:
             write_json(folder / "run.json", run)
         for name in JUDGED[:2] if judged else ():

@@ -52,14 +52,15 @@ class Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(address.query)
         self.data = self._body()
         fault = self.hub.fault(f"{self.command} {address.path}")
-        if fault is not None and fault.code is None:
+        self.mute = fault is not None and fault.late
+        if fault is not None and fault.code is None and not fault.late:
             self.hub.log.append((self.command, self.path, None, len(self.data)))
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         try:
             with self.hub.lock:
-                if fault is not None:
+                if fault is not None and not fault.late:
                     raise Refusal(fault.code, "", f"a fault of the test, status {fault.code}")
                 for methods, pattern, function in ROUTES:
                     if self.command in methods.split() and (found := pattern.match(address.path)):
@@ -73,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, body: Any = None, code: int = 200, headers: dict | None = None, length: int | None = None) -> None:
         """Send JSON or bytes."""
+        if self.mute:
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
         raw = body if isinstance(body, bytes) else json.dumps(body if body is not None else {}).encode()
         self.send_response(code)
         kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"

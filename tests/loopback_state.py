@@ -21,6 +21,8 @@ class Fault:
     """How often; None = always."""
     skip: int = 0
     """So many matching requests pass before."""
+    late: bool = False
+    """Do what was asked, and only lose the answer."""
 
 
 @dataclass
