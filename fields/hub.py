@@ -111,8 +111,8 @@ def fetch(
         ) from None
 
 
-def fetch_fields(source: Path | str, revision: str | None = None, flag: str = "") -> Path:
-    """The folder of a weight dataset; one on the Hub is fetched.
+def fetch_fields(source: Path | str, revision: str | None = None, flag: str = "", small: bool = False) -> Path:
+    """The folder of a weight dataset; one on the Hub is fetched, all of it or its small files only.
 
     Raises:
         FileNotFoundError: if it cannot be had.
@@ -131,7 +131,7 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
     else:
         under = "."
     start = "" if under == "." else f"{under}/"
-    wanted = ("field.json", "run.json", "samples.json", "data/*.parquet", "tokens/*")
+    wanted = ["field.json", "run.json", "samples.json"] + ([] if small else ["data/*.parquet", "tokens/*"])
     return fetch(name.repo, patterns=[start + pattern for pattern in wanted], **ask) / under
 
 

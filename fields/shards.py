@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fields.dataset import ROWS_PER_SHARD, WeightDataset
+from fields.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
 from fields.render import render, to_pil
 from fields.table import matrix
 
 SHARD = 256 << 20
 """Most bytes of weights in a shard."""
-ROW_GROUP = 16 << 20
-"""Most bytes of weights in a row group: what a reader that streams holds at once."""
 PREVIEW = 64
 """Longest side of a preview, in pixels."""
 DRAWN = 512
