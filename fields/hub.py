@@ -104,7 +104,7 @@ def fetch(
             )
         )
     except Exception as error:  # connection, cache, HTTP and disk errors of several libraries: the files are not here
-        why = f"the Hub does not answer ({offline})" if offline else reason(error)
+        why = offline or reason(error)
         hint = " and it is not (completely) in the cache" if offline else ""
         raise FileNotFoundError(
             f"{said} is no folder here, {why}{hint}. Try again with a network, or give a folder."
@@ -165,7 +165,7 @@ def _unreachable(repo: str, kind: Kind, revision: str | None, said: str) -> str 
             raise FileNotFoundError(f"{said}: {reason(error)}") from None
         return reason(error)
     except Exception as error:  # no route, no name server, time-out, a dropped connection
-        return reason(error)
+        return f"the Hub does not answer ({reason(error)})"
 
 
 def reason(error: BaseException) -> str:

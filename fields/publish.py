@@ -170,7 +170,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         options: what and where to.
         given: a dataset in memory, where none is to be read from `options.path`.
     """
-    data = WeightDataset.load(options.path) if given is None else given
+    data = WeightDataset.load(options.path, stream=True) if given is None else given
     name = options.variant or variant_name(data)
     if not name.isidentifier() or name in ("data", "default", "assets"):
         raise ValueError(f"--variant must be a plain word other than data, default and assets, got {name!r}.")
@@ -232,7 +232,7 @@ class FieldsPlace:
         found = {}
         for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
             card = json.loads(push.read(path))
-            if card.get("variant", self.name) != self.name:
+            if card.get("variant", self.name) != self.name and "shards" in card:
                 found[card["variant"]] = card
         first = json.loads(push.read("field.json")).get("variant") if "field.json" in push.files else None
         return dict(sorted(found.items(), key=lambda item: (item[0] != first, item[0])))

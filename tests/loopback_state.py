@@ -146,7 +146,9 @@ class Hub:
 
     def uploaded(self) -> int:
         """Bytes that came as content of LFS files."""
-        return sum(size for method, path, _, size in self.log if method == "PUT" and path.startswith("/lfs/"))
+        return sum(
+            size for way, path, code, size in self.log if (way, code) == ("PUT", 200) and path.startswith("/lfs/")
+        )
 
     def files(self, kind: str, name: str, revision: str = "main") -> dict[str, bytes]:
         """The content of a repository."""

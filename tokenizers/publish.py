@@ -1,5 +1,6 @@
 """Tokenizers and tokens as Hub repositories. The push itself: `fields.push`; options they share: `fields.publish`."""
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ import torch
 
 from fields.cards import TAGS, TASK, command, front_matter, licence, size_category, table
 from fields.publish import Layout, Publish, publish, read_run
-from fields.push import Sent
+from fields.push import Push, Sent
 from fields.render import render, save_png, sheet
 from fields.runs import read_json, write_json
 from fields.shards import preview_size
-from tokenizers.base import FILES, WeightTokenizer
+from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset, features
 
@@ -78,14 +79,19 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
         if run:
             write_json(folder / "run.json", run)
 
-    def card(folder: Path, push: Any) -> str:
+    def card(folder: Path, push: Push | None) -> str:
         return tokenizer_card(options, tokenizer, report, run, (folder / "rate_distortion.png").is_file())
 
     def mine(path: str) -> bool:
         return path in (*FILES, *REPORT, "run.json")
 
+    def check(push: Push | None) -> None:
+        there = None if push is None else push.read("config.json")
+        if there is not None and ("model.json" in push.files or json.loads(there).get("format") != FORMAT):
+            raise ValueError(f"{options.repo} holds a model that is no tokenizer. Choose another name.")
+
     message = f"{tokenizer.config.kind}, {tokenizer.codes} codes"
-    return publish(options, Layout("model", message, ("config.json",), prepare, card, mine))
+    return publish(options, Layout("model", message, ("config.json",), prepare, card, mine, check))
 
 
 def tokenizer_card(
@@ -156,7 +162,7 @@ def publish_tokens(options: PublishTokens, given: TokenDataset | None = None) ->
         options: what and where to.
         given: tokens in memory, where none are to be read from `options.path`.
     """
-    tokens = TokenDataset.load(options.path) if given is None else given
+    tokens = TokenDataset.load(options.path, stream=True) if given is None else given
     inner = options.path / "tokens"
     home = inner if given is None and (inner / "tokens.json").is_file() else options.path
     run = {} if given is not None else read_run(home) or read_run(home.parent)
@@ -173,7 +179,7 @@ def publish_tokens(options: PublishTokens, given: TokenDataset | None = None) ->
         if tokenizer is not None:
             draw_decoded(folder / "assets" / "decoded.png", tokens, tokenizer)
 
-    def card(folder: Path, push: Any) -> str:
+    def card(folder: Path, push: Push | None) -> str:
         return tokens_card(options, tokens, run, (folder / "assets" / "decoded.png").is_file())
 
     def mine(path: str) -> bool:

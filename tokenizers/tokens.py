@@ -20,6 +20,7 @@ from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.token_files import (
     FORMAT,
     HINT,
+    ROWS_PER_SHARD,
     TokenInfo,
     features,
     fingerprint_of,
@@ -91,7 +92,7 @@ class TokenDataset:
 
     def save(self, path: Path | str) -> None:
         """Write the folder, all or nothing."""
-        write_tokens(path, self.info, {name: (len(t), [t]) for name, t in self._tables.items()})
+        write_tokens(path, self.info, {name: (len(t), _pieces(t)) for name, t in self._tables.items()})
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
         """Publish as `user/name`, with a card, as `scripts/publish.py tokens` does. Options: `PublishTokens`."""
@@ -188,3 +189,9 @@ class TokenDataset:
                 f"codes), not by {tokenizer.fingerprint} ({tokenizer.config.kind}, {tokenizer.codes} codes). "
                 "Give the tokenizer they were made with, or encode the fields anew."
             )
+
+
+def _pieces(table: Any) -> Iterator[Any]:
+    """A table, or rows that are streamed, piece by piece."""
+    for at in range(0, len(table), ROWS_PER_SHARD):
+        yield table.slice(at, ROWS_PER_SHARD)
