@@ -108,18 +108,17 @@ def configs(variants: dict[str, dict]) -> list[dict]:
     return out
 
 
-def fields_card(repo: str, variants: dict[str, dict], features: dict[str, list], licence_given: str | None) -> str:
+def fields_card(repo: str, variants: dict[str, dict]) -> str:
     """README.md of a repository of weight datasets.
 
     Args:
         repo: user/name.
-        variants: name -> what field.json holds, the default first.
-        features: name -> the columns as the Hub's YAML lists them.
-        licence_given: identifier that the user gave.
+        variants: name -> what its published field.json holds, the default first.
     """
     first, card = next(iter(variants.items()))
+    features = {name: c["columns"] for name, c in variants.items()}
     rows = {name: sum(c["rows"].values()) for name, c in variants.items()}
-    label, source = licence(card["signals"], licence_given)
+    label, source = licence(card["signals"], card.get("license"))
     name = card["signals"].get("name") or "signals"
     infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
     head = front_matter(

@@ -185,6 +185,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         shards = write_shards(data, root / "data", preview)
         made = {"command": command(run), "commit": run.get("commit"), "versions": run.get("versions")}
         card = data.card() | {"variant": name, "shards": shards, "psnr": _psnr(data), "made": made}
+        card |= {"license": options.license} if options.license else {}
         card["columns"] = _columns(data, preview)
         if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
             card["picture"] = f"assets/{name}.png"
@@ -198,7 +199,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         variants = place.others(push) | {name: read_json(folder / place.prefix / "field.json")}
         if not place.prefix:
             variants = {name: variants.pop(name)} | variants
-        return fields_card(options.repo, variants, {n: c["columns"] for n, c in variants.items()}, options.license)
+        return fields_card(options.repo, variants)
 
     message = f"{name}: {sum(len(rows) for rows in data.splits.values()):,} fields"
     return publish(options, Layout("dataset", message, ("field.json",), prepare, card, place.mine, place.find))
