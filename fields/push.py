@@ -237,7 +237,7 @@ class Push:
             done = self._ask(self.api.create_commit, self.repo, [*adds, *gone], commit_message=message,
                 parent_commit=self.head, **place,
             )  # fmt: skip
-        self.head = done.oid
+        self.head, self.made = done.oid, False
         return done.oid
 
     @property
@@ -269,7 +269,7 @@ class Push:
                 if error.response.status_code != 401 and function == self.api.repo_info:
                     raise
                 raise ValueError(self._failed(error)) from None
-            except (HfHubHTTPError, httpx2.TransportError, ConnectionError, TimeoutError) as error:
+            except (HfHubHTTPError, httpx2.TransportError, ConnectionError, TimeoutError, RuntimeError) as error:
                 code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
                 if code in (409, 412):
                     raise
@@ -296,7 +296,8 @@ class Push:
                 except Exception:  # the refusal itself is what matters
                     text += " An empty repository was left behind; delete it on its page."
             return f"{text} Nothing was published; your files are untouched."
+        state = "was made and is still empty" if self.made else "is as it was"
         return (
-            f"{text} The repository is as it was, your files are untouched. Run the same command again: what has "
+            f"{text} The repository {state}, your files are untouched. Run the same command again: what has "
             "arrived is not sent again."
         )
