@@ -24,7 +24,7 @@ class AlignConfig:
     Fields fitted from random weights differ by permutations of their neurons and, with ReLU, by scales. What is left
     after alignment is closer in weight space: easier to interpolate, to quantise and to learn.
 
-    Examples:
+    For example:
         accelerate launch scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
         python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
     """

@@ -16,11 +16,14 @@ import torch
 from torch import Tensor
 
 from fields import layout
+from fields.hub import fetch_fields
 from fields.model import FieldConfig
 from fields.runs import digest, read_json, replace_folder, write_json
+from fields.stream import StreamedRows, open_splits
 from fields.table import features, matrix, read_parquet, table_of
 
 ROWS_PER_SHARD = 20_000
+ROW_GROUP = 16 << 20  # bytes of weights that a reader of a stream holds at once
 SPLITS = ("train", "validation", "test", "samples")
 HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"
@@ -95,24 +98,38 @@ class WeightDataset:
         return cls(config, made, reference or Reference("unknown", "not recorded"), signals)
 
     @classmethod
-    def load(cls, path: Path | str) -> "WeightDataset":
-        """Open a folder; rows stay on disk, memory-mapped.
+    def load(
+        cls, path: Path | str, *, revision: str | None = None, stream: bool = False, flag: str = ""
+    ) -> "WeightDataset":
+        """Open a folder, or `user/name[:variant][@revision]` on the Hub. A folder never touches the network.
 
+        Args:
+            path: the folder or the name.
+            revision: for a Hub name without one.
+            stream: read rows when they are asked for, a row group at a time, instead of holding all in memory; files
+                of the Hub are not kept on disk. That no signal stands in two splits is then not checked again.
+            flag: the flag it came from, for messages.
         Raises:
             FileNotFoundError: if there is no weight dataset, with the command that makes one.
             ValueError: if rows and `field.json` disagree.
         """
         from datasets import Dataset, concatenate_datasets
 
-        path = Path(path)
+        source, path = path, fetch_fields(path, revision, flag, small=stream)
         card = read_json(path / "field.json", HINT)
         if "field" not in card:
             raise ValueError(f"{path}/field.json has no `field`: it is not a weight dataset. {HINT}")
         config = FieldConfig.from_dict(card["field"])
+        wanted, splits = features(config.size, card["signals"].get("label_names")), {}
+        if stream:
+            data = cls(config, {}, Reference.from_dict(card["reference"]), card["signals"])
+            found = open_splits(source, path, "data", wanted.arrow_schema, HINT)
+            data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
+            data._fingerprint = card["fingerprint"]
+            return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
         if not files:
             raise FileNotFoundError(f"{path}/data holds no Parquet files. {HINT}")
-        wanted, splits = features(config.size, card["signals"].get("label_names")), {}
         for split in sorted({f.name.split("-")[0] for f in files}, key=_split_order):
             shards = [f for f in files if f.name.split("-")[0] == split]
             expected = int(shards[0].stem.split("-of-")[1])
@@ -148,6 +165,12 @@ class WeightDataset:
             self._write(temporary)
         write_json(path / "field.json", self.card())
 
+    def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
+        """Publish as `user/name`, with a card; as `scripts/publish.py fields` does. Options: `PublishFields`."""
+        from fields.publish import PublishFields, publish_fields
+
+        return publish_fields(PublishFields(Path("."), repo, private, revision, **options), self)
+
     def _write(self, folder: Path) -> None:
         """The Parquet shards; an empty split is left out, as `datasets.load_dataset` cannot read one."""
         import pyarrow.parquet as pq
@@ -158,7 +181,8 @@ class WeightDataset:
             for i in range(shards):
                 part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
                 table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
-                pq.write_table(table, folder / f"{split}-{i:05d}-of-{shards:05d}.parquet")
+                group = max(1, ROW_GROUP // (4 * self.config.size))
+                pq.write_table(table, folder / f"{split}-{i:05d}-of-{shards:05d}.parquet", row_group_size=group)
 
     def card(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""
@@ -206,9 +230,14 @@ class WeightDataset:
 
     def batches(self, split: str, size: int = 4096) -> Iterator[Tensor]:
         """Rows of a split, streamed: (n, P) float32, n <= size."""
-        table = self.split(split).with_format("arrow")
-        for at in range(0, len(table), size):
-            yield matrix(table[at : at + size]["weights"], self.config.size)
+        for table in self.tables(split, size):
+            yield matrix(table["weights"], self.config.size)
+
+    def tables(self, split: str, size: int = 4096) -> Iterator[Any]:
+        """Rows of a split as Arrow tables with all columns, at most `size` rows each."""
+        rows = self.split(split).with_format("arrow")
+        for at in range(0, len(rows), size):
+            yield rows[at : at + size]
 
     def weights(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
         """(N, P) float32, whole or the rows asked for."""
@@ -223,7 +252,9 @@ class WeightDataset:
         return out
 
     def _column(self, split: str, name: str) -> np.ndarray:
-        return self.split(split).with_format("arrow")[:][name].to_numpy(zero_copy_only=False)
+        rows = self.split(split).with_format("arrow")
+        column = rows.column(name) if isinstance(rows, StreamedRows) else rows[:][name]
+        return column.to_numpy(zero_copy_only=False)
 
     def labels(self, split: str) -> Tensor | None:
         """(N,) int64 class indices, -1 where unknown; None for unlabelled signals."""

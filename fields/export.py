@@ -35,7 +35,7 @@ class ExportConfig:
     arena: HDF5 files as fit-a-nef and the Neural Field Arena have them. What a format has no place for (ids, seeds,
     PSNR, the field's conventions) goes to fields.json beside the files; fields.importers reads it again.
 
-    Examples:
+    For example:
         python -m fields.export runs/mnist/fields --format safetensors --out runs/mnist/stacked
         python -m fields.export runs/mnist/fields --format arena --out runs/mnist/arena
         python -m fields.importers arena runs/mnist/arena --out runs/mnist/back      # the same rows

@@ -52,7 +52,7 @@ class FieldOptions:
 class FitConfig:
     """Fit one neural field to every signal and write a weight dataset.
 
-    Examples:
+    For example:
         accelerate launch scripts/fit_fields.py                                  # the embedded digits
         accelerate launch scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
         accelerate launch scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500

@@ -68,7 +68,7 @@ class ImportConfig:
     what paths mean. Where the pictures are at hand (--signals) every field's PSNR is measured; below --min-psnr the
     import is refused, and the convention that fits better is named. Else look at preview.png. Nothing in a file is run.
 
-    Examples:
+    For example:
         python -m fields.importers nefgpt field.pth --signals mnist --data-root DIR --out runs/nefgpt
         python -m fields.importers dwsnets mnist-inrs/ --out runs/dwsnets       # preview.png instead of PSNR
         python -m fields.importers u2ni thingi10k/ --out runs/u2ni

@@ -18,15 +18,17 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import load_model as load_weights
 from torch import Tensor
 
+from fields.hub import fetch
 from fields.runs import digest, read_json, replace_folder, write_json
 from gpt.model import GPT, GPTConfig
 from gpt.processes import on_main
-from tokenizers.base import WeightTokenizer, is_local
+from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 
 PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 LEFT = re.compile(r"\..+-(?:new|(?:new-|old-)?[0-9a-f]{8})(?:\.\w+)?")
 """Temporary names of `fields.runs` and of this file."""
+FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 AGAIN = "Free some space and run the same command again."
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, EOFError)
@@ -52,21 +54,20 @@ def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -
         raise RuntimeError(f"model {path} could not be written ({_reason(error, path.parent)}). {AGAIN}") from None
 
 
-def load_model(path: Path | str, tokenizer: Path | None = None) -> tuple[GPT, WeightTokenizer, dict]:
+def load_model(
+    path: Path | str, tokenizer: Path | str | None = None, *, revision: str | None = None
+) -> tuple[GPT, WeightTokenizer, dict]:
     """A model, its tokenizer and what model.json says.
 
     Args:
-        path: a model folder, the folder of a training run (its best/ is taken), or `user/name` on the Hub.
-        tokenizer: a tokenizer folder to use instead of the copy; it must be the one the model was trained with.
+        path: a model folder, the folder of a training run (its best/ is taken), or `user/name[@revision]` on the Hub.
+        tokenizer: a tokenizer (folder or Hub name) to use instead of the copy; it must be the one of the training.
+        revision: for a Hub name without one.
     Raises:
         FileNotFoundError: if there is no model, with the command that makes one.
         ValueError: if files are damaged, or model and tokenizer do not belong together; both are named.
     """
-    if not is_local(str(path)):
-        from huggingface_hub import snapshot_download
-
-        path = snapshot_download(str(path))
-    path = Path(path)
+    path = fetch(path, "model", revision=revision, patterns=FILES, flag="--model")
     if not (path / "model.json").is_file():
         path = next((path / n for n in ("best", "last") if (path / n / "model.json").is_file()), path)
     info = read_json(path / "model.json", HINT)
@@ -81,7 +82,7 @@ def load_model(path: Path | str, tokenizer: Path | None = None) -> tuple[GPT, We
     except (SafetensorError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} is damaged or of another config ({said}). Train or fetch the model anew.") from None
-    words = load_tokenizer(tokenizer or path / "tokenizer")
+    words = load_tokenizer(tokenizer or path / "tokenizer", flag="--tokenizer" if tokenizer else "")
     if words.fingerprint != info["tokenizer"]:
         raise ValueError(
             f"the model in {path} was trained on tokens of tokenizer {info['tokenizer']} ({info.get('kind')}), "

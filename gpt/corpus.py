@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fields.dataset import WeightDataset
+from fields.hub import is_local
 from gpt.data import Sequences
+from gpt.mapped import map_ids
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
@@ -21,6 +23,8 @@ class Corpus:
     train: Sequences
     held_out: Sequences | None
     label_names: list[str] | None
+    streamed: bool = False
+    """Fields are read from their files at each use."""
 
     @property
     def parents(self) -> dict[str, str]:
@@ -47,23 +51,37 @@ class Corpus:
         }
 
 
-def load_corpus(fields: Path, tokenizer: Path, tokens: Path | None = None, labels: bool = False) -> Corpus:
+def load_corpus(
+    fields: Path | str,
+    tokenizer: Path | str,
+    tokens: Path | str | None = None,
+    labels: bool = False,
+    mapped: Path | None = None,
+) -> Corpus:
     """Read and check.
 
     Args:
-        fields: a weight dataset.
-        tokenizer: a tokenizer folder.
+        fields: a weight dataset, a folder or a Hub name.
+        tokenizer: a tokenizer.
         tokens: the dataset's tokens; None = `tokens/` in the tokenizer folder.
         labels: use label tokens.
+        mapped: folder for the tokens as memory-mapped files, the fields being streamed; None = all in memory.
     Raises:
         ValueError: if the three do not belong together (both fingerprints are named), there is nothing to train on, or
             labels are asked for where there are none.
         FileNotFoundError: for missing folders, with the command that makes them.
     """
-    words = load_tokenizer(tokenizer)
-    data = WeightDataset.load(fields)
-    where = tokens or tokenizer / "tokens"
-    ids = TokenDataset.load(where)
+    if tokens is None and not is_local(tokenizer):
+        raise ValueError(
+            f"--tokenizer {tokenizer} is on the Hub, where tokens have a repository of their own: give --tokens "
+            f"user/name, or make them: python -m tokenizers.encode --tokenizer {tokenizer} --fields {fields} --out DIR, "
+            "then --tokens DIR."
+        )
+    words = load_tokenizer(tokenizer, flag="--tokenizer")
+    stream = mapped is not None
+    data = WeightDataset.load(fields, stream=stream, flag="--fields")
+    where = tokens or Path(tokenizer) / "tokens"
+    ids = TokenDataset.load(where, stream=stream, flag="--tokens")
     ids.check_tokenizer(words)
     if ids.dataset_fingerprint != data.fingerprint:
         raise ValueError(
@@ -81,7 +99,10 @@ def load_corpus(fields: Path, tokenizer: Path, tokens: Path | None = None, label
     def split(name: str) -> Sequences | None:
         if name not in ids.splits or not ids.count(name):
             return None
-        return Sequences(ids.ids(name), vocab, ids.labels(name) if labels else None, ids.signal_ids(name))
+        classes = ids.labels(name) if labels else None
+        if stream:
+            return Sequences(map_ids(ids, name, mapped), vocab, classes)
+        return Sequences(ids.ids(name), vocab, classes, ids.signal_ids(name))
 
     train = split("train")
-    return Corpus(data, words, ids, vocab, train, split("validation"), names)
+    return Corpus(data, words, ids, vocab, train, split("validation"), names, stream)

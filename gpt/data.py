@@ -15,17 +15,45 @@ from torch import Tensor
 from gpt.model import IGNORE
 from tokenizers.base import Vocab
 
+COUNTED = 16_384
+"""Rows whose codes are counted at once."""
+
 
 def seed_of(*parts: int | str) -> int:
     """A well mixed 63-bit seed of several numbers or words."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
 
 
+class MappedIds:
+    """(N, T) codes in a file, mapped into memory: only the rows that are asked for are read.
+
+    Args:
+        array: (N, T), a `numpy.memmap` of unsigned integers.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.ndim = array, array.shape, array.ndim
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """(n, T) int64 of the rows asked for."""
+        return torch.from_numpy(self.array[rows if isinstance(rows, slice) else rows.numpy()].astype(np.int64))
+
+
+class Numbers:
+    """Names of rows that are not known: their numbers."""
+
+    def __getitem__(self, i: int) -> str:
+        return str(i)
+
+
 class Sequences:
     """Fields' codes in memory, in the smallest integers, served as padded batches.
 
     Args:
-        ids: (N, T) codes in [0, V).
+        ids: (N, T) codes in [0, V); a `MappedIds` stays on disk and was checked when it was written.
         vocab: the ids of the model.
         labels: (N,) class indices, needed if the vocabulary has labels.
         names: N signal ids, for messages.
@@ -36,7 +64,7 @@ class Sequences:
 
     def __init__(
         self,
-        ids: Tensor,
+        ids: "Tensor | MappedIds",
         vocab: Vocab,
         labels: Tensor | None = None,
         names: list[str] | None = None,
@@ -48,7 +76,13 @@ class Sequences:
         self.lengths = torch.full((len(ids),), ids.shape[1]) if lengths is None else lengths.long()
         if self.lengths.shape != (len(ids),) or self.lengths.min() < 0 or self.lengths.max() > ids.shape[1]:
             raise ValueError(f"lengths must be {len(ids)} numbers in [0, {ids.shape[1]}].")
-        real = torch.arange(ids.shape[1]) < self.lengths[:, None]
+        self.labels = None if not vocab.labels else self._check_labels(labels)
+        self.names = names or Numbers()
+        self.ids = ids if isinstance(ids, MappedIds) else self._check_ids(ids)
+
+    def _check_ids(self, ids: Tensor) -> Tensor:
+        """(N, T) in small integers, 0 behind the end of a field."""
+        vocab, real = self.vocab, torch.arange(ids.shape[1]) < self.lengths[:, None]
         wrong = (((ids < 0) | (ids >= vocab.codes)) & real).any(1).nonzero().flatten()
         if len(wrong):
             row = int(wrong[0])
@@ -56,9 +90,7 @@ class Sequences:
                 f"row {row} holds ids in [{int(ids[row].min())}, {int(ids[row].max())}], expected codes in "
                 f"[0, {vocab.codes}). Encode the data set anew with this tokenizer."
             )
-        self.ids = ids.masked_fill(~real, 0).to(torch.int16 if vocab.codes <= 2**15 else torch.int32)
-        self.labels = None if not vocab.labels else self._check_labels(labels)
-        self.names = names or [str(i) for i in range(len(ids))]
+        return ids.masked_fill(~real, 0).to(torch.int16 if vocab.codes <= 2**15 else torch.int32)
 
     def _check_labels(self, labels: Tensor | None) -> Tensor:
         if labels is None:
@@ -133,7 +165,7 @@ def micro_batches(rows: Tensor, micro: int, rank: int, world: int) -> list[tuple
     return [(i, part if len(part) else pad) for i, part in cut]
 
 
-def unigram_bits(train: Tensor, other: Tensor, codes: int) -> float:
+def unigram_bits(train: Tensor | MappedIds, other: Tensor, codes: int) -> float:
     """Bits per field of the per-position unigram: what a model that ignores everything but the position pays.
 
     Args:
@@ -142,8 +174,13 @@ def unigram_bits(train: Tensor, other: Tensor, codes: int) -> float:
         codes: V.
     """
     n, t = train.shape
+    counts = torch.ones(t * codes, dtype=torch.float64)
+    place = torch.arange(t) * codes
+    for at in range(0, n, COUNTED):
+        block = train[at : at + COUNTED].long() + place
+        counts += torch.bincount(block.flatten(), minlength=t * codes)
+    table = (counts.view(t, codes) / (n + codes)).log2()
     bits = torch.zeros(len(other), dtype=torch.float64)
     for position in range(t):
-        counts = torch.bincount(train[:, position].long(), minlength=codes).double() + 1
-        bits -= (counts / (n + codes)).log2()[other[:, position].long()]
+        bits -= table[position][other[:, position].long()]
     return float(bits.mean())

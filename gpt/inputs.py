@@ -1,15 +1,17 @@
 """What `evaluate` reads: its config, the datasets, the tokenizer, the model's card, the classifier."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from fields.dataset import WeightDataset
+from fields.hub import at, fetch
 from fields.runs import read_json
 from fields.signals import Signals
 from gpt import references
+from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.classifier import Classifier, cached_classifier, load_classifier, measure
 from gpt.references import Source, fields_row
 
@@ -28,8 +30,10 @@ class EvaluateConfig:
     """Split of the samples' dataset; default `samples`, or its only one."""
     tokenizer: str | None = None
     """Tokenizer (folder or Hub id) for round trip, unigram and token copies; default: that of --model."""
-    model: Path | None = None
-    """Model folder, for its validation bits and its tokenizer."""
+    model: str | None = None
+    """Model (folder or Hub id), for its validation bits and its tokenizer."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     signals: str | None = None
     """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
     data_root: Path | None = None
@@ -70,6 +74,7 @@ class Inputs:
 
 def read_inputs(config: EvaluateConfig) -> Inputs:
     """Open datasets, signals, tokenizer and the model's card; refuse what does not fit together."""
+    config = located(config)
     data = WeightDataset.load(references.fetch(config.fields, "--fields"))
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
@@ -78,6 +83,15 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
     return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
+
+
+def located(config: EvaluateConfig) -> EvaluateConfig:
+    """Hub names with their revision; a model of the Hub fetched."""
+    names = ("fields", "samples", "tokenizer", "references")
+    found = {name: at(getattr(config, name), config.revision) for name in names}
+    model = at(config.model, config.revision)
+    model = None if model is None else fetch(model, "model", patterns=MODEL_FILES, flag="--model")
+    return replace(config, **found, model=model)
 
 
 def open_samples(config: EvaluateConfig) -> Source | None:
@@ -89,19 +103,19 @@ def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
     """The tokenizer given, or the model's; refused where its fields are others than the dataset's."""
     path = config.tokenizer
     if path is None and config.model is not None:
-        found = [p for p in (config.model / "tokenizer", config.model / "best" / "tokenizer") if p.is_dir()]
+        found = [p for p in (Path(config.model) / part for part in ("tokenizer", "best/tokenizer")) if p.is_dir()]
         path = found[0] if found else None
     if path is None:
         return None
     from tokenizers.registry import load_tokenizer
 
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, flag="--tokenizer")
     if tokenizer.field != data.config:
         raise ValueError(f"--tokenizer {path} is for the field {tokenizer.field}, --fields for {data.config}.")
     return tokenizer
 
 
-def model_bits(path: Path | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
+def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
     """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
 
     Raises:
@@ -109,12 +123,18 @@ def model_bits(path: Path | None, data: WeightDataset, tokenizer: object | None)
     """
     if path is None:
         return None
+    path = Path(path)
     card = next((p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json")
     info = read_json(card, "A model is made with: accelerate launch scripts/train_gpt.py")
     if info.get("dataset", data.fingerprint) != data.fingerprint:
         raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
     if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:
         raise ValueError(f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
+    return model_bits_of(info)
+
+
+def model_bits_of(info: dict) -> dict:
+    """Validation bits per field of a model and of the unigram, and its step, from what model.json holds."""
     flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
     unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
     return {"model_bits_per_field": bits, "unigram_bits_per_field": unigram, "step": info.get("step")}

@@ -242,7 +242,8 @@ class Trainer:
     def _draw(self, path: Path, model: GPT) -> bool:
         draws = sample_ids(model, self.config.samples, seed=self.config.seed)
         weights = self.corpus.tokenizer.decode(draws.codes[draws.complete])
-        return draw_samples(path, self.corpus.data.config, weights, self.corpus.info()["size"], self.corpus.data)
+        c = self.corpus
+        return draw_samples(path, c.data.config, weights, c.info()["size"], None if c.streamed else c.data)
 
     def _draw_curves(self) -> None:
         per_field = self.corpus.train.targets(torch.tensor([0]))

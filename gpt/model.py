@@ -230,6 +230,19 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
         return super().from_pretrained(*args, strict=strict, **kwargs)
 
+    def push_to_hub(self, repo_id: str, *, tokenizer, info: dict, **options):
+        """Publish as `user/name` with tokenizer and card, as `scripts/publish.py model` does.
+
+        Args:
+            repo_id: user/name.
+            tokenizer: the one it was trained with.
+            info: what model.json says, as `gpt.checkpoint.load_model` gives it.
+            options: `private`, `revision` and the other ones of `gpt.publish.PublishModel`.
+        """
+        from gpt.publish import push_model
+
+        return push_model(self, repo_id, tokenizer=tokenizer, info=info, **options)
+
     def generate_model_card(self, *args, **kwargs) -> ModelCard:
         """A short card; `scripts/publish.py` writes the full one."""
         return ModelCard("---\nlibrary_name: neural-fields-as-data\n---\nA GPT over the tokens of neural fields.\n")

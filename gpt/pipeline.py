@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fields.fit import FitConfig, fit
+from fields.hub import beside
 from fields.launch import start
 from gpt.evaluate import EvaluateConfig, evaluate
 from gpt.processes import on_main
@@ -27,17 +28,19 @@ class PipelineConfig(TrainConfig):
     two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn
     and judged. Each stage whose output lies under runs/digits already is skipped.
 
-    Examples:
+    For example:
         accelerate launch scripts/train_gpt.py
         accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/pca --minutes 30
+        accelerate launch scripts/train_gpt.py --fields user/fields --tokenizer user/pca --tokens user/tokens
     """
 
-    fields: Path | None = None
-    """Weight dataset; None = the embedded digits, made first where missing."""
-    tokenizer: Path | None = None
-    """Tokenizer folder."""
+    fields: str | None = None
+    """Weight dataset: a folder, or user/name on the Hub; None = the embedded digits, made first where missing."""
+    tokenizer: str | None = None
+    """Tokenizer: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields."""
+    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields, or runs/NAME/gpt
+    for user/name."""
 
     def __post_init__(self):
         if (self.fields is None) != (self.tokenizer is None):
@@ -52,7 +55,7 @@ class PipelineConfig(TrainConfig):
 def run(config: PipelineConfig) -> None:
     """Train on what is given, or run the whole way."""
     if config.fields is not None:
-        train(config.training(out=config.out or config.fields.parent / "gpt"))
+        train(config.training(out=config.out or beside(config.fields, "gpt")))
         return
     whole_way(config, Path("runs/digits"))
 
@@ -69,7 +72,7 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
         fit(FitConfig(signals="digits", out=folder, threads=config.threads))
 
     announce(f"2/5 vocabulary: principal components of what the fields compute -> {root}/pca")
-    vocabulary = config.tokenizer or root / "pca"
+    vocabulary = root / "pca"
     if not (vocabulary / "report.json").is_file():
         on_main(accelerator, build, folder, vocabulary)
 
@@ -77,11 +80,11 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
     announce(f"3/5 GPT over the tokens -> {out}")
     steps = config.steps or (None if config.minutes else STEPS)
     batch = BATCH if config.batch == TrainConfig.batch else config.batch
-    result = train(config.training(fields=folder, tokenizer=vocabulary, out=out, steps=steps, batch=batch))
+    result = train(config.training(fields=str(folder), tokenizer=str(vocabulary), out=out, steps=steps, batch=batch))
 
     drawn = root / "samples"
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
-    report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=folder, seed=config.seed))
+    report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=str(folder), seed=config.seed))
 
     announce(f"5/5 the judge: new fields against held-out digits -> {root}/evaluation")
     judged = on_main(accelerator, judge, folder, drawn, out, root / "evaluation", config)
@@ -116,7 +119,7 @@ def judge(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineCon
     """The table of `scripts/evaluate.py`."""
     return evaluate(
         EvaluateConfig(
-            fields=str(folder), samples=str(drawn), model=model, out=out, classifiers=out.parent / "classifiers",
+            fields=str(folder), samples=str(drawn), model=str(model), out=out, classifiers=out.parent / "classifiers",
             threads=config.threads, seed=config.seed,
         )
     )  # fmt: skip

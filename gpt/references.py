@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from fields.dataset import WeightDataset
+from fields.hub import fetch_fields, is_local
 from fields.model import FieldConfig
 from fields.render import render
 from fields.runs import digest, read_json
 from fields.signals import Signals, SignalsConfig, load_signals
-from tokenizers.base import is_local
 
 EMBEDDED = ("digits", "mnist", "fashion-mnist")
 
@@ -113,14 +113,7 @@ def fetch(source: str, flag: str) -> Path:
         return path
     if is_local(source):
         raise FileNotFoundError(f"{flag} {source}: no such folder, and not a Hub id like user/name.")
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = ["field.json", "data/*.parquet", "tokens/*", "samples.json"]
-        return Path(snapshot_download(source, repo_type="dataset", allow_patterns=patterns))
-    except Exception as error:  # HTTP, offline, missing repository: all mean that it is not here
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise FileNotFoundError(f"{flag} {source} is no local folder, and the Hub did not give it: {reason}") from None
+    return fetch_fields(source, flag=flag)
 
 
 def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[str, ...] = ("samples",)) -> Source:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.dataset import Reference, WeightDataset
+from fields.hub import at
 from fields.launch import start
 from fields.runs import claim, read_json, write_json
 from gpt.checkpoint import load_model
@@ -20,7 +21,7 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.tokens import TokenDataset
 
 __all__ = ["Draws", "SampleConfig", "sample", "sample_ids"]
-FREE = ("model", "tokenizer", "fields", "cache")
+FREE = ("model", "tokenizer", "fields", "revision", "cache")
 """Where things lie (their content is named by fingerprint), and what changes no field."""
 
 
@@ -52,10 +53,12 @@ class SampleConfig:
     """Key-value cache; without it the same fields, slowly."""
     block: int = 64
     """Fields computed together; memory grows with it, not with --n."""
-    fields: Path | None = None
-    """Training dataset: each sample is drawn beside its nearest neighbour, and the reference row is copied."""
-    tokenizer: Path | None = None
-    """Tokenizer to decode with instead of the model's copy; any other than the one it was trained with is refused."""
+    fields: str | None = None
+    """Training dataset (folder or user/name): each sample is drawn beside its nearest neighbour, and the reference row is copied."""
+    tokenizer: str | None = None
+    """Tokenizer (folder or user/name) to decode with instead of the model's copy; any other than the one it was trained with is refused."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     threads: int = 1
     """CPU threads per process; the order of float sums depends on it, so it is fixed. Use processes to be faster."""
 
@@ -93,9 +96,15 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         RuntimeError: if no field could be read.
     """
     accelerator = start(threads=config.threads, precision="fp32")
-    model, tokenizer, info = alike(accelerator, load_model, config.model, config.tokenizer)
+    model, tokenizer, info = alike(
+        accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
+    )
     label = alike(accelerator, find_label, config.label, info["label_names"])
-    data = None if config.fields is None else alike(accelerator, _load_fields, config.fields, tokenizer)
+    data = (
+        None
+        if config.fields is None
+        else alike(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
+    )
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
     on_main(accelerator, _claim, config, parents)
     if (config.out / "samples.json").is_file():
@@ -105,8 +114,8 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     return on_main(accelerator, _write, config, draws, tokenizer, info, data)
 
 
-def _load_fields(path: Path, tokenizer: WeightTokenizer) -> WeightDataset:
-    data = WeightDataset.load(path)
+def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
+    data = WeightDataset.load(path, flag="--fields")
     if data.config != tokenizer.field:
         raise ValueError(f"--fields {path} holds fields {data.config}, the model makes {tokenizer.field}.")
     return data

@@ -10,10 +10,11 @@ from typing import Any
 
 from accelerate import DistributedDataParallelKwargs
 
+from fields.hub import at
 from fields.launch import Precision, start
 from fields.runs import claim, read_json, write_json
 from gpt.checkpoint import clean
-from gpt.corpus import load_corpus
+from gpt.corpus import Corpus, load_corpus
 from gpt.loop import Trainer
 from gpt.model import GPT, GPTConfig
 from gpt.processes import alike, on_main
@@ -23,6 +24,8 @@ DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
 FREE = (
     *PATHS,
+    "revision",
+    "stream",
     "threads",
     "compile",
     "keep",
@@ -57,14 +60,19 @@ class ModelConfig:
 class TrainConfig:
     """Train a GPT on the tokens of a weight dataset."""
 
-    fields: Path
-    """Weight dataset."""
-    tokenizer: Path
-    """Tokenizer folder."""
+    fields: str
+    """Weight dataset: a folder, or user/name on the Hub."""
+    tokenizer: str
+    """Tokenizer: a folder, or user/name on the Hub."""
     out: Path = Path("runs/gpt")
     """Folder for checkpoints, the model (best/, last/), curves and samples."""
-    tokens: Path | None = None
-    """The dataset's tokens; default: tokens/ in the tokenizer folder."""
+    tokens: str | None = None
+    """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    stream: bool = False
+    """For more than fits in memory: fields are read shard by shard, tokens mapped from files in OUT-mapped/. Pictures of
+    samples are then drawn without their nearest training fields."""
     labels: bool = False
     """Begin every field with its label, so that samples can be asked for by class."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -182,7 +190,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
-    corpus = alike(accelerator, load_corpus, config.fields, config.tokenizer, config.tokens, config.labels)
+    corpus = _corpus(config, accelerator)
     known = on_main(accelerator, _claim, config, corpus.parents)
     sizes = config.model
     architecture = GPTConfig(
@@ -213,6 +221,19 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.tracker:
         accelerator.end_training()
     return result
+
+
+def sources(config: TrainConfig) -> list[Any]:
+    """Fields, tokenizer and tokens, Hub names with their revision."""
+    return [at(source, config.revision) for source in (config.fields, config.tokenizer, config.tokens)]
+
+
+def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
+    """What is learnt. Mapped files are written by the main process, before the others look."""
+    mapped = config.out.with_name(f"{config.out.name}-mapped") if config.stream else None
+    if mapped is not None and accelerator.num_processes > 1:
+        on_main(accelerator, lambda: load_corpus(*sources(config), config.labels, mapped) and None)
+    return alike(accelerator, load_corpus, *sources(config), config.labels, mapped)
 
 
 def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:

@@ -1,5 +1,6 @@
 """Small fields for all tests."""
 
+import loopback_env  # noqa: F401  first: the libraries read the Hub's address once
 import pytest
 import torch
 from made import rows

@@ -189,7 +189,7 @@ def test_encode_and_decode_commands(folder, tmp_path, capsys):
 def test_command_line():
     config = parse(["quantile", "--vocab-size", "64", "--fields", "a", "--sizes", "--out", "b"])
     assert config.tokenizer == QuantileConfig(vocab_size=64) and config.report.sizes == ()
-    assert (config.fields, config.out) == (Path("a"), Path("b"))
+    assert (config.fields, config.out) == ("a", Path("b"))
     assert parse([]) == BuildConfig() and parse(["--vocab-size", "16"]).tokenizer == KMeansConfig(vocab_size=16)
     assert parse(["--fields", "a", "kmeans", "--group", "2"]).tokenizer.group == 2
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from loopback_env import HUB
 from made import generator, rows
 
 from fields.dataset import Reference, WeightDataset
@@ -302,23 +303,15 @@ def test_without_held_out_data_or_with_bad_sources_it_says_so(home, monkeypatch)
         EvaluateConfig("x", n=0)
 
 
-def test_hub_ids_are_fetched_only_where_no_folder_is(home, monkeypatch):
-    asked = []
-
-    def download(name, **kwargs):
-        asked.append((name, kwargs))
-        return str(home / "fields")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert fetch("user/name", "--samples") == home / "fields"
-    assert asked[0][0] == "user/name" and asked[0][1]["repo_type"] == "dataset"
-    assert not any(pattern.endswith((".py", ".bin", ".pth")) for pattern in asked[0][1]["allow_patterns"])
-    fetch(str(home / "fields"), "--samples")
-    assert len(asked) == 1
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: (_ for _ in ()).throw(OSError("offline")))
+def test_hub_ids_are_fetched_only_where_no_folder_is(home):
+    WeightDataset.load(home / "fields").push_to_hub("tester/judged", out=home / "hub")
+    HUB.log.clear()
+    assert fetch(str(home / "fields"), "--samples") == home / "fields" and not HUB.log
+    found = fetch("tester/judged", "--samples")
+    assert {p.name for p in found.iterdir()} == {"field.json", "data"} and HUB.log
     with pytest.raises(FileNotFoundError, match="no such folder"):
         fetch("tests/nothing", "--samples")
-    with pytest.raises(FileNotFoundError, match="user/name is no local folder, and the Hub did not give it: offline"):
+    with pytest.raises(FileNotFoundError, match="--samples user/name is no folder here, and the Hub shows no dataset"):
         fetch("user/name", "--samples")
 
 

@@ -4,8 +4,6 @@ A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It 
 `Vocab`. All learnt state lies in buffers, so that `.to()`, saving and loading come from one base class.
 """
 
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from fields import layout
+from fields.hub import fetch
 from fields.model import FieldConfig
 from fields.runs import digest, plain, read_json, write_atomic, write_json
 from tokenizers.rows import gather
@@ -24,9 +23,10 @@ from tokenizers.standardizer import Mode, Standardizer
 from tokenizers.threads import one_thread
 from tokenizers.vocab import Vocab
 
-__all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "is_local", "read_config"]
+__all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "read_config"]
 
 FORMAT = "neural-fields-as-data/tokenizer/1"
+FILES = ["config.json", "model.safetensors"]
 HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR --out {path}"
 
 
@@ -248,20 +248,19 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *, strict: bool = True, **kwargs: Any) -> Self:
-        """Load a folder, or `user/name` from the Hub. A local path never touches the network.
+        """Load a folder, or `user/name[@revision]` from the Hub (or with `revision=`). A folder never touches the network.
 
         Raises:
             FileNotFoundError: if a local folder, or a file in it, is missing; with the command that makes it.
             ValueError: if the files are damaged or belong to another kind.
         """
         path = pretrained_model_name_or_path
-        if not is_local(path):
-            return super().from_pretrained(path, strict=strict, **kwargs)
-        config = read_config(Path(path))
+        path = fetch(path, "model", revision=kwargs.get("revision"), patterns=FILES, flag=kwargs.get("flag", ""))
+        config = read_config(path)
         kind = cls.__init__.__annotations__["config"]
         if config["kind"] != kind.kind:
             raise ValueError(f"{path} holds a {config['kind']} tokenizer, not {kind.kind}. Use load_tokenizer(path).")
-        if not (Path(path) / "model.safetensors").is_file():
+        if not (path / "model.safetensors").is_file():
             raise FileNotFoundError(f"{path}/model.safetensors not found. {HINT.format(path=path)}")
         known = {key: value for key, value in config.items() if key in kind.__dataclass_fields__}
         tokenizer = cls(kind(**known))
@@ -286,6 +285,12 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
                 f"{model_file} is damaged or of another config ({said}). Build or fetch it anew."
             ) from None
 
+    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None, **options: Any) -> Any:
+        """Publish as `user/name`, with a card, as `scripts/publish.py tokenizer` does. Options: `PublishTokenizer`."""
+        from tokenizers.publish import push_tokenizer
+
+        return push_tokenizer(self, repo_id, private=private, revision=revision, **options)
+
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """A short card; `scripts/publish.py` writes the full one."""
         c = self.card()
@@ -302,14 +307,6 @@ def _offsets(batches: Iterable[Tensor]):
     for batch in batches:
         yield seen, batch
         seen += len(batch)
-
-
-def is_local(path: str | Path) -> bool:
-    """Whether this names a folder here rather than `user/name` on the Hub: an existing folder always wins."""
-    text = str(path)
-    if isinstance(path, Path) or os.path.isdir(text) or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", text):
-        return True
-    return os.path.isdir(text.split("/")[0])  # runs/kmeans: `runs` is here, so the folder is missing, not remote
 
 
 def read_config(path: Path) -> dict:

@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from fields.dataset import WeightDataset, summary
+from fields.hub import beside
 from fields.launch import cores, run_cli
 from fields.runs import claim, read_json
 from tokenizers.base import WeightTokenizer
@@ -18,9 +19,10 @@ from tokenizers.kmeans import KMeansConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report import ReportConfig, report, write_report
 from tokenizers.report import summary as report_summary
+from tokenizers.rows import draw
 from tokenizers.tokens import TokenDataset
 
-DIGITS = Path("runs/digits/fields")
+DIGITS = "runs/digits/fields"
 Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
 
 
@@ -30,20 +32,27 @@ class BuildConfig:
 
     Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
 
-    Examples:
+    For example:
         python -m tokenizers.build
         python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
         python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
+        python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
+        python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
     """
 
     tokenizer: Kind = field(default_factory=KMeansConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    fields: Path = DIGITS
-    """A weight dataset."""
+    fields: str = DIGITS
+    """A weight dataset: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder to write; default: beside the fields, named after the kind."""
+    """Folder to write; default: beside the fields, or runs/NAME for user/name, named after the kind."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    revision: str | None = None
+    """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
+    stream: bool = False
+    """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
+    to encode, a pass or two for the report. A dataset on the Hub is read where it lies and not kept on disk."""
 
     def __post_init__(self):
         if self.threads is not None and self.threads < 1:
@@ -55,16 +64,16 @@ def build(config: BuildConfig) -> WeightTokenizer:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RuntimeError("a tokenizer is built by one process: run `python -m tokenizers.build` without a launcher.")
     torch.set_num_threads(config.threads or cores())
-    data = _dataset(config.fields)
+    data = _dataset(config.fields, config.revision, config.stream)
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
-    out = config.out or config.fields.parent / settings.kind
+    out = config.out or beside(config.fields, settings.kind)
     check_split(data)
     tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
     tokenizer.standardizer.check_reference()
     claim(out, {"kind": settings.kind, **asdict(settings)}, parents={"fields": data.fingerprint}, seed=settings.seed)
     tokenizer = _fit(tokenizer, data, out)
-    tokens = _encode(tokenizer, data, out)
+    tokens = _encode(tokenizer, data, out, config.stream)
     _report(tokenizer, data, tokens, config.report, out)
     return tokenizer
 
@@ -75,14 +84,14 @@ def check_split(data: WeightDataset) -> None:
         raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
 
 
-def _dataset(path: Path) -> WeightDataset:
+def _dataset(path: str | Path, revision: str | None = None, stream: bool = False) -> WeightDataset:
     """The dataset; the embedded digits are fitted when they are asked for and missing."""
-    if path == DIGITS and not (path / "field.json").is_file():
+    if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
         print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
         from fields.fit import FitConfig, fit
 
-        fit(FitConfig(out=path))
-    return WeightDataset.load(path)
+        fit(FitConfig(out=Path(path)))
+    return WeightDataset.load(path, revision=revision, stream=stream, flag="--fields")
 
 
 def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTokenizer:
@@ -92,7 +101,8 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
         check_field(found, data)
         return found
     start = time.perf_counter()
-    held_out = data.weights("validation") if len(data.splits.get("validation", ())) else None
+    watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
+    held_out = data.weights("validation", watched) if len(watched) else None
     tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.save_pretrained(out)
     seconds = time.perf_counter() - start
@@ -101,10 +111,10 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
     return tokenizer
 
 
-def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> TokenDataset:
+def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, stream: bool = False) -> TokenDataset:
     folder = out / "tokens"
     if (folder / "tokens.json").is_file():
-        tokens = TokenDataset.load(folder)
+        tokens = TokenDataset.load(folder, stream=stream)
         if (tokens.tokenizer_fingerprint, tokens.dataset_fingerprint) == (tokenizer.fingerprint, data.fingerprint):
             print(f"{folder}: the tokens are there")
             return tokens
@@ -112,7 +122,7 @@ def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> Token
     encode_dataset(tokenizer, data, folder)
     total, seconds = sum(len(rows) for rows in data.splits.values()), time.perf_counter() - start
     print(f"{total:,} fields encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")
-    return TokenDataset.load(folder)
+    return TokenDataset.load(folder, stream=stream)
 
 
 def _report(

@@ -24,12 +24,14 @@ class DecodeConfig:
         python -m tokenizers.decode --tokens runs/digits/tokens --tokenizer runs/digits/kmeans --out runs/digits/decoded
     """
 
-    tokens: Path
-    """Folder of tokens (or the tokenizer's folder that holds `tokens/`)."""
-    tokenizer: Path
-    """The tokenizer that made them."""
+    tokens: str
+    """Tokens: a folder, the tokenizer's folder that holds `tokens/`, or user/name on the Hub."""
+    tokenizer: str
+    """The tokenizer that made them: a folder, or user/name on the Hub."""
     out: Path
     """Folder to write."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
 
 
 def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDataset:
@@ -55,7 +57,8 @@ def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDa
 
 def main(config: DecodeConfig) -> None:
     """The command."""
-    tokens, tokenizer = TokenDataset.load(config.tokens), load_tokenizer(config.tokenizer)
+    tokens = TokenDataset.load(config.tokens, revision=config.revision, flag="--tokens")
+    tokenizer = load_tokenizer(config.tokenizer, revision=config.revision, flag="--tokenizer")
     tokens.check_tokenizer(tokenizer)
     parents = {"tokens": tokens.fingerprint, "tokenizer": tokenizer.fingerprint}
     if claim(config.out, {"kind": "decoded fields"}, parents=parents) and (config.out / "field.json").is_file():

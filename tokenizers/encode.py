@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import tyro
 from tqdm import tqdm
 
 from fields.dataset import WeightDataset
 from fields.launch import run_cli
 from fields.runs import claim
+from fields.table import matrix
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenInfo, to_table, write_tokens
@@ -27,12 +30,16 @@ class EncodeConfig:
         python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
     """
 
-    tokenizer: Path
-    """A tokenizer's folder."""
-    fields: Path
-    """A weight dataset of the same architecture."""
+    tokenizer: str
+    """A tokenizer: a folder, or user/name on the Hub."""
+    fields: str
+    """A weight dataset of the same architecture: a folder, or user/name on the Hub."""
     out: Path
     """Folder to write: Parquet files and tokens.json."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    stream: bool = False
+    """Read the fields shard by shard instead of holding them all, for datasets larger than memory."""
 
 
 def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
@@ -59,25 +66,34 @@ def encode_dataset(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, *
 
 def _tables(tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, split: str, bar: Any) -> Iterator[Any]:
     """Tables of one split, one batch each."""
-    labels, names, seeds, sizes = data.labels(split), data.ids(split), data.seeds(split), data.sizes(split)
     at = 0
-    for batch in data.batches(split, max(1, VALUES // data.config.size)):
-        part = slice(at, at + len(batch))
+    for table in data.tables(split, max(1, VALUES // data.config.size)):
         try:
-            ids = tokenizer.encode(batch)
+            ids = tokenizer.encode(matrix(table["weights"], data.config.size))
         except ValueError as error:
             raise ValueError(f"split {split}, rows from {at} on: {error}") from None
-        rows = {"ids": ids, "signal_id": names[part], "seed": seeds[part], "sizes": sizes[part]}
-        if labels is not None:
-            rows["labels"] = labels[part]
+        column = {name: table[name].to_numpy() for name in ("seed", "height", "width")}
+        rows = {
+            "ids": ids,
+            "signal_id": table["signal_id"].to_pylist(),
+            "seed": torch.from_numpy(column["seed"].copy()),
+        }
+        rows["sizes"] = torch.from_numpy(np.stack([column["height"], column["width"]], 1))
+        if info.label_names is not None:
+            rows["labels"] = torch.from_numpy(table["label"].to_numpy().copy())
         yield to_table(info, rows, split)
-        at += len(batch)
-        bar.update(len(batch))
+        at += len(table)
+        bar.update(len(table))
+
+
+def _open(config: EncodeConfig) -> tuple[WeightTokenizer, WeightDataset]:
+    tokenizer = load_tokenizer(config.tokenizer, revision=config.revision, flag="--tokenizer")
+    return tokenizer, WeightDataset.load(config.fields, revision=config.revision, stream=config.stream, flag="--fields")
 
 
 def main(config: EncodeConfig) -> None:
     """The command."""
-    tokenizer, data = load_tokenizer(config.tokenizer), WeightDataset.load(config.fields)
+    tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
     if claim(config.out, {"kind": "tokens"}, parents=parents) and (config.out / "tokens.json").is_file():

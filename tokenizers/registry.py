@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tokenizers.base import WeightTokenizer, is_local, read_config
+from fields.hub import fetch
+from tokenizers.base import FILES, WeightTokenizer, read_config
 from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.pca import PCAConfig, PCATokenizer
 from tokenizers.quantile import QuantileConfig, QuantileTokenizer
@@ -16,27 +17,20 @@ TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
 """kind -> (config, class). To add a tokenizer: one file, and one line here."""
 
 
-def load_tokenizer(path: str | Path, **kwargs: Any) -> WeightTokenizer:
-    """The tokenizer in a folder, or `user/name` on the Hub, of whatever kind it is.
+def load_tokenizer(path: str | Path, *, revision: str | None = None, flag: str = "", **kwargs: Any) -> WeightTokenizer:
+    """The tokenizer in a folder, or `user/name[@revision]` on the Hub, of whatever kind it is.
 
     Raises:
         FileNotFoundError: if there is none, with the command that makes one.
         ValueError: if its kind is unknown or its files are damaged.
     """
-    where = Path(path) if is_local(path) else Path(_fetch_config(str(path), **kwargs)).parent
+    where = fetch(path, "model", revision=revision, patterns=FILES, flag=flag)
     kind = read_config(where)["kind"]
     if kind not in TOKENIZERS:
         raise ValueError(f"{path} holds a tokenizer of kind {kind!r}; this code knows {', '.join(TOKENIZERS)}.")
-    return TOKENIZERS[kind][1].from_pretrained(path, **kwargs)
+    return TOKENIZERS[kind][1].from_pretrained(where, **kwargs)
 
 
 def make_tokenizer(config: Any) -> WeightTokenizer:
     """An unfitted tokenizer of a config."""
     return TOKENIZERS[config.kind][1](config)
-
-
-def _fetch_config(name: str, **kwargs: Any) -> str:
-    from huggingface_hub import hf_hub_download
-
-    known = ("revision", "token", "cache_dir", "force_download", "local_files_only")
-    return hf_hub_download(name, "config.json", **{k: v for k, v in kwargs.items() if k in known})
