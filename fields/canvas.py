@@ -162,6 +162,12 @@ class Stage:
         axes.spines[:].set_visible(frame)
         return axes
 
+    def board(self) -> Axes:
+        """Axes over the whole slide, in its units, for free drawing."""
+        axes = self.axes(0, 0, WIDTH, HEIGHT)
+        axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+        return axes
+
     def plot(self, x: float, y: float, width: float, height: float, xlabel: str = "", ylabel: str = "") -> Axes:
         """Axes with a scale at the left and at the bottom; ticks are to be set."""
         axes = self.axes(x, y, width, height)

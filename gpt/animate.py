@@ -5,11 +5,15 @@ from typing import Annotated, Union
 import tyro
 
 from fields.animate_fit import AnimateDelta, AnimateFit, animate_fit
+from fields.animate_interpolate import AnimateInterpolate, animate_interpolate
+from fields.animate_permutation import AnimatePermutation, animate_permutation
 from fields.canvas import Film, save
 
 ANIMATIONS = {
     "fit": (AnimateFit, animate_fit),
     "delta": (AnimateDelta, animate_fit),
+    "permutation": (AnimatePermutation, animate_permutation),
+    "interpolate": (AnimateInterpolate, animate_interpolate),
 }
 """name -> (config, function that makes the animation). To add one: a file, and a line here."""
 
