@@ -8,11 +8,13 @@ from fields.animate_fit import AnimateDelta, AnimateFit, animate_fit
 from fields.animate_interpolate import AnimateInterpolate, animate_interpolate
 from fields.animate_permutation import AnimatePermutation, animate_permutation
 from fields.canvas import Film, save
+from gpt.animate_autoregressive import AnimateAutoregressive, animate_autoregressive
 
 ANIMATIONS = {
     "fit": (AnimateFit, animate_fit),
     "delta": (AnimateDelta, animate_fit),
     "permutation": (AnimatePermutation, animate_permutation),
+    "autoregressive": (AnimateAutoregressive, animate_autoregressive),
     "interpolate": (AnimateInterpolate, animate_interpolate),
 }
 """name -> (config, function that makes the animation). To add one: a file, and a line here."""
