@@ -1,0 +1,14 @@
+"""How many fields can a regression transformer recite?  accelerate launch scripts/train_regression.py --signals mnist"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.launch import run_cli
+from gpt.memorise import MemoriseConfig, memorise
+
+if __name__ == "__main__":
+    run_cli(memorise, tyro.cli(MemoriseConfig))
