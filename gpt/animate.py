@@ -9,13 +9,17 @@ from fields.animate_interpolate import AnimateInterpolate, animate_interpolate
 from fields.animate_permutation import AnimatePermutation, animate_permutation
 from fields.canvas import Film, save
 from gpt.animate_autoregressive import AnimateAutoregressive, animate_autoregressive
+from gpt.animate_regression import AnimateRegression, animate_regression
+from gpt.animate_vocabulary import AnimateVocabulary, animate_vocabulary
 
 ANIMATIONS = {
     "fit": (AnimateFit, animate_fit),
     "delta": (AnimateDelta, animate_fit),
     "permutation": (AnimatePermutation, animate_permutation),
     "autoregressive": (AnimateAutoregressive, animate_autoregressive),
+    "vocabulary": (AnimateVocabulary, animate_vocabulary),
     "interpolate": (AnimateInterpolate, animate_interpolate),
+    "regression": (AnimateRegression, animate_regression),
 }
 """name -> (config, function that makes the animation). To add one: a file, and a line here."""
 
