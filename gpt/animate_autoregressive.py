@@ -80,12 +80,12 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     specials = ["SOS"] + ([] if label < 0 else [f"[{info['label_names'][label]}]"])
     strip = Strip(stage, specials, codes, values)
     bars = Bars(stage, values, kind)
-    box = (110, 458, 690, 180)
+    box = (110, 452, 690, 180)
     shown = rows - rows[0] if kind == "pca" else torch.where(known, rows, torch.nan)
     bound = symmetric(shown, share=0.998)
     panel = WeightPanel(stage, tokenizer.field, box, bound, inputs=False)
-    stage.text(98, 545, "neuron", 12, rotation=90, ha="center", va="center", color=stage.theme.faint)
-    stage.colour_bar(500, 664, 180, 12, bound, "weight \N{MINUS SIGN} mean field" if kind == "pca" else "weight")
+    stage.text(98, 539, "neuron", 12, rotation=90, ha="center", va="center", color=stage.theme.faint)
+    stage.colour_bar(500, 654, 180, 12, bound, "weight \N{MINUS SIGN} mean field" if kind == "pca" else "weight")
     if bool((~known).any()):
         swatch = square(110, 662, 16, 16)
         stage.board().add_collection(PolyCollection([swatch], facecolors=stage.theme.unknown))
@@ -168,7 +168,7 @@ def describe(tokenizer: WeightTokenizer, codes: Tensor, values: Tensor, rows: Te
     """Token t in words."""
     slot = tokenizer.slots[t].tolist()
     if tokenizer.config.kind == "pca":
-        sign = f"{float(values[t]):+.2f}".replace("-", "\N{MINUS SIGN}")
+        sign = f"{float(values[t]):+.3f}".replace("-", "\N{MINUS SIGN}")
         return f"code {int(codes[t])} \N{RIGHTWARDS ARROW} component {slot[0]} is {sign}"
     layer, neuron, source = slot[:3]
     source = "bias" if source == layout.bias_slot(tokenizer.field) else f"input {source}"
@@ -245,8 +245,8 @@ class Odds:
         axes = stage.plot(900, 562, 290, 92, "code", "")
         stage.text(900, 548, "odds of each code", 13, color=stage.theme.faint)
         stage.text(1190, 548, "drawn", 13, ha="right", color=stage.theme.accents[0], weight="bold")
-        axes.set(xlim=(-1, self.size), ylim=(0, 1))
-        axes.set_yticks([0, 1], ["0", "1"])
+        axes.set(xlim=(-1, self.size), ylim=(0, min(1.0, 1.1 * float(self.odds.max()))))
+        axes.yaxis.set_major_locator(MaxNLocator(2))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         self.colours = [to_rgba(stage.theme.accents[5]), to_rgba(stage.theme.accents[0])]
         width = max(1.0, 0.7 * 290 * 0.72 / self.size)

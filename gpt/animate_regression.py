@@ -83,10 +83,10 @@ def animate_regression(options: AnimateRegression) -> Animation:
     config = next(iter(found.values())).data.config
     size = tuple(next(iter(found.values())).data.sizes("train")[0].tolist())
     stage = Stage(options)
-    rest = {"mean": "the mean of all fields of that start", "zero": "zero"}[options.rest]
+    rest = {"mean": "the mean field's", "zero": "zero"}[options.rest]
     stage.title(
         "Fields recited from memory",
-        f"a transformer predicts every weight from those before it, only the first is given; weights to come are {rest}",
+        f"each weight predicted from those before it, the first given; weights to come: {rest}; dB against the field",
     )
     counter = stage.text(1240, 46, "", 18, ha="right", moving=True)
     steps = np.linspace(1, config.size, options.frames).round().astype(int)
@@ -196,7 +196,7 @@ def _curves(stage: Stage, found: dict[str, Recited], n: int, config) -> Curves:
         count = torch.nn.functional.conv1d(torch.ones(1, 1, len(error)), kernel[None, None], padding=WINDOW // 2)[0, 0]
         lines[start] = (padded / count).clamp_min(LEAST)
     axes = stage.plot(128, 572, 1112, 92, "weight number", "")
-    stage.text(44, 556, f"mean error of the weights, N = {n}", 13, color=stage.theme.faint)
+    stage.text(44, 540, f"mean error of the weights, N = {n}", 13, color=stage.theme.faint)
     colours = {start: stage.theme.colours.get(start, stage.theme.ink) for start in lines}
     curves = Curves(stage, axes, np.arange(config.size) + 1, lines, colours)
     values = torch.stack(list(lines.values()))
@@ -205,8 +205,9 @@ def _curves(stage: Stage, found: dict[str, Recited], n: int, config) -> Curves:
     axes.yaxis.set_minor_locator(NullLocator())
     at = 0
     for i, (fan_in, fan_out) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
-        axes.text(at + 3, 1.02, f"layer {i}", transform=axes.get_xaxis_transform(), fontsize=12, va="bottom",
-                  color=stage.theme.faint)  # fmt: skip
+        last = i == len(config.hidden)
+        axes.text(config.size if last else at + 3, 1.02, f"layer {i}", transform=axes.get_xaxis_transform(), fontsize=12,
+                  va="bottom", ha="right" if last else "left", color=stage.theme.faint)  # fmt: skip
         at += fan_out * (fan_in + 1)
         if at < config.size:
             axes.axvline(at, color=stage.theme.line, linewidth=1)

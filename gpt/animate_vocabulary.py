@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.collections import LineCollection
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -210,5 +211,6 @@ def _curves(stage: Stage, scores: dict[str, list[float]], colours: dict[str, str
     stage.text(540, 444, "PSNR against the field (dB)", 13, color=stage.theme.faint)
     curves = Curves(stage, axes, np.log2(SIZES), scores, colours)
     axes.set_xticks(range(1, 7), [str(2**k) for k in range(1, 7)])
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y", color=stage.theme.line, linewidth=0.6, alpha=0.6)
     return curves
