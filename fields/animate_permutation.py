@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -51,8 +52,7 @@ class AnimatePermutation(Source, Film):
     """Octaves of the encoding, 0 to 2: each adds four inputs to draw."""
     steps: int = 1500
     """Adam steps of the fit."""
-    seconds: float = 15.0
-    """Of motion; the first and the last frame are held besides."""
+    slide_seconds: ClassVar[float] = 15.0
 
     def __post_init__(self):
         super().__post_init__()

@@ -7,7 +7,7 @@ a function from the number of a frame to a state of the stage, so any frame can 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,8 +23,8 @@ WIDTH, HEIGHT = 1280, 720
 README_WIDTH = 832
 README_BYTES = 3_000_000
 """Most bytes that a picture in a README should have."""
-COLOURS = 255
-"""Colours of a GIF, the paper's not counted."""
+COLOURS = 199
+"""Colours of a GIF, the paper's not counted; one index of 256 must stay free for what does not change."""
 SAMPLED = 9
 """Frames that a GIF's colours are taken from."""
 
@@ -80,23 +80,24 @@ class Film:
     """Dark text on white, or light text on dark."""
     readme: bool = False
     """A GIF 832 pixels wide and below 3 MB, instead of an MP4 for slides (1280 x 720)."""
-    seconds: float = 12.0
-    """Of motion; the first and the last frame are held besides."""
+    seconds: float | None = None
+    """Of motion, the hold of the last frame not counted; default 12 to 15, and 9 with --readme."""
     fps: float | None = None
-    """Frames per second; default 25 for .mp4, 10 for .gif."""
+    """Frames per second; default 25 for .mp4, 10 for .gif, 8 with --readme."""
     hold: float = 2.5
     """Seconds for which the last frame stays."""
     seed: int = 0
     """Of everything random: the same seed, the same film."""
+    slide_seconds: ClassVar[float] = 12.0
 
     def __post_init__(self):
         if self.out is not None and self.out.suffix.lower() not in (".mp4", ".gif"):
             raise ValueError(f"--out must end in .mp4 or .gif, got {self.out}.")
         if self.readme and self.out is not None and self.out.suffix.lower() != ".gif":
             raise ValueError(f"--readme makes a GIF, so --out must end in .gif, got {self.out}.")
-        if not 0 < self.seconds <= 600 or not 0 <= self.hold <= 60:
+        if not 0 < self.length <= 600 or not 0 <= self.hold <= 60:
             raise ValueError(
-                f"--seconds must lie in (0, 600] and --hold in [0, 60], got {self.seconds} and {self.hold}."
+                f"--seconds must lie in (0, 600] and --hold in [0, 60], got {self.length} and {self.hold}."
             )
         if self.fps is not None and not 0 < self.fps <= (50 if self.gif else 60):
             raise ValueError(f"--fps must lie above 0 and not above 60 (50 for a GIF), got {self.fps}.")
@@ -111,12 +112,17 @@ class Film:
     @property
     def rate(self) -> float:
         """Frames per second."""
-        return self.fps or (10.0 if self.gif else 25.0)
+        return self.fps or (8.0 if self.readme else 10.0 if self.gif else 25.0)
+
+    @property
+    def length(self) -> float:
+        """Seconds of motion."""
+        return self.seconds if self.seconds is not None else 9.0 if self.readme else self.slide_seconds
 
     @property
     def frames(self) -> int:
         """Frames of motion, the first and the last included."""
-        return max(2, round(self.seconds * self.rate))
+        return max(2, round(self.length * self.rate))
 
     def path(self, name: str) -> Path:
         """Where the film goes."""
@@ -299,7 +305,7 @@ def _gif(animation: Animation, film: Film, path: Path) -> None:
     sampled = sorted({round(i * (animation.frames - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
     table = palette(np.stack([animation[i] for i in sampled]))
     frames = (Image.fromarray(p).quantize(palette=table, dither=Image.Dither.NONE) for p in _pictures(animation))
-    each = round(100 / film.rate) * 10  # a GIF counts hundredths of a second
+    each = int(100 / film.rate) * 10  # a GIF counts hundredths of a second
     durations = [each] * (animation.frames - 1) + [each + round(film.hold * 1000)]
     first = next(frames)
     first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, optimize=False)
@@ -316,6 +322,7 @@ def palette(pictures: np.ndarray) -> Image.Image:
     found = line.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=2)
     chosen = np.array(found.getpalette()[: 3 * COLOURS]).reshape(-1, 3)
     paper = shades[counts.argmax()]
+    chosen[np.abs(chosen - paper.astype(int)).max(1) <= 7] = paper  # Pillow's search for the nearest colour is coarse
     table = Image.new("P", (1, 1))
     table.putpalette(np.concatenate([paper[None], chosen]).astype(np.uint8).tobytes())
     return table

@@ -46,7 +46,7 @@ class AnimateAutoregressive(Film):
     label: str | None = None
     """Class name or index, for models trained with --labels; without it such a model draws the label too."""
     number: int = 0
-    """Which field of the seed is drawn: the same one as in scripts/sample.py."""
+    """Which field of the seed is drawn: that of scripts/sample.py --first NUMBER, up to rounding."""
     temperature: float = 1.0
     """Below 1: likelier codes; 0: always the likeliest."""
     top_p: float | None = None

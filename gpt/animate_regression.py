@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -51,8 +51,7 @@ class AnimateRegression(Film):
     """Fields shown of each seed (of N = 1 there is only one)."""
     rest: Literal["mean", "zero"] = "mean"
     """What the weights are that are not predicted yet."""
-    seconds: float = 14.0
-    """Of motion; the first and the last frame are held besides."""
+    slide_seconds: ClassVar[float] = 14.0
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,7 +1,7 @@
 """Animation of vocabularies: buckets of equal shares and k-means centroids as their number grows, and what they cost."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,8 +53,7 @@ class AnimateVocabulary(Source, Film):
     """Held-out fields that the PSNR is measured on."""
     steps: int = 64
     """Adam steps per field, where fields are fitted."""
-    seconds: float = 14.0
-    """Of motion; the first and the last frame are held besides."""
+    slide_seconds: ClassVar[float] = 14.0
 
     def __post_init__(self):
         super().__post_init__()
@@ -147,8 +146,9 @@ def learn(kind: str, config: FieldConfig, rows: Tensor, size: int, seed: int) ->
 
 
 def standardised(config: FieldConfig, rows: Tensor) -> np.ndarray:
-    """All weights of all rows in standard deviations of their positions."""
-    return learn("quantile", config, rows, 2, 0).standardizer(rows).flatten().numpy()
+    """All weights of all rows in standard deviations of their positions; positions that never vary are left out."""
+    standardizer = learn("quantile", config, rows, 2, 0).standardizer
+    return standardizer(rows)[:, ~standardizer.constant].flatten().numpy()
 
 
 def code_book(tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:

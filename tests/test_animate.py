@@ -221,8 +221,9 @@ def test_mp4_plays_everywhere_and_comes_out_twice(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_gif_for_a_readme(tmp_path):
-    options = AnimateFit(steps=3, readme=True, out=tmp_path / "a.gif", theme="dark", **SHORT)
+@pytest.mark.parametrize("theme", THEMES)
+def test_gif_for_a_readme(tmp_path, theme):
+    options = AnimateFit(steps=3, readme=True, out=tmp_path / "a.gif", theme=theme, **SHORT)
     animation = made(options)
     save(animation, options, "fit")
     assert (tmp_path / "a.gif").stat().st_size < 3_000_000
@@ -234,13 +235,14 @@ def test_gif_for_a_readme(tmp_path):
             pictures.append(np.array(gif.convert("RGB")))
             total += gif.info["duration"]
     assert total == 4 * 100 + 200
-    assert all("#" + bytes(p[0, 0].tolist()).hex() == THEMES["dark"].paper for p in pictures)
+    assert all("#" + bytes(p[0, 0].tolist()).hex() == THEMES[theme].paper for p in pictures)
     assert np.abs(pictures[-1].astype(int) - animation[-1]).mean() < 3
 
 
 def test_palette_has_the_paper_and_rare_colours():
     picture = np.full((1, 50, 50, 3), 255, np.uint8)
     picture[0, 0, :5] = [200, 30, 30]
+    picture[0, 0, 5:9] = [253, 253, 253]
     table = palette(picture)
     for colour in ((255, 255, 255), (200, 30, 30)):
         found = Image.new("RGB", (1, 1), colour).quantize(palette=table, dither=Image.Dither.NONE).convert("RGB")
