@@ -148,7 +148,7 @@ def _column(stage: Stage, x: float, way: str, ends: Tensor, config: FieldConfig,
     stage.text(x + WIDE / 2, 415, f"weights of a and b lie {distance:.1f} apart", 13, ha="center",
                color=stage.theme.faint)  # fmt: skip
     picture = stage.picture(x + 78, 164, WIDE - 156, WIDE - 156)
-    text = stage.text(x + WIDE - 4, 466, "", 16, moving=True, ha="right", weight="bold", color=colour)
+    text = stage.text(x + 46 + (WIDE - 46) / 2, 474, "", 16, moving=True, ha="center", weight="bold", color=colour)
     return picture, text
 
 

@@ -81,7 +81,7 @@ class Film:
     readme: bool = False
     """A GIF 832 pixels wide and below 3 MB, instead of an MP4 for slides (1280 x 720)."""
     seconds: float | None = None
-    """Of motion, the hold of the last frame not counted; default 12 to 15, and 9 with --readme."""
+    """Of motion, the hold of the last frame not counted; default 12 to 15, and 7 or 8 with --readme."""
     fps: float | None = None
     """Frames per second; default 25 for .mp4, 10 for .gif, 8 with --readme."""
     hold: float = 2.5
@@ -89,6 +89,7 @@ class Film:
     seed: int = 0
     """Of everything random: the same seed, the same film."""
     slide_seconds: ClassVar[float] = 12.0
+    readme_seconds: ClassVar[float] = 8.0
 
     def __post_init__(self):
         if self.out is not None and self.out.suffix.lower() not in (".mp4", ".gif"):
@@ -117,7 +118,7 @@ class Film:
     @property
     def length(self) -> float:
         """Seconds of motion."""
-        return self.seconds if self.seconds is not None else 9.0 if self.readme else self.slide_seconds
+        return self.seconds if self.seconds is not None else self.readme_seconds if self.readme else self.slide_seconds
 
     @property
     def frames(self) -> int:

@@ -52,6 +52,7 @@ class AnimateRegression(Film):
     rest: Literal["mean", "zero"] = "mean"
     """What the weights are that are not predicted yet."""
     slide_seconds: ClassVar[float] = 14.0
+    readme_seconds: ClassVar[float] = 7.0
 
     def __post_init__(self):
         super().__post_init__()

@@ -85,7 +85,7 @@ def animate_vocabulary(options: AnimateVocabulary) -> Animation:
 
     def show(i: int) -> None:
         k = min(int(i / (options.frames - 1) * len(SIZES)), len(SIZES) - 1)
-        counter.set_text(f"V = {SIZES[k]} codes, {np.log2(SIZES[k]):.1f} bits".replace(".0 bits", " bits"))
+        counter.set_text(f"V = {SIZES[k]} codes")
         curves.show(k)
         for kind in KINDS:
             codes[kind].show(k)
