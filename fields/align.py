@@ -29,8 +29,8 @@ class AlignConfig:
         python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
     """
 
-    fields: Path
-    """A weight dataset."""
+    fields: str
+    """A weight dataset: a folder, or user/name on the Hub."""
     out: Path
     """Folder for the aligned one."""
     reference: str | None = None
@@ -52,7 +52,7 @@ def align_dataset(config: AlignConfig) -> dict:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = WeightDataset.load(config.fields)
+    data = WeightDataset.load(config.fields, flag="--fields")
     print(summary(data))
     at = _reference(data, config.reference)
     settings = {**asdict(config), "fields": None, "out": None}

@@ -191,11 +191,10 @@ def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tupl
         for path in sorted((folder / under).glob("*-*-of-*.parquet")):
             yield str(path), lambda path=path: str(path)
         return
-    from huggingface_hub import HfFileSystem
+    from huggingface_hub import HfFileSystem, constants
 
-    parts = folder.parts
-    commit = parts[parts.index("snapshots") + 1]
-    inside = "/".join([*parts[parts.index("snapshots") + 2 :], *([under] if under else [])])
+    _, _, commit, *parts = folder.relative_to(constants.HF_HUB_CACHE).parts  # REPOSITORY/snapshots/COMMIT/...
+    inside = "/".join([*parts, *([under] if under else [])])
     place = f"datasets/{HubName.parse(str(source)).repo}@{commit}" + (f"/{inside}" if inside else "")
     system = HfFileSystem()
     for path in sorted(system.glob(f"{place}/*-*-of-*.parquet")):
