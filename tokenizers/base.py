@@ -65,10 +65,14 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         field: the architecture whose rows it reads.
         slots: (T, S) int64, each token's place (layer, neuron, input for one weight a token).
         standardizer: weights <-> numbers of order one.
+        work: folder where a long fit leaves its state now and then, to go on after an interruption; None = nowhere.
+        learns_long: a fit takes minutes: a report does not fit the same kind again at other sizes.
     """
 
     slots: Tensor
     made: Tensor
+    work: Path | None = None
+    learns_long: bool = False
 
     def __init__(self, config: Any):
         super().__init__()

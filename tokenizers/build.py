@@ -19,7 +19,7 @@ from tokenizers.kmeans import KMeansConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report import ReportConfig, report, write_report
 from tokenizers.report import summary as report_summary
-from tokenizers.rows import draw
+from tokenizers.rows import STATE, draw
 from tokenizers.tokens import TokenDataset
 
 DIGITS = "runs/digits/fields"
@@ -37,6 +37,7 @@ class BuildConfig:
         python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
         python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
         python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
+        python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128
         python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
     """
 
@@ -103,8 +104,10 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
     start = time.perf_counter()
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
     held_out = data.weights("validation", watched) if len(watched) else None
+    tokenizer.work = out
     tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.save_pretrained(out)
+    (out / STATE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
     print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s")

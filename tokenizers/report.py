@@ -25,7 +25,8 @@ class ReportConfig:
     """What the report measures."""
 
     sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out."""
+    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. vqvae has none: build several
+    and compare them with python -m tokenizers.compare."""
     sweep_fields: int = 2000
     """Training fields each of these is fitted on."""
     held_out: int = 1000
@@ -89,7 +90,7 @@ def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
 
 def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig, say: Callable) -> list:
     """The same kind at other sizes, fitted on a draw of the training fields."""
-    if not config.sizes:
+    if not config.sizes or tokenizer.learns_long:
         return []
     seed = tokenizer.config.seed
     rows = data.weights("train", draw(len(data.splits["train"]), config.sweep_fields, seed))
