@@ -102,6 +102,29 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         """(N, T) checked int64 -> (N, P) float32."""
         raise NotImplementedError
 
+    # -- what refit needs (`tokenizers.refit`) ----------------------------------------------------------------------
+
+    @property
+    def ordered(self) -> bool:
+        """Whether ids are (N, T) places of single numbers among ascending codes, the shape that `relax` gives."""
+        return False
+
+    def relax(self, weights: Tensor) -> Tensor:
+        """(N, P) -> the numbers whose rounding the ids are."""
+        return self.standardizer(weights)
+
+    def harden(self, latents: Tensor) -> Tensor:
+        """What `relax` gives -> (N, T) ids."""
+        return self._encode(self.standardizer.invert(latents))
+
+    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Gradient by decoded weights (N, P) -> by the numbers of `relax`, at the ids."""
+        return gradient * self.standardizer.std
+
+    def pace(self) -> float:
+        """Distance of neighbouring codes among the numbers of `relax`."""
+        return 0.3
+
     # -- the protocol ---------------------------------------------------------------------------------------------
 
     @property

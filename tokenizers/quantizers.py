@@ -44,7 +44,9 @@ class FSQ(Quantizer):
         self.levels, self.span = levels, span
         self.inner = Library(list(levels), num_codebooks=tokens, keep_num_codebooks_dim=True, bound_hard_clamp=True)
         counts = self.inner._levels.double()
-        reach = (counts // 2) / ((counts - 1) * (1 + 1e-3) / 2) / span  # its levels lie 1 / (L // 2) apart, its steps not
+        reach = (
+            (counts // 2) / ((counts - 1) * (1 + 1e-3) / 2) / span
+        )  # its levels lie 1 / (L // 2) apart, its steps not
         self.register_buffer("reach", reach.float(), persistent=False)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
-from tokenizers import quantizers
+from tokenizers import quantizers, scalar
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.pca import WIDEST
 
@@ -58,9 +58,9 @@ class VQVAEConfig(TokenizerConfig):
     noise: float = 0.0
     """Standard deviation of noise on the encoder's standardised input while training."""
     eval_every: int = 500
-    """Steps between looks at held-out fields; the best state of all looks is kept."""
+    """Steps between looks at held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
     patience: int = 8
-    """Looks without a better held-out PSNR after which training stops."""
+    """Looks without a better held-out PSNR (with --rate: loss) after which training stops."""
     kind: Suppress[Literal["vqvae"]] = "vqvae"
 
     def __post_init__(self):
@@ -197,8 +197,7 @@ class VQVAETokenizer(WeightTokenizer):
         return chunked(self._encode_chunk, weights)
 
     def _encode_chunk(self, weights: Tensor) -> Tensor:
-        latents = self.to_latents(self.standardizer(weights).double())
-        return quantizers.nearest(latents, self.books, self.config.depth)
+        return self.harden(self.relax(weights))
 
     def _decode(self, ids: Tensor) -> Tensor:
         return chunked(self._decode_chunk, ids)
@@ -206,6 +205,37 @@ class VQVAETokenizer(WeightTokenizer):
     def _decode_chunk(self, ids: Tensor) -> Tensor:
         latents = quantizers.look_up(ids, self.books, self.config.depth)
         return self.standardizer.invert(self.to_rows(latents).float())
+
+    # -- refit ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ordered(self) -> bool:
+        """Single numbers with one code each are."""
+        return self.config.numbers == 1 and self.config.depth == 1
+
+    def relax(self, weights: Tensor) -> Tensor:
+        """Latents."""
+        return self.to_latents(self.standardizer(weights).double())
+
+    def harden(self, latents: Tensor) -> Tensor:
+        """Nearest codes."""
+        return quantizers.nearest(latents, self.books, self.config.depth)
+
+    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Backwards through the decoder."""
+        latents = quantizers.look_up(ids, self.books, self.config.depth).float()
+        back = gradient * self.standardizer.std
+        if not self.config.hidden:
+            return (back @ self.synthesis.T).view_as(latents).double()
+        with torch.enable_grad():
+            latents.requires_grad_(True)
+            return torch.autograd.grad(self.to_rows(latents), latents, back)[0].double()
+
+    def pace(self) -> float:
+        """Median distance of neighbouring codes; of code vectors, a third of the codebook's spread."""
+        if self.ordered:
+            return scalar.gap(self.books[0, :, 0])
+        return float(self.books.std()) / 3
 
 
 def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:

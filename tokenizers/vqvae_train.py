@@ -20,6 +20,7 @@ from fields.runs import digest, write_atomic
 from tokenizers import quantizers
 from tokenizers.pca import RIDGE, directions, gauss_newton
 from tokenizers.quality import Counts
+from tokenizers.refit import quality
 from tokenizers.rows import STATE, draw
 from tokenizers.vqvae import VQVAETokenizer
 
@@ -104,15 +105,18 @@ class Watch:
 
     @torch.no_grad()
     def look(self) -> dict:
-        """PSNR (dB, against the fields themselves), bits per field, codes used and their perplexity."""
+        """PSNR (dB, against the fields themselves), score, bits per field, codes used and their perplexity."""
         t = self.tokenizer
         ids = t._encode(self.rows)
-        error = (values(t.field, t._decode(ids), self.coords) - self.wanted).square().mean((1, 2)) / self.peak**2
+        error, excess = quality(t.field, t._decode(ids), self.wanted, self.coords)
+        psnr = float(-10 * (error / self.peak**2).clamp_min(1e-10).log10().mean())
         counts = Counts(len(t.slots), t.config.codes)
         counts.add(t._encode(self.train))
+        bits = counts.position_bits(ids) * ids.shape[1]
         return {
-            "psnr": float(-10 * error.clamp_min(1e-10).log10().mean()),
-            "bits": counts.position_bits(ids) * ids.shape[1],
+            "psnr": psnr,
+            "score": -float(excess.mean()) - t.config.rate * bits if t.config.rate else psnr,
+            "bits": bits,
             "used": int((counts.per_code() > 0).sum()),
             "perplexity": 2.0 ** counts.marginal_bits(),
         }
@@ -236,7 +240,7 @@ def train(tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor | None) -> N
     if trainer.best:
         tokenizer.load_state_dict(trainer.best)
     tokenizer.history = trainer.history
-    last = max(trainer.history, key=lambda h: h["psnr"])
+    last = max(trainer.history, key=lambda h: h["score"])
     if varied and last["used"] < RARE * c.codes:
         print(f"warning: only {last['used']} of {c.codes} codes are used. Ask for fewer, or another --quantizer.")
 
@@ -277,9 +281,9 @@ def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
     """Judge the state, and keep it if it is the best."""
     trainer.publish()
     look = {"step": trainer.step, "loss": loss, **watch.look()}
-    best = max((h["psnr"] for h in trainer.history), default=-math.inf)
+    best = max((h["score"] for h in trainer.history), default=-math.inf)
     trainer.history.append(look)
-    trainer.worse = 0 if look["psnr"] > best else trainer.worse + 1
+    trainer.worse = 0 if look["score"] > best else trainer.worse + 1
     trainer.done = trainer.worse >= trainer.config.patience
     if trainer.worse == 0:
         trainer.best = {k: v.detach().clone() for k, v in trainer.tokenizer.state_dict().items()}
