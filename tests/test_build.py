@@ -51,7 +51,8 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
     assert run["parents"] == {"fields": data.fingerprint}
     values = json.loads((out / "report.json").read_text())
     assert values["judged_on"] == "validation" and values["judged_fields"] == 10 and values["training_fields"] == 40
-    assert values["codes_used"] == values["codes_made"] == values["codes_asked"] == 16
+    assert values["codes_made"] == values["codes_asked"] == 16
+    assert values["codes_used"] == 16 or (tokenizer.learns_long and values["codes_used"] >= 8)
     assert 0 < values["bits_per_weight_marginal"] <= values["bits_per_weight_raw"] == 4
     assert values["bits_per_field"] == pytest.approx(49 * values["bits_per_weight_position"])
     assert values["psnr_against"].startswith("the fields' own render") and values["psnr_loss"] is None
@@ -61,7 +62,7 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
         assert values["rate_distortion"] == [] and not (out / "training.safetensors").exists()
     else:
         assert (out / "rate_distortion.png").read_bytes()[:4] == b"\x89PNG"
-    assert "| 16 | 16 | 16 |" in (out / "report.md").read_text()
+    assert f"| 16 | 16 | {values['codes_used']} |" in (out / "report.md").read_text()
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     capsys.readouterr()
     build(settings)

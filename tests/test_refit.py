@@ -91,9 +91,8 @@ def test_quality_is_the_loss_above_its_floor():
 def test_build_and_encode_with_refit(data, tmp_path, capsys):
     data.save(tmp_path / "fields")
     refit = RefitConfig(True, 10)
-    config = BuildConfig(
-        KMeansConfig(vocab_size=8), ReportConfig(sizes=(), probe_rows=0), refit, tmp_path / "fields", tmp_path / "k"
-    )
+    settings, report = KMeansConfig(vocab_size=8), ReportConfig(sizes=(), probe_rows=0)
+    config = BuildConfig(settings, report, tmp_path / "fields", tmp_path / "k", refitting=refit)
     tokenizer = build(config)
     values = json.loads((tmp_path / "k" / "report.json").read_text())
     assert values["refit"]["psnr_after"] > values["psnr_after"]
@@ -109,7 +108,7 @@ def test_build_and_encode_with_refit(data, tmp_path, capsys):
     assert torch.equal(TokenDataset.load(tmp_path / "t").ids("train"), tokens.ids("train"))
     assert found.fingerprint == tokens.tokenizer_fingerprint
     with pytest.raises(ValueError, match="refit"):
-        build(BuildConfig(config.tokenizer, config.report, RefitConfig(), config.fields, config.out))
+        build(BuildConfig(settings, report, config.fields, config.out))
     assert parse(["pca", "--refit", "--refit-steps", "5"]).refitting == RefitConfig(True, 5)
     with pytest.raises(ValueError, match="--refit-steps"):
         RefitConfig(refit_steps=0)

@@ -45,7 +45,6 @@ class BuildConfig:
 
     tokenizer: Kind = field(default_factory=KMeansConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-    refitting: RefitConfig = field(default_factory=RefitConfig)
     fields: str = DIGITS
     """A weight dataset: a folder, or user/name on the Hub."""
     out: Path | None = None
@@ -57,6 +56,7 @@ class BuildConfig:
     stream: bool = False
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
     to encode, a pass or two for the report. A dataset on the Hub is read where it lies and not kept on disk."""
+    refitting: RefitConfig = field(default_factory=RefitConfig)
 
     def __post_init__(self):
         if self.threads is not None and self.threads < 1:
