@@ -10,7 +10,8 @@ from pathlib import Path
 
 import datasets
 import pytest
-from huggingface_hub import HfApi
+import torch
+from huggingface_hub import HfApi, HfFileSystem
 from loopback_env import HUB
 from loopback_state import Fault, Hub
 from made import rows
@@ -279,6 +280,19 @@ def test_a_cache_below_a_folder_called_snapshots(dataset, tmp_path, monkeypatch)
     dataset.push_to_hub("tester/x")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "snapshots" / "hub"))
     assert WeightDataset.load("tester/x", stream=True).fingerprint == dataset.fingerprint
+
+
+def test_a_stream_without_a_network_is_read_from_the_cache(dataset, monkeypatch):
+    for name in ("whole", "small"):
+        dataset.push_to_hub(f"tester/{name}")
+    WeightDataset.load("tester/whole")
+    WeightDataset.load("tester/small", stream=True)
+    HfFileSystem.clear_instance_cache()
+    HUB.faults = [Fault("", None, times=None)]
+    assert torch.equal(WeightDataset.load("tester/whole", stream=True).weights("test"), dataset.weights("test"))
+    with pytest.raises(RuntimeError, match="tester/small cannot be streamed.*not in the cache") as caught:
+        WeightDataset.load("tester/small", stream=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_private_things_need_the_token(dataset, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -216,6 +217,11 @@ def test_nothing_in_a_file_is_run(tmp_path):
     (tmp_path / "b" / "old.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="Python objects|truncated or corrupt"):
         bring("nefgpt", tmp_path / "b", tmp_path / "o")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:  # as torch.jit.save lays a program out
+        for name in ("data.pkl", "constants.pkl", "version", "code/__torch__.py"):
+            archive.writestr(f"script/{name}", b"3\n" if name == "version" else pickle.dumps(Trap(marker)))
+    with pytest.raises(ValueError, match="script.pt: holds a TorchScript program, which was not loaded"):
+        bring("generic", tmp_path / "script.pt", tmp_path / "o")
     np.savez(tmp_path / "b" / "shape.npz", **{"0000.dense.A": np.array([Trap(marker)], dtype=object)})
     with pytest.raises(ValueError, match="shape.npz: .*allow_pickle"):
         bring("niq", tmp_path / "b", tmp_path / "o")
@@ -267,6 +273,50 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path):
         assert text in said[f"nef_train_{number}.pth"], said
     with pytest.raises(RuntimeError, match="11 of 14"):  # the second time, too
         main(ImportConfig("nefgpt", tmp_path / "n", tmp_path / "o"))
+
+
+def test_paths_may_say_anything(tmp_path):
+    """Numbers too large for a column, labels that are none, names that are not UTF-8, links that lead elsewhere."""
+    config = config_of("dwsnets")
+    WRITERS["dwsnets"](tmp_path / "far", config, rows(config, 1), [5], [3])
+    far, near = tmp_path / "far" / "mnist_png_training_3_5", tmp_path / "d" / "mnist_png_training_3_5"
+    (tmp_path / "d" / "mnist_png_training_4_6").mkdir(parents=True)
+    kept = {"_3_8": 0, f"_3_{10**30}": 0}
+    wrong = {
+        f"_3_7-{10**30}": "its seed is 1000",
+        "_-7_9": "its label is -7, expected -1 .. 9",
+        "_77_9": "its label is 77",
+    }
+    for name in (*kept, *wrong):
+        target = tmp_path / "d" / f"mnist_png_training{name}" / "checkpoints" / "model_final.pth"
+        save(state(config, rows(config, 1)[0], "seq.{i}.{kind}"), target)
+    near.mkdir()
+    os.symlink(far / "checkpoints", near / "checkpoints")
+    os.symlink(far / "checkpoints" / "model_final.pth", tmp_path / "d" / "link.pth")
+    os.symlink(tmp_path / "nothing", tmp_path / "d" / "broken.pth")
+    with open(os.fsencode(tmp_path / "d") + b"/\xff.pth", "wb") as file:
+        file.write(b"x")
+    with pytest.raises(RuntimeError, match=r"7 of 9 files"):
+        main(ImportConfig("dwsnets", tmp_path / "d", tmp_path / "o"))
+    assert WeightDataset.load(tmp_path / "o").ids("train") == ["mnist/train/8", f"mnist/train/{10**30}"]
+    said = dict(read_json(tmp_path / "o" / "import.json")["skipped"])
+    for name, text in wrong.items():
+        assert text in said[f"mnist_png_training{name}/checkpoints/model_final.pth"]
+    assert said["mnist_png_training_3_5/checkpoints"] == "a link to a folder: not followed"
+    assert said["link.pth"] == "a link that leads outside the folder" and said["broken.pth"] == "a broken link"
+    assert "its name is not UTF-8" in said.values()
+
+
+@pytest.mark.parametrize("omega", ["fast", float("nan"), [30.0], True])
+def test_a_network_description_of_nonsense_is_named(omega, tmp_path):
+    config = config_of("arena")
+    WRITERS["arena"](tmp_path / "a", config, rows(config, 2), [0, 1], [0, 1], known=False)
+    (tmp_path / "a" / "nef.json").write_text(json.dumps({"name": "SIREN", "params": {"omega_0": omega}}))
+    with pytest.raises(ValueError, match="nefs_0-2.hdf5: --field.w0 cannot be"):
+        bring("arena", tmp_path / "a", tmp_path / "o")
+    (tmp_path / "f.json").write_text(json.dumps({"activation": "evil", "in_dim": "2"}))
+    with pytest.raises(ValueError, match="--field.in-dim cannot be '2'"):
+        bring("arena", tmp_path / "a", tmp_path / "o", field_file=tmp_path / "f.json")
 
 
 def test_rows_that_are_not_finite_leave_a_stack(tmp_path):
