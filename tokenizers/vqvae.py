@@ -26,7 +26,7 @@ CHUNK = 4096
 class VQVAEConfig(TokenizerConfig):
     """An autoencoder of the weights with discrete latents, trained by the decoded field's values."""
 
-    vocab_size: int = 64
+    vocab_size: int = 128
     """Codes asked for, V. With fsq, more codes lie closer together: more bits, better pictures."""
     quantizer: Literal["fsq", "vq", "rvq", "lfq", "simvq"] = "fsq"
     """fsq: evenly spaced levels. vq: a codebook per latent. rvq: several, each for what the last left. lfq: signs. simvq:
@@ -43,23 +43,24 @@ class VQVAEConfig(TokenizerConfig):
     """fsq: where the outermost levels lie, in standard deviations of the first component."""
     hidden: int = 512
     """Width of the networks beside the linear maps; 0 = none."""
-    steps: int = 16_000
+    steps: int = 8000
     """Optimiser steps at most; 0 = the start as it is."""
     batch: int = 256
     """Fields per step."""
     points: int = 96
     """Random coordinates per step at which decoded and original fields are compared."""
-    lr: float = 1e-3
+    lr: float = 4e-4
     """Highest learning rate; warms up over 200 steps and falls as a cosine."""
-    rate: float = 0.0
-    """fsq, one number a latent: loss per bit of a field, by a logistic model of each latent; 1e-5 is noticeable."""
+    rate: float | None = None
+    """fsq with one number a latent: loss per bit of a field, by a logistic model of each latent. Default: 2e-5 there, and
+    nothing elsewhere."""
     weight_loss: float = 0.001
     """Share of the squared error of standardised weights in the loss."""
     noise: float = 0.0
     """Standard deviation of noise on the encoder's standardised input while training."""
-    eval_every: int = 500
+    eval_every: int = 250
     """Steps between looks at held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
-    patience: int = 8
+    patience: int = 10
     """Looks without a better held-out PSNR (with --rate: loss) after which training stops."""
     kind: Suppress[Literal["vqvae"]] = "vqvae"
 
@@ -69,16 +70,17 @@ class VQVAEConfig(TokenizerConfig):
         for name in ("latents", "width", "residual", "batch", "points", "eval_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        for name in ("hidden", "steps", "rate", "weight_loss", "noise"):
+        for name in ("hidden", "steps", "bit_loss", "weight_loss", "noise"):
             if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}.")
+                flag = "rate" if name == "bit_loss" else name.replace("_", "-")
+                raise ValueError(f"--{flag} must be 0 or more, got {getattr(self, name)}.")
         if self.lr <= 0 or self.span <= 0:
             raise ValueError(f"--lr and --span must be above 0, got {self.lr} and {self.span}.")
         if self.quantizer == "lfq" and 2 ** round(math.log2(self.vocab_size)) != self.vocab_size:
             raise ValueError(f"--quantizer lfq needs a --vocab-size that is a power of 2, got {self.vocab_size}.")
         if self.quantizer == "simvq" and self.width < 2:
             raise ValueError("--quantizer simvq needs --width of at least 2: its codes are directions.")
-        if self.rate and (self.quantizer != "fsq" or self.width > 1):
+        if self.bit_loss and (self.quantizer != "fsq" or self.width > 1):
             raise ValueError("--rate is for --quantizer fsq with --width 1.")
         if self.quantizer == "fsq":
             self._check_levels()
@@ -90,6 +92,12 @@ class VQVAEConfig(TokenizerConfig):
                 f"--quantizer fsq needs {self.width} --levels (one per number of a latent) of at least 3 whose product is "
                 f"at most --vocab-size {self.vocab_size}, got {list(levels)}."
             )
+
+    @property
+    def bit_loss(self) -> float:
+        """`rate`, or its default."""
+        plain = self.quantizer == "fsq" and self.width == 1
+        return (2e-5 if plain else 0.0) if self.rate is None else self.rate
 
     @property
     def fsq_levels(self) -> tuple[int, ...]:

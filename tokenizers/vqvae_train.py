@@ -115,7 +115,7 @@ class Watch:
         bits = counts.position_bits(ids) * ids.shape[1]
         return {
             "psnr": psnr,
-            "score": -float(excess.mean()) - t.config.rate * bits if t.config.rate else psnr,
+            "score": -float(excess.mean()) - t.config.bit_loss * bits if t.config.bit_loss else psnr,
             "bits": bits,
             "used": int((counts.per_code() > 0).sum()),
             "perplexity": 2.0 ** counts.marginal_bits(),
@@ -136,7 +136,7 @@ class Trainer:
         ).to(device)  # fmt: skip
         if varied:
             self.quantizer.start(latents)
-        self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.rate else None
+        self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.bit_loss else None
         said = values(
             tokenizer.field, some[:WATCHED], torch.rand(PROBES, tokenizer.field.in_dim, device=device) * 2 - 1
         )
@@ -173,7 +173,7 @@ class Trainer:
         coords = torch.rand(c.points, t.field.in_dim, device=z.device) * 2 - 1
         function = distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
         bits = self.rate(latents) if self.rate is not None else function.new_zeros(())
-        loss = function + c.weight_loss * F.mse_loss(decoded, z) + c.rate * bits + 0.1 * extra
+        loss = function + c.weight_loss * F.mse_loss(decoded, z) + c.bit_loss * bits + 0.1 * extra
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
