@@ -6,6 +6,7 @@ product. The test suite holds the gradients against autograd.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +100,14 @@ def _output_gradient(config: FieldConfig, y: Tensor, targets: Tensor) -> Tensor:
     return d.transpose(1, 2)
 
 
-def fit_block(config: FieldConfig, start: Tensor, targets: Tensor, points: Points, schedule: Schedule) -> Tensor:
+def fit_block(
+    config: FieldConfig,
+    start: Tensor,
+    targets: Tensor,
+    points: Points,
+    schedule: Schedule,
+    watch: Callable[[Tensor], None] | None = None,
+) -> Tensor:
     """Fit one block of fields.
 
     Args:
@@ -107,6 +115,7 @@ def fit_block(config: FieldConfig, start: Tensor, targets: Tensor, points: Point
         targets: (N, M, C) values at the points.
         points: the M points.
         schedule: how long and how fast.
+        watch: called with the rows still being fitted, before the first step and after each; it must copy what it keeps.
     Returns:
         (N, P) fitted rows; a field that diverged is not finite, the caller decides.
     """
@@ -115,6 +124,8 @@ def fit_block(config: FieldConfig, start: Tensor, targets: Tensor, points: Point
     mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
     done, alive = weights.clone(), torch.arange(len(weights), device=weights.device)
     b1, b2 = schedule.betas
+    if watch is not None:
+        watch(weights)
     for step in range(schedule.steps):
         i = step % len(shares)
         grad = gradients(config, weights, points.inputs[i], points.turned[i], shares[i])
@@ -123,6 +134,8 @@ def fit_block(config: FieldConfig, start: Tensor, targets: Tensor, points: Point
         rate = schedule.lr * (1.0 if schedule.constant else 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
         root = (square / (1 - b2 ** (step + 1))).sqrt_().add_(1e-8)
         weights.addcdiv_(mean, root, value=-rate / (1 - b1 ** (step + 1)))
+        if watch is not None:
+            watch(weights)
         if schedule.target is not None and (step + 1) % 10 == 0:
             going = quality(config, weights, targets[alive], points.coords) < schedule.target
             done[alive] = weights

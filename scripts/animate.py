@@ -1,0 +1,12 @@
+"""Explanatory animations:  python scripts/animate.py fit|delta|permutation|autoregressive|vocabulary|interpolate|regression"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+from fields.launch import run_cli
+from gpt.animate import parse, run
+
+if __name__ == "__main__":
+    run_cli(run, parse())
