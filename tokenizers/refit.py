@@ -42,9 +42,9 @@ class RefitConfig:
     signals are not at hand). Takes minutes for tens of thousands of fields."""
     refit_steps: int = 100
     """Steps of refit."""
-    refit_lr: float = 0.1
+    refit_lr: float = 0.05
     """How far a step of refit moves, in distances of neighbouring codes; falls to zero."""
-    refit_rate: float = 0.004
+    refit_rate: float = 0.006
     """Refit gives up this share of the squared error to save a bit per field, where codes are ordered numbers."""
 
     def __post_init__(self):
