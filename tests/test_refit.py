@@ -27,7 +27,7 @@ KINDS = [(kind, FINE.get(kind, {})) for kind in TOKENIZERS] + [
     ("vqvae", {"vocab_size": 32, "hidden": 0, "steps": 0}),
     ("vqvae", {"quantizer": "rvq", "width": 4}),
 ]
-DEFAULT = RefitConfig(refit=True, refit_steps=25, refit_rate=0.0)
+DEFAULT = RefitConfig(refit=True, refit_steps=25, refit_lr=0.2, refit_rate=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_rate_saves_bits(data):
     tokenizer, weights = fitted("kmeans", data, vocab_size=16), data.weights("validation")
     ids, bits, errors = tokenizer.encode(weights), [], []
     for rate in (0.0, 0.05):
-        refit = Refit.of(tokenizer, data, RefitConfig(True, 25, refit_rate=rate))
+        refit = Refit.of(tokenizer, data, RefitConfig(True, 25, 0.2, refit_rate=rate))
         lengths = Refit.of(tokenizer, data, RefitConfig(True, 25, refit_rate=0.1)).lengths
         better = refit(weights, ids, data.ids("validation"), data.sizes("validation"))
         bits.append(float(lengths[torch.arange(ids.shape[1]), better].sum(1).mean()))
