@@ -10,7 +10,7 @@ from torch import Tensor
 from fields import runs
 from fields.dataset import Reference, WeightDataset, summary
 from fields.metrics import psnr
-from fields.render import render
+from fields.render import render, save_png, sheet
 from fields.symmetry import align, balance
 
 PAIRS = 500
@@ -29,8 +29,8 @@ class AlignConfig:
         python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
     """
 
-    fields: Path
-    """A weight dataset."""
+    fields: str
+    """A weight dataset: a folder, or user/name on the Hub."""
     out: Path
     """Folder for the aligned one."""
     reference: str | None = None
@@ -52,28 +52,43 @@ def align_dataset(config: AlignConfig) -> dict:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    data = WeightDataset.load(config.fields)
+    data = WeightDataset.load(config.fields, flag="--fields")
     print(summary(data))
     at = _reference(data, config.reference)
-    name = data.ids("train")[at] or f"row {at}"
     settings = {**asdict(config), "fields": None, "out": None}
     runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",))
     if (config.out / "align.json").is_file():
         print(f"{config.out} is complete")
         return runs.read_json(config.out / "align.json")
-    row, began = balance(data.config, data.weights("train", [at]))[0], time.perf_counter()
-    splits = {split: _aligned(data, split, row) for split in data.splits}
-    how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
-    made = WeightDataset.from_rows(data.config, splits, Reference("unknown", how, row), data.signals)
-    made.save(config.out)
+    made, report = save_aligned(data, at, config.out)
+    print(f"wrote {config.out} (fingerprint {made.fingerprint})")
+    return report
+
+
+def save_aligned(data: WeightDataset, at: int | None, out: Path) -> tuple[WeightDataset, dict]:
+    """Align, save to `out`, draw walks between fields before and after (interpolation.png), and, last, write align.json.
+
+    Args:
+        data: the fields.
+        at: training field that all are matched to; None = the one with the highest PSNR.
+        out: may be the folder that `data` was read from.
+    Returns:
+        The aligned dataset, and what align.json says.
+    """
+    began = time.perf_counter()
+    at = _reference(data, None) if at is None else at
+    made, row = aligned(data, at)
     report = {
-        "reference": name,
+        "reference": data.ids("train")[at] or f"row {at}",
         "before": measure(data, data.weights("train", [at])[0]),
         "after": measure(made, row),
     }
-    runs.write_json(config.out / "align.json", report)
+    made.save(out, keep=("run.json", "README.md", "failed.json"))
+    draw_walks(out / "interpolation.png", data, made)
+    runs.write_json(out / "align.json", report)
     fields = sum(len(rows) for rows in data.splits.values())
-    print(f"{fields:,} fields aligned to {name} in {time.perf_counter() - began:.1f} s, none changed its function")
+    seconds = time.perf_counter() - began
+    print(f"{fields:,} fields aligned to {report['reference']} in {seconds:.1f} s, none changed its function")
     for key, text in (
         ("to_reference", "mean distance to the reference"),
         ("between", "mean distance between two fields"),
@@ -82,8 +97,43 @@ def align_dataset(config: AlignConfig) -> dict:
         before, after = report["before"][key], report["after"][key]
         if before is not None:
             print(f"{text}: {before:.2f} -> {after:.2f}")
-    print(f"wrote {config.out} (fingerprint {made.fingerprint})")
-    return report
+    return made, report
+
+
+def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
+    """Every field matched to one of them; each is checked to compute what it did before.
+
+    Args:
+        at: that one, a row of the training split.
+    Returns:
+        The aligned dataset and the balanced row, (P,), that its fields were matched to.
+    """
+    row = balance(data.config, data.weights("train", [at]))[0]
+    name = data.ids("train")[at] or f"row {at}"
+    splits = {split: _aligned(data, split, row) for split in data.splits}
+    how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
+    return WeightDataset.from_rows(data.config, splits, Reference("unknown", how, row), data.signals), row
+
+
+def draw_walks(path: Path, before: WeightDataset, after: WeightDataset, pairs: int = 4, steps: int = 9) -> bool:
+    """A picture of straight lines between training fields, by their weights: each pair before and after alignment.
+
+    Returns:
+        Whether there was something to draw: two training fields of pictures of one known size.
+    """
+    height, width = before.sizes("train")[0].tolist()
+    pairs = min(pairs, len(before.splits["train"]) // 2)
+    if before.config.in_dim != 2 or min(height, width) < 1 or not pairs:
+        return False
+    order = torch.randperm(len(before.splits["train"]), generator=torch.Generator().manual_seed(0))[: 2 * pairs]
+    share, pictures, captions = torch.linspace(0, 1, steps)[:, None], [], []
+    for a, b in order.view(-1, 2).tolist():
+        for name, data in (("before", before), ("aligned", after)):
+            ends = data.weights("train", [a, b])
+            pictures.append(render(data.config, ends[:1].lerp(ends[1:], share), height, width))
+            captions += [name] + [""] * (steps - 1)
+    save_png(path, sheet(torch.cat(pictures), steps, captions=captions))
+    return True
 
 
 def _reference(data: WeightDataset, name: str | None) -> int:

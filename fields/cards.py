@@ -122,7 +122,8 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
     name = card["signals"].get("name") or "signals"
     infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
     head = front_matter(
-        pretty_name=f"Neural fields of {name}", license=label, task_categories=[TASK],
+        pretty_name=f"Neural fields of {name}", license=label,
+        task_categories=[TASK] if card["field"]["in_dim"] == 2 else None,
         tags=[*TAGS, *([name] if re.fullmatch(r"[\w-]+", name) else [])],
         size_categories=[size_category(max(rows.values()))], configs=configs(variants), dataset_info=infos,
     )  # fmt: skip
@@ -148,7 +149,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
             "",
             "## Source and licence",
             "",
-            f"Pictures: {source}. Licence of this dataset: {label or 'not stated'}.",
+            f"Signals: {source}. Licence of this dataset: {label or 'not stated'}.",
             "",
             *_made(variants),
         ]
@@ -159,10 +160,15 @@ def _lead(rows: int, card: dict) -> str:
     what = (
         f"{rows:,} small neural network{'s' if rows > 1 else ''}, one row of weights each. A field here is a network "
     )
+    signals = card["signals"]
+    if card["field"]["in_dim"] != 2:
+        value = signals.get("quantity") or "value"
+        inside = f" (inside {signals['inside']})" if signals.get("inside") else ""
+        return f"{what}from the {card['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
     what += "from the coordinates of a pixel to its value"
     if set(card["shards"]) == {"samples"}:
         return f"{what}. These were not fitted to any picture: they were drawn from a model trained on fitted ones."
-    name = card["signals"].get("name") or "the signals"
+    name = signals.get("name") or "the signals"
     return f"{what}; each was fitted to one picture of {name}, so the row *is* the picture, in weights."
 
 
@@ -175,7 +181,7 @@ def _picture(name: str, card: dict) -> str:
 def _overview(variants: dict[str, dict]) -> str:
     rows = []
     for i, (name, card) in enumerate(variants.items()):
-        weights = sum(out * (fan_in + 1) for fan_in, out in zip(card["widths"], card["widths"][1:], strict=False))
+        weights = FieldConfig.from_dict(card["field"]).size
         for split in card["shards"]:
             psnr = card.get("psnr", {}).get(split)
             said = "n/a" if psnr is None else f"{psnr['mean']:.2f} ({psnr['least']:.2f})"
@@ -223,16 +229,21 @@ def _field(card: dict) -> str:
     encoding = f"sin and cos of 2^k {'pi ' if config.use_pi else ''}x for k = 0 .. {config.octaves - 1}"
     shown = (["the coordinates"] if config.raw_input else []) + ([encoding] if config.octaves else [])
     value = {"logit": "its sigmoid", "tanh": "its tanh", "linear": "as it is"}.get(
-        config.output, f"{config.output_scale:g} times it plus {config.output_shift:g}"
+        config.output, f"{_number(config.output_scale)} times it plus {_number(config.output_shift)}"
     )
     where = {"centres": "(2i + 1)/W - 1", "linspace": "2i/(W - 1) - 1", "corner": "i/W"}[config.coords]
     first = "column (x)" if config.axes == "xy" else "row (y)"
     sine = f" with w0 = {config.w0:g}" if config.activation == "sine" else ""
+    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if config.in_dim == 2 else ""
     return (
-        f"{config}. Input: {', then '.join(shown)}; pixel i of W lies at {where}, the {first} coordinate first. "
-        f"Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
+        f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
         f"{card['order']}; float32."
     )
+
+
+def _number(value: float | tuple[float, ...]) -> str:
+    """A number, or one per channel."""
+    return f"({', '.join(f'{v:g}' for v in value)})" if isinstance(value, tuple) else f"{value:g}"
 
 
 def _made(variants: dict[str, dict]) -> list[str]:

@@ -117,8 +117,9 @@ class WeightDataset:
 
         source, path = path, fetch_fields(path, revision, flag, small=stream)
         card = read_json(path / "field.json", HINT)
-        if "field" not in card:
-            raise ValueError(f"{path}/field.json has no `field`: it is not a weight dataset. {HINT}")
+        for key in ("field", "reference", "signals"):
+            if not isinstance(card, dict) or not isinstance(card.get(key), dict):
+                raise ValueError(f"{path}/field.json has no `{key}`: it is not a weight dataset. {HINT}")
         config = FieldConfig.from_dict(card["field"])
         wanted, splits = features(config.size, card["signals"].get("label_names")), {}
         if stream:

@@ -20,6 +20,7 @@ from fields.dataset import WeightDataset
 from fields.foreign import SOURCES
 from fields.launch import run_cli
 from fields.model import FieldConfig
+from fields.proof import count
 
 ARENA_ROWS = 5_000  # fields per HDF5 file
 Format = Literal["state-dicts", "safetensors", "dwsnets", "arena"]
@@ -41,8 +42,8 @@ class ExportConfig:
         python -m fields.importers arena runs/mnist/arena --out runs/mnist/back      # the same rows
     """
 
-    fields: Annotated[Path, tyro.conf.Positional]
-    """A weight dataset."""
+    fields: Annotated[str, tyro.conf.Positional]
+    """A weight dataset: a folder, or user/name on the Hub."""
     format: Format
     """What to write."""
     out: Path
@@ -51,14 +52,14 @@ class ExportConfig:
 
 def main(config: ExportConfig) -> None:
     """The command."""
-    data = WeightDataset.load(config.fields)
+    data = WeightDataset.load(config.fields, flag="FIELDS")
     claimed = runs.claim(config.out, {"format": config.format}, parents={"fields": data.fingerprint})
     if claimed and (config.out / "export.json").is_file():
         print(f"{config.out} is complete.")
         return
     report = export(data, config.format, config.out)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{total:,} fields in {config.out}, format {config.format}, weight files: {report['files']:,}")
+    print(f"{count(total)} in {config.out}, format {config.format}, weight files: {report['files']:,}")
     print(report["says"])
     print(f"back: python -m fields.importers {IMPORT[config.format]} {config.out} --out DIR")
 

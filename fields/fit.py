@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields import launch, runs
+from fields.align import save_aligned
 from fields.blocks import PART, Block, assemble, cut, part_file, read_part
 from fields.dataset import Reference, WeightDataset, summary
 from fields.engine import Points, Schedule, fit_block, quality
@@ -78,6 +79,9 @@ class FitConfig:
     """Share of the pixels each step sees; None = half of a picture of 256 pixels or more, else all."""
     target_psnr: float | None = None
     """Stop a field when it reaches this many dB."""
+    align: bool = False
+    """Afterwards match the neurons of all fields to those of the best one, which brings fields of --start unconditioned
+    closer together; no field computes another value. As scripts/align_fields.py does with an existing dataset."""
     fits: int | None = None
     """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
     jitter: float = 0.01
@@ -124,26 +128,28 @@ def fit(config: FitConfig) -> WeightDataset:
     out = config.folder
     signals = _limited(load_signals(_signals_config(config)), config.limit)
     architecture = architecture_for(signals, config.field)
-    claimed = {
-        **asdict(config),
-        "out": None,
-        "signals": signals.name,
-        "data_root": None,
-        "field": architecture.to_dict(),
-    }
+    paths = {"out": None, "data_root": None}
+    claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
+    if not config.align:
+        del claimed["align"]  # folders made before there was a choice
     if accelerator.is_main_process:
         runs.claim(out, claimed, seed=config.seed, free=("threads", "strict"))
     accelerator.wait_for_everyone()
-    if (out / "field.json").is_file():
+    fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
+    accelerator.wait_for_everyone()  # everyone has looked before anyone writes
+    if done:
         data = WeightDataset.load(out)
         accelerator.print(f"{out} is complete: {summary(data)}")
         return data
     accelerator.print(f"field {architecture}; {len(signals):,} signals of {signals.name}")
-    data = fit_fields(architecture, signals, config, out=out, accelerator=accelerator)
+    if not fitted:
+        fit_fields(architecture, signals, config, out=out, accelerator=accelerator)
     if accelerator.is_main_process:
-        _report(data, signals, out)
+        if config.align:
+            save_aligned(WeightDataset.load(out), None, out)
+        _report(WeightDataset.load(out), signals, out)
     accelerator.wait_for_everyone()
-    return data
+    return WeightDataset.load(out)
 
 
 def main(config: FitConfig) -> None:

@@ -19,7 +19,7 @@ are train.
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +74,8 @@ def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Sig
     )
 
 
-def find_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Relative paths (with /) of a folder's picture files, sorted, and what is left out with its reason."""
+def find_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> tuple[list[str], list[tuple[str, str]]]:
+    """Relative paths (with /) of a folder's files of a kind, sorted, and what is left out with its reason."""
     files, skipped, top = [], [], root.resolve()
     for folder, subfolders, names in os.walk(root, onerror=_unreadable(root, skipped)):
         here = Path(folder)
@@ -83,7 +83,7 @@ def find_files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
             skipped.append((_relative(here / name, root), "a link to a folder: not followed"))
         subfolders[:] = [n for n in subfolders if not n.startswith(".")]
         for name in names:
-            if name.startswith(".") or Path(name).suffix.lower() not in EXTENSIONS:
+            if name.startswith(".") or Path(name).suffix.lower() not in extensions:
                 continue
             path, relative = here / name, _relative(here / name, root)
             reason = _left_out(path, top)

@@ -17,6 +17,9 @@ from fields.readers import read
 from fields.signals import Signals
 from fields.translate import Rows, differing, finite, name_of, translate
 
+BOUNDS = {"seed": (-(2**63), 2**63 - 1), "height": (0, 2**31 - 1), "width": (0, 2**31 - 1)}
+"""What the columns of a dataset hold; paths and lists beside the files may say anything."""
+
 
 @dataclass
 class Batch:
@@ -122,9 +125,11 @@ def _rows(batch: Batch, file: Path, relative: str) -> Rows:
         if len(raw.labels) != len(weights):
             raise ValueError(f"it has {len(raw.labels)} labels for {len(weights)} fields")
         known["label"] = raw.labels
-    names = batch.label_names(config)
-    if names and max(known["label"], default=-1) >= len(names):
-        raise ValueError(f"its label is {max(known['label'])}, expected one below {len(names)}")
+    classes = len(batch.label_names(config) or range(2**31))
+    for key, (low, high) in {**BOUNDS, "label": (-1, classes - 1)}.items():
+        wrong = [value for value in known[key] if not low <= value <= high]
+        if wrong:
+            raise ValueError(f"its {key} is {wrong[0]}, expected {low} .. {high}")
     return finite(config, weights, known, relative)
 
 

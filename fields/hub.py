@@ -14,8 +14,7 @@ from typing import Literal
 from fields.runs import read_json
 
 Kind = Literal["dataset", "model"]
-NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
-PATTERN = re.compile(rf"(?P<repo>{NAME})(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")
+PATTERN = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")
 PATIENCE = 5.0
 """Seconds to wait for the Hub's first answer before the cache is asked."""
 SECRET = re.compile(r"hf_[A-Za-z0-9_]{6,}")
@@ -43,10 +42,24 @@ class HubName:
         return cls(**found.groupdict())
 
 
+def is_repo(text: str) -> bool:
+    """Whether the Hub could have a repository user/name of this name: no `..`, no `.git`, ASCII only."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        return False
+    return text.count("/") == 1
+
+
 def is_local(path: str | Path) -> bool:
     """Whether this names a folder here rather than `user/name` on the Hub: an existing folder always wins."""
     text = str(path)
-    if isinstance(path, Path) or os.path.isdir(text) or not PATTERN.fullmatch(text):
+    if isinstance(path, Path) or os.path.isdir(text):
+        return True
+    found = PATTERN.fullmatch(text)
+    if not found or not is_repo(found["repo"]):
         return True
     return os.path.isdir(text.split("/")[0])  # runs/kmeans: `runs` is here, so the folder is missing, not remote
 

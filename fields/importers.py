@@ -1,7 +1,6 @@
 """Other people's weight files as a weight dataset:  python -m fields.importers SOURCE PATH --out DIR"""
 
 import hashlib
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from inspect import getdoc
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from fields import runs
+from fields import folder, runs
 from fields.beside import SIDECAR, Beside, load_field, look_beside
 from fields.foreign import SOURCES
 from fields.groups import Batch, collect, dataset_of, prove, save
@@ -124,7 +123,7 @@ def import_fields(config: ImportConfig) -> dict:
     Raises:
         ValueError: if there is nothing to import, or the fields do not show their signals.
     """
-    source, files = SOURCES[config.source], find_files(config)
+    source, (files, left_out) = SOURCES[config.source], find_files(config)
     extra = look_beside(config.path if config.path.is_dir() else config.path.parent)
     files = in_order(files, extra)
     given = _given(config, extra)
@@ -139,17 +138,18 @@ def import_fields(config: ImportConfig) -> dict:
         signals = load_signals(SignalsConfig(config.signals, config.data_root))
     batch = Batch(config.source, source, extra, given, signals)
     groups, skipped = collect(batch, files)
+    skipped, total = left_out + skipped, len(left_out) + len(files)
     if not groups:
         if config.path.is_file() and len(skipped) == 1:
             raise ValueError(f"{config.path}: {skipped[0][1]}.")
         named = "; ".join(f"{name}: {reason}" for name, reason in skipped[:5])
-        raise ValueError(f"none of {len(files):,} files in {config.path} could be imported: {named}.")
+        raise ValueError(f"none of {total:,} files in {config.path} could be imported: {named}.")
     for group in groups:
         group.look_up(batch, config.size)
     proofs = [prove(group, signals, config.min_psnr, config.force) for group in groups]
     datasets = [dataset_of(group, batch) for group in groups]  # all that can fail comes before anything is written
     runs.claim(config.out, claimed, parents=parents, free=free)
-    report = {"source": config.source, "title": source.title, "files": len(files), "beside": extra.read}
+    report = {"source": config.source, "title": source.title, "files": total, "beside": extra.read}
     report |= {"groups": save(groups, datasets, proofs, batch, config.out), "skipped": skipped}
     runs.write_json(config.out / "import.json", report)
     return report
@@ -158,9 +158,11 @@ def import_fields(config: ImportConfig) -> dict:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def find_files(config: ImportConfig) -> list[tuple[Path, str]]:
+def find_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
     """The files to read with their names below the folder.
 
+    Returns:
+        (file, name) of each, and (name, reason) of those that are not to be read: links that lead elsewhere, and so on.
     Raises:
         FileNotFoundError: if there is nothing at the path.
         ValueError: if no file has an ending of the source's.
@@ -172,23 +174,16 @@ def find_files(config: ImportConfig) -> list[tuple[Path, str]]:
                 f"{path}: {config.source} fields are files ending in {' or '.join(suffixes)}, got {path.name}. "
                 "Give such a file or a folder of them."
             )
-        return [(path, path.name)]
+        return [(path, path.name)], []
     if not path.is_dir():
         raise FileNotFoundError(f"{path} not found. Give a file or folder of {config.source} fields.")
-    found = []
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(n for n in subfolders if not n.startswith("."))
-        for name in names:
-            file = Path(folder) / name
-            if name.startswith(".") or file.suffix.lower() not in suffixes or not file.is_file():
-                continue
-            found.append((file, file.relative_to(path).as_posix()))
-    if not found:
+    names, left_out = folder.find_files(path, suffixes)
+    if not names and not left_out:
         raise ValueError(
             f"{path} holds no file ending in {' or '.join(suffixes)}, as {config.source} fields do. "
             "Give the folder that holds them."
         )
-    return found
+    return [(path / name, name) for name in names], left_out
 
 
 def in_order(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Path, str]]:

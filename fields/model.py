@@ -6,7 +6,7 @@ knows the order inside a row. Nothing here fits, stores or draws.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,10 @@ class FieldConfig:
     """Which coordinate stands first: the column's (xy) or the row's (yx)."""
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", tuple(int(w) for w in self.hidden))  # JSON brings lists
+        for name, value in asdict(self).items():  # JSON brings anything
+            if not _fits(value, self.__annotations__[name]):
+                raise ValueError(f"--field.{name.replace('_', '-')} cannot be {value!r}.")
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON brings lists
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"--field.hidden needs at least one width, each at least 1, got {self.hidden}.")
         if self.octaves < 0:
@@ -100,6 +103,19 @@ class FieldConfig:
 
     def __str__(self) -> str:
         return f"{self.in_dim} -> {' -> '.join(map(str, self.widths))}, {self.activation}, {self.size} weights"
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; lists pass as tuples, whole numbers as float, and floats are finite."""
+    if isinstance(value, (list, tuple)):
+        inner = next((get_args(k)[0] for k in (kind, *get_args(kind)) if get_origin(k) is tuple), None)
+        return inner is not None and all(_fits(v, inner) for v in value)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind in (int, bool):
+        return type(value) is kind
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return number and float in (kind, *get_args(kind))
 
 
 FIELDS: dict[str, FieldConfig] = {

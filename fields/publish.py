@@ -16,11 +16,11 @@ import tyro
 
 from fields.cards import command, fields_card, plain_run
 from fields.dataset import WeightDataset
-from fields.hub import Kind
+from fields.hub import Kind, is_repo
 from fields.push import Push, Sent
 from fields.render import save_png, sheet
 from fields.runs import read_json, write_json
-from fields.shards import has_pictures, hub_features, preview_size, render, write_shards
+from fields.shards import drawn, has_pictures, hub_features, preview_size, write_shards
 
 MARK = ".hub.json"
 SHOWN = 40
@@ -44,6 +44,12 @@ class Publish:
     """Where the repository is laid out; default: runs/hub/user/name. It stays after --dry-run only."""
     license: str | None = None
     """Licence identifier for the card (cc-by-4.0, mit, ...); default: that of the signals where it is known."""
+
+    def __post_init__(self):
+        if not is_repo(self.repo):
+            raise ValueError(
+                f"a repository is named user/name, of letters, digits and single '-', '_' and '.', got {self.repo!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,8 @@ class Layout:
         kind: of the repository.
         message: of the commit.
         mark: files of which one lies at the top of every repository of this kind.
-        check: looks at what is there (None for a dry run) and refuses it, before any work.
+        check: looks at what is there (None for a dry run) and refuses it, before any work; asked again when somebody
+            else has committed meanwhile.
         prepare: writes all files but the card.
         card: the card's text, from the folder and what is there.
         mine: paths that belong to what is published.
@@ -130,25 +137,20 @@ def publish(options: Publish, layout: Layout) -> Sent | None:
     push = None
     if not options.dry_run:
         push = Push(options.repo, layout.kind, options.private, options.revision).check()
-        others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")]
-        if others and not any(name in push.files for name in layout.mark):
-            raise ValueError(
-                f"{options.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
-                "Choose another name, or empty it first."
-            )
-    layout.check(push)
+    check_place(layout, push)
     with stage(options) as folder:
         layout.prepare(folder)
-        (folder / "README.md").write_text(layout.card(folder, push))
+
+        def finish(now: Push | None) -> None:
+            check_place(layout, now)
+            (folder / "README.md").write_text(layout.card(folder, now), encoding="utf-8")
+
         if push is None:
+            finish(None)
             files = [p for p in folder.rglob("*") if p.is_file() and p.name != MARK]
             size = sum(p.stat().st_size for p in files)
             print(f"dry run: {len(files)} files, {size / 1e6:,.1f} MB in {folder}; nothing was sent")
             return None
-
-        def finish(now: Push) -> None:
-            (folder / "README.md").write_text(layout.card(folder, now))
-
         done = push.send(folder, layout.message, layout.mine, finish)
     if done.files or done.deleted:
         print(
@@ -158,6 +160,17 @@ def publish(options: Publish, layout: Layout) -> Sent | None:
     else:
         print(f"{done.url}: all {done.unchanged} files are there already; nothing was sent")
     return done
+
+
+def check_place(layout: Layout, push: Push | None) -> None:
+    """Refuse a repository that holds something else; of a dry run nothing is known."""
+    others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")] if push else []
+    if others and not any(name in push.files for name in layout.mark):
+        raise ValueError(
+            f"{push.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
+            "Choose another name, or empty it first."
+        )
+    layout.check(push)
 
 
 # -- weight datasets -------------------------------------------------------------------------------------------------
@@ -209,14 +222,23 @@ class FieldsPlace:
     """Where a variant lies in a repository: the default at the top, each other one in a folder of its own."""
 
     def __init__(self, name: str):
-        self.name, self.prefix = name, ""
+        self.name, self.first, self.prefix = name, None, None
 
     def find(self, push: Push | None) -> None:
-        """At the top of a new repository or where this variant stands already, else in its folder."""
-        if push is None or "field.json" not in push.files:
-            return
-        first = json.loads(push.read("field.json")).get("variant")
-        self.prefix = "" if first in (None, self.name) else f"{self.name}/"
+        """At the top of a new repository or where this variant stands already, else in its folder.
+
+        Raises:
+            ValueError: if another push has taken the place found before.
+        """
+        there = push.read("field.json") if push is not None else None
+        self.first = None if there is None else json.loads(there).get("variant")
+        prefix = "" if self.first in (None, self.name) else f"{self.name}/"
+        if self.prefix not in (None, prefix):
+            raise ValueError(
+                f"another push has changed where {push.repo} keeps its variants, whose default is now {self.first}. "
+                "Run the same command again."
+            )
+        self.prefix = prefix
 
     def mine(self, path: str) -> bool:
         """Whether a path belongs to this variant."""
@@ -235,8 +257,7 @@ class FieldsPlace:
             card = json.loads(push.read(path))
             if card.get("variant", self.name) != self.name and "shards" in card:
                 found[card["variant"]] = card
-        first = json.loads(push.read("field.json")).get("variant") if "field.json" in push.files else None
-        return dict(sorted(found.items(), key=lambda item: (item[0] != first, item[0])))
+        return dict(sorted(found.items(), key=lambda item: (item[0] != self.first, item[0])))
 
 
 def variant_name(data: WeightDataset) -> str:
@@ -276,6 +297,6 @@ def draw_fields(path: Path, data: WeightDataset) -> bool:
     chosen = int((counts * known).argmax())
     rows = (group == chosen).nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()]
-    images = render(data.config, data.weights(split, rows.tolist()), *preview_size(*sizes[chosen].tolist()))
+    images = drawn(data.config, data.weights(split, rows.tolist()), preview_size(*sizes[chosen].tolist()))
     save_png(path, sheet(images, 10))
     return True

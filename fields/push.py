@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fields.hub import NAME, PATIENCE, TOKENS, Kind, reason
+from fields.hub import PATIENCE, TOKENS, Kind, reason
 from fields.transfer import bare, groups, quiet, same
 
 TRIES = 5
@@ -73,13 +73,13 @@ class Push:
         """
         from huggingface_hub import HfApi, constants, get_token
 
-        if not re.fullmatch(NAME, self.repo):
-            raise ValueError(f"a repository is named user/name, got {self.repo!r}.")
         if constants.HF_HUB_OFFLINE:
             raise RuntimeError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it, or use --dry-run.")
         token = get_token()
         if not token:
             raise ValueError(f"there is no Hub token. {LOGIN} --dry-run needs none.")
+        if not re.fullmatch(r"[!-~]+", token):  # a header cannot carry it
+            raise ValueError(f"the Hub token holds characters that no token has. {LOGIN}")
         self.api = HfApi(token=token)
         self._check_account(self._ask(self.api.whoami))
         self._look()
@@ -167,7 +167,7 @@ class Push:
             folder: the repository as it shall be; hidden files at its top stay here.
             message: of the commit.
             mine: the paths that this push answers for: those of them that are not in the folder are deleted.
-            finish: writes the card; called again when somebody else has committed meanwhile.
+            finish: writes the card, or refuses; called again when somebody else has committed meanwhile.
         Raises:
             RuntimeError: if the Hub refuses, or does not answer after several tries.
         """
@@ -190,6 +190,7 @@ class Push:
                 print(f"{self.repo} was changed meanwhile ({code}); looking again", file=sys.stderr)
                 time.sleep(WAIT * attempt)
                 self._look()
+                self.made = False  # it holds somebody else's commit
         size = sum((folder / path).stat().st_size for path in changed)
         return Sent(self.url, commit, len(changed), size, len(deleted), unchanged)
 
@@ -253,7 +254,8 @@ class Push:
         """Ask the Hub; what passes by itself (no answer, 429, 5xx) is tried again.
 
         Raises:
-            RepositoryNotFoundError, RevisionNotFoundError, HfHubHTTPError (409, 412): for the caller to deal with.
+            RepositoryNotFoundError, RevisionNotFoundError, HfHubHTTPError (a commit's or a new repository's 409 and 412): for
+                the caller to deal with.
             ValueError: for a refusal.
             RuntimeError: if it did not pass.
         """
@@ -271,7 +273,7 @@ class Push:
                 raise ValueError(self._failed(error)) from None
             except (HfHubHTTPError, httpx2.TransportError, ConnectionError, TimeoutError, RuntimeError) as error:
                 code = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-                if code in (409, 412):
+                if code in (409, 412) and function in (self.api.create_repo, self.api.create_commit):
                     raise
                 if code is not None and code != 429 and code < 500:
                     raise ValueError(self._failed(error)) from None

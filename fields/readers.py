@@ -62,6 +62,12 @@ def read_torch(path: Path) -> Raw:
             f"holds Python objects ({found[1]}), not only tensors: loading them would run code from the file, so it was "
             "not loaded; save its plain state_dict and give that"
         ) from None
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise
+        raise ValueError(
+            "holds a TorchScript program, which was not loaded; save its plain state_dict and give that"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a state dict, got a {type(content).__name__}")
     meta = {k: v for k, v in content.items() if not isinstance(v, (dict, Tensor))}

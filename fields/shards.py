@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
+from fields.model import FieldConfig
 from fields.render import render, to_pil
 from fields.table import matrix
 
@@ -103,19 +104,19 @@ def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes 
         shape = preview_size(height, width)
         rows = ((sizes[:, 0] == height) & (sizes[:, 1] == width)).nonzero().flatten()
         for part in rows.split(DRAWN):
-            for i, image in zip(part.tolist(), _render(data, weights[part], shape), strict=True):
+            for i, image in zip(part.tolist(), drawn(data.config, weights[part], shape), strict=True):
                 file = BytesIO()
                 to_pil(image).save(file, format="PNG")
                 out[i] = file.getvalue()
     return out
 
 
-def _render(data: WeightDataset, weights: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Rendered on one thread: with several the order of sums, and so a byte of a picture, may differ."""
+def drawn(config: FieldConfig, weights: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(N, H, W, C), rendered on one thread: with several the order of sums, and so a byte of a picture, may differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return render(data.config, weights, *shape)
+        return render(config, weights, *shape)
     finally:
         torch.set_num_threads(before)
 

@@ -186,17 +186,29 @@ def open_splits(source: str | Path, folder: Path, under: str, schema: Any, hint:
 
 
 def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The Parquet files of a dataset, for `Shards`; arguments as `open_splits`."""
-    if is_local(source):
-        for path in sorted((folder / under).glob("*-*-of-*.parquet")):
-            yield str(path), lambda path=path: str(path)
-        return
-    from huggingface_hub import HfFileSystem
+    """The Parquet files of a dataset, for `Shards`; arguments as `open_splits`.
 
-    parts = folder.parts
-    commit = parts[parts.index("snapshots") + 1]
-    inside = "/".join([*parts[parts.index("snapshots") + 2 :], *([under] if under else [])])
+    Raises:
+        RuntimeError: if the Hub does not list them and none is in the cache.
+    """
+    here = sorted((folder / under).glob("*-*-of-*.parquet"))
+    if is_local(source):
+        yield from ((str(path), lambda path=path: str(path)) for path in here)
+        return
+    from huggingface_hub import HfFileSystem, constants
+
+    _, _, commit, *parts = folder.relative_to(constants.HF_HUB_CACHE).parts  # REPOSITORY/snapshots/COMMIT/...
+    inside = "/".join([*parts, *([under] if under else [])])
     place = f"datasets/{HubName.parse(str(source)).repo}@{commit}" + (f"/{inside}" if inside else "")
     system = HfFileSystem()
-    for path in sorted(system.glob(f"{place}/*-*-of-*.parquet")):
+    try:
+        found = sorted(system.glob(f"{place}/*-*-of-*.parquet"))
+    except Exception as error:  # several libraries' errors of the network: what was fetched whole before still serves
+        if not here:
+            raise RuntimeError(
+                f"{source} cannot be streamed, {reason(error)}, and its shards are not in the cache. Try again with a network."
+            ) from None
+        yield from ((str(path), lambda path=path: str(path)) for path in here)
+        return
+    for path in found:
         yield f"hf://{path}", lambda path=path: system.open(path, block_size=4 << 20)

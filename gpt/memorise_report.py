@@ -105,11 +105,11 @@ def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals
     images = pool.images(at)
     rows = 1 + len(sizes)
     height = len(starts) * rows
-    figure = Figure(figsize=(1.25 + 0.62 * len(at), 0.3 + 0.66 * height), dpi=150)
+    figure = Figure(figsize=(0.95 + 0.62 * len(at), 0.3 + 0.66 * height), dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.subplots(height, len(at), squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     figure.subplots_adjust(
-        left=1.25 / figure.get_figwidth(), right=0.995, top=1 - 0.25 / figure.get_figheight(), bottom=0.005
+        left=0.95 / figure.get_figwidth(), right=0.995, top=1 - 0.25 / figure.get_figheight(), bottom=0.005
     )
     for block, start in enumerate(starts):
         strips = [("signal", images)]
@@ -126,7 +126,7 @@ def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals
             left = axes[block * rows + i, 0]
             left.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=4)
         top, low = axes[block * rows, 0].get_position().y1, axes[block * rows + rows - 1, 0].get_position().y0
-        figure.text(0.14 / figure.get_figwidth(), (top + low) / 2, start, rotation=90, va="center", ha="left",
+        figure.text(0.06 / figure.get_figwidth(), (top + low) / 2, start, rotation=90, va="center", ha="left",
                     fontsize=10, color=COLOURS[start], weight="bold")  # fmt: skip
     for place in axes.flat:
         place.set(xticks=[], yticks=[])
@@ -153,6 +153,8 @@ def draw_curves(path: Path, out: Path, found: dict, data: dict, config: Any) -> 
         sizes = sorted({c.n for c in mine})
         by_n = [[float(np.mean(found[c]["psnr_own"])) for c in mine if c.n == n] for n in sizes]
         left.plot(sizes, [np.mean(v) for v in by_n], color=colour, marker="o", markersize=4, label=start)
+        prefixed = [np.mean([np.mean(found[c]["psnr_prefixed"]) for c in mine if c.n == n]) for n in sizes]
+        left.plot(sizes, prefixed, color=colour, linestyle="--", linewidth=1)
         for n, values in zip(sizes, by_n, strict=True):
             left.plot([n] * len(values), values, ".", color=colour, markersize=3)
         errors = []
@@ -167,6 +169,7 @@ def draw_curves(path: Path, out: Path, found: dict, data: dict, config: Any) -> 
     left.set(xscale="log", xlabel="fields memorised, N", ylabel="PSNR of the roll-out\nagainst the field itself (dB)")
     left.set_xticks(ticks := sorted({c.n for c in found}), [str(n) for n in ticks])
     left.minorticks_off()
+    left.plot([], [], color="0.4", linestyle="--", linewidth=1, label="from 16 weights")
     left.legend(frameon=False, fontsize=8)
     right.set(yscale="log", xlabel="weight number along the roll-out", ylabel=f"mean absolute error, N = {most}")
     widths = next(iter(data.values())).config.widths

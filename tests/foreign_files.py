@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from fields import layout
+from fields.dataset import WeightDataset
 from fields.foreign import SOURCES
+from fields.importers import ImportConfig, import_fields
 from fields.model import FieldConfig
 
 
@@ -132,3 +134,9 @@ WRITERS = {
     "niq": niq,
     "generic": generic,
 }
+
+
+def bring(source: str, path: Path, out: Path, **kwargs) -> WeightDataset:
+    """Import into one dataset."""
+    import_fields(ImportConfig(source, path, out, **kwargs))
+    return WeightDataset.load(out)

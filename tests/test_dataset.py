@@ -105,3 +105,13 @@ def test_bad_rows_and_folders_are_refused(tiny, tmp_path):
 def test_reference_survives_json(dataset):
     values = json.loads(json.dumps(dataset.reference.to_dict()))
     assert torch.equal(Reference.from_dict(values).row, dataset.reference.row)
+
+
+@pytest.mark.parametrize("key", ["field", "reference", "signals"])
+def test_a_card_that_lacks_something_is_named(key, dataset, tmp_path):
+    dataset.save(tmp_path)
+    card = json.loads((tmp_path / "field.json").read_text())
+    for wrong in ({k: v for k, v in card.items() if k != key}, {**card, key: None}, [card]):
+        (tmp_path / "field.json").write_text(json.dumps(wrong))
+        with pytest.raises(ValueError, match=f"field.json has no `(field|{key})`: it is not a weight dataset"):
+            WeightDataset.load(tmp_path)

@@ -5,6 +5,7 @@ import json
 import h5py
 import pytest
 import torch
+from loopback_env import HUB
 from made import rows
 from safetensors.torch import load_file
 
@@ -13,6 +14,7 @@ from fields.dataset import Reference, WeightDataset
 from fields.export import IMPORT, WRITERS, ExportConfig, export, fidelity, main, safe, unique
 from fields.importers import ImportConfig, import_fields
 from fields.model import FieldConfig, values
+from fields.runs import read_json
 
 SIREN = FieldConfig(hidden=(6, 6), octaves=0, activation="sine", output="offset", coords="linspace")
 
@@ -43,6 +45,14 @@ def test_export_and_import_give_the_same_dataset(format, dataset, tmp_path):
         assert torch.equal(back.psnr(split), dataset.psnr(split))
         assert torch.equal(back.sizes(split), dataset.sizes(split))
     assert back.label_names == dataset.label_names
+
+
+def test_a_name_on_the_hub_is_exported(dataset, tmp_path, monkeypatch):
+    HUB.reset()
+    monkeypatch.chdir(tmp_path)
+    dataset.push_to_hub("tester/d")
+    main(ExportConfig("tester/d", "safetensors", tmp_path / "theirs"))
+    assert read_json(tmp_path / "theirs" / "export.json")["fingerprint"] == dataset.fingerprint
 
 
 @pytest.mark.parametrize("format", ["dwsnets", "arena"])

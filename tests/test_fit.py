@@ -13,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fields import blocks
+from fields import blocks, runs
 from fields.blocks import cut
 from fields.dataset import WeightDataset
 from fields.fit import FitConfig, Worker, architecture_for, fit, main, schedule_for
 from fields.init import make_reference, random_rows
 from fields.model import FIELDS, FieldConfig
 from fields.signals import SignalsConfig, load_signals
+from fields.symmetry import deviation
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = FitConfig(limit=24, steps=12, meta_steps=10, threads=1, fits=1)
@@ -229,3 +230,21 @@ def test_kill_and_resume(tmp_path):
     done = subprocess.run([*call, "--out", str(tmp_path / "d")], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "resuming" in done.stdout
     assert WeightDataset.load(tmp_path / "d").fingerprint == WeightDataset.load(tmp_path / "whole").fingerprint
+
+
+def test_fitted_and_aligned_at_once(tmp_path, capsys):
+    settings = {"start": "unconditioned", "steps": 20, "limit": 8, "fits": 1}
+    plain = fit(FitConfig(out=tmp_path / "plain", **settings))
+    config = FitConfig(out=tmp_path / "aligned", align=True, **settings)
+    made = fit(config)
+    assert float(deviation(made.config, made.weights("train"), plain.weights("train")).max()) < 1e-5
+    assert not torch.equal(made.weights("train"), plain.weights("train"))
+    report = runs.read_json(config.folder / "align.json")
+    assert report["after"]["to_reference"] < report["before"]["to_reference"]
+    assert (config.folder / "interpolation.png").stat().st_size > 1000
+    (config.folder / "align.json").unlink()  # as if it had been killed between fitting and aligning
+    capsys.readouterr()
+    fit(config)
+    assert (config.folder / "align.json").is_file()
+    fit(config)
+    assert "is complete" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from made import generator
 
+import gpt.model
 from gpt.generate import sample_ids
 from gpt.loop import make_optimizer
 from gpt.model import GPT, IGNORE, GPTConfig, KVCache
@@ -137,3 +139,21 @@ def test_saved_and_loaded(tmp_path, tie):
 def test_impossible_sizes_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         tiny(**values)
+
+
+@pytest.mark.parametrize("scores", [1 << 23, 100])
+def test_attention_written_out_in_bfloat16(monkeypatch, scores):
+    monkeypatch.setattr(gpt.model, "SCORES", scores)  # 100: several blocks of queries
+    q, k, v = (torch.randn(2, 3, 40, 8, generator=generator(i)) for i in range(3))
+    known = torch.arange(40)
+    part = known <= known[30:, None]  # 10 queries behind 30 known keys
+    for queries, mask, causal in (
+        (q, None, True),
+        (q, None, False),
+        (q[:, :, 30:], part, False),
+        (q[:, :, :1], None, False),
+    ):
+        exact = gpt.model.attend(queries, k, v, mask, causal)
+        rough = gpt.model.attend(*(t.bfloat16() for t in (queries, k, v)), mask, causal)
+        assert rough.dtype == torch.bfloat16
+        torch.testing.assert_close(rough.float(), exact, atol=3e-2, rtol=0)

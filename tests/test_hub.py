@@ -10,7 +10,8 @@ from pathlib import Path
 
 import datasets
 import pytest
-from huggingface_hub import HfApi
+import torch
+from huggingface_hub import HfApi, HfFileSystem
 from loopback_env import HUB
 from loopback_state import Fault, Hub
 from made import rows
@@ -55,6 +56,7 @@ def command(*words: str, **environment: str) -> subprocess.Popen:
     ("change", "repo", "said"),
     [
         ({"HF_TOKEN": None}, "tester/x", "there is no Hub token.*settings/tokens.*dry-run"),
+        ({"HF_TOKEN": "hf_junk\u00e9junk"}, "tester/x", "holds characters that no token has.*settings/tokens"),
         ({"HF_TOKEN": "hf_junkjunkjunk"}, "tester/x", r"does not accept the token \(401\)"),
         ({"role": "read"}, "tester/x", "may only read"),
         ({"role": "fineGrained"}, "tester/x", "fine-grained Hub token has no write permission for tester/x"),
@@ -96,6 +98,21 @@ def test_a_refusal_on_the_way_leaves_nothing(request_, dataset):
     with pytest.raises(ValueError, match=r"may not do this \(403\).*Nothing was published") as caught:
         dataset.push_to_hub("tester/x")
     assert not HUB.repos and "\n" not in str(caught.value) and HUB.token not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [404, 409, 412])
+def test_an_odd_answer_to_the_checks_is_one_line(code, dataset):
+    HUB.faults = [Fault("GET /api/whoami", code)]
+    with pytest.raises(ValueError, match=f"the Hub answered {code}.*your files are untouched") as caught:
+        dataset.push_to_hub("tester/x")
+    assert "\n" not in str(caught.value) and not HUB.repos
+
+
+@pytest.mark.parametrize("repo", ["x", "../../x", "me/..", "me/a..b", "me/a.git", "me/n\u00e4me", "me/" + "x" * 99])
+def test_names_that_no_repository_can_have(repo, dataset, tmp_path):
+    with pytest.raises(ValueError, match="a repository is named user/name"):
+        dataset.push_to_hub(repo, dry_run=True)  # where it is laid out follows from the name
+    assert not list(tmp_path.iterdir()) and is_local(repo)
 
 
 def test_an_existing_repository_that_may_not_be_written_is_found_out_first(dataset, monkeypatch):
@@ -257,6 +274,25 @@ def test_without_a_network_the_cache_serves_at_once(dataset, tmp_path, monkeypat
         WeightDataset.load("tester/never-seen")
     with pytest.raises(RuntimeError, match="HF_HUB_OFFLINE is set, so nothing can be pushed"):
         dataset.push_to_hub("tester/x")
+
+
+def test_a_cache_below_a_folder_called_snapshots(dataset, tmp_path, monkeypatch):
+    dataset.push_to_hub("tester/x")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "snapshots" / "hub"))
+    assert WeightDataset.load("tester/x", stream=True).fingerprint == dataset.fingerprint
+
+
+def test_a_stream_without_a_network_is_read_from_the_cache(dataset, monkeypatch):
+    for name in ("whole", "small"):
+        dataset.push_to_hub(f"tester/{name}")
+    WeightDataset.load("tester/whole")
+    WeightDataset.load("tester/small", stream=True)
+    HfFileSystem.clear_instance_cache()
+    HUB.faults = [Fault("", None, times=None)]
+    assert torch.equal(WeightDataset.load("tester/whole", stream=True).weights("test"), dataset.weights("test"))
+    with pytest.raises(RuntimeError, match="tester/small cannot be streamed.*not in the cache") as caught:
+        WeightDataset.load("tester/small", stream=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_private_things_need_the_token(dataset, monkeypatch):

@@ -3,16 +3,16 @@
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from foreign_files import WRITERS, config_of, save, state
+from foreign_files import WRITERS, bring, config_of, save, state
 from made import rows
 
-from fields import layout, slices
 from fields.dataset import WeightDataset
 from fields.engine import Points, Schedule, fit_block, quality
 from fields.foreign import SOURCES
@@ -21,17 +21,6 @@ from fields.init import random_rows
 from fields.model import FieldConfig
 from fields.runs import read_json
 from fields.signals import SignalsConfig, grid, load_signals
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-REAL = SHARED / "fields"
-needs_files = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data/fields is not there")
-
-
-def bring(source: str, path: Path, out: Path, **kwargs) -> WeightDataset:
-    """Import into one dataset."""
-    import_fields(ImportConfig(source, path, out, **kwargs))
-    return WeightDataset.load(out)
-
 
 CASES = {
     "nefgpt": ({}, [5, 58828], ["mnist/train/5", "mnist/train/58828"], ["train", "train"], None, (28, 28)),
@@ -216,6 +205,11 @@ def test_nothing_in_a_file_is_run(tmp_path):
     (tmp_path / "b" / "old.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="Python objects|truncated or corrupt"):
         bring("nefgpt", tmp_path / "b", tmp_path / "o")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:  # as torch.jit.save lays a program out
+        for name in ("data.pkl", "constants.pkl", "version", "code/__torch__.py"):
+            archive.writestr(f"script/{name}", b"3\n" if name == "version" else pickle.dumps(Trap(marker)))
+    with pytest.raises(ValueError, match="script.pt: holds a TorchScript program, which was not loaded"):
+        bring("generic", tmp_path / "script.pt", tmp_path / "o")
     np.savez(tmp_path / "b" / "shape.npz", **{"0000.dense.A": np.array([Trap(marker)], dtype=object)})
     with pytest.raises(ValueError, match="shape.npz: .*allow_pickle"):
         bring("niq", tmp_path / "b", tmp_path / "o")
@@ -269,6 +263,50 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path):
         main(ImportConfig("nefgpt", tmp_path / "n", tmp_path / "o"))
 
 
+def test_paths_may_say_anything(tmp_path):
+    """Numbers too large for a column, labels that are none, names that are not UTF-8, links that lead elsewhere."""
+    config = config_of("dwsnets")
+    WRITERS["dwsnets"](tmp_path / "far", config, rows(config, 1), [5], [3])
+    far, near = tmp_path / "far" / "mnist_png_training_3_5", tmp_path / "d" / "mnist_png_training_3_5"
+    (tmp_path / "d" / "mnist_png_training_4_6").mkdir(parents=True)
+    kept = {"_3_8": 0, f"_3_{10**30}": 0}
+    wrong = {
+        f"_3_7-{10**30}": "its seed is 1000",
+        "_-7_9": "its label is -7, expected -1 .. 9",
+        "_77_9": "its label is 77",
+    }
+    for name in (*kept, *wrong):
+        target = tmp_path / "d" / f"mnist_png_training{name}" / "checkpoints" / "model_final.pth"
+        save(state(config, rows(config, 1)[0], "seq.{i}.{kind}"), target)
+    near.mkdir()
+    os.symlink(far / "checkpoints", near / "checkpoints")
+    os.symlink(far / "checkpoints" / "model_final.pth", tmp_path / "d" / "link.pth")
+    os.symlink(tmp_path / "nothing", tmp_path / "d" / "broken.pth")
+    with open(os.fsencode(tmp_path / "d") + b"/\xff.pth", "wb") as file:
+        file.write(b"x")
+    with pytest.raises(RuntimeError, match=r"7 of 9 files"):
+        main(ImportConfig("dwsnets", tmp_path / "d", tmp_path / "o"))
+    assert WeightDataset.load(tmp_path / "o").ids("train") == ["mnist/train/8", f"mnist/train/{10**30}"]
+    said = dict(read_json(tmp_path / "o" / "import.json")["skipped"])
+    for name, text in wrong.items():
+        assert text in said[f"mnist_png_training{name}/checkpoints/model_final.pth"]
+    assert said["mnist_png_training_3_5/checkpoints"] == "a link to a folder: not followed"
+    assert said["link.pth"] == "a link that leads outside the folder" and said["broken.pth"] == "a broken link"
+    assert "its name is not UTF-8" in said.values()
+
+
+@pytest.mark.parametrize("omega", ["fast", float("nan"), [30.0], True])
+def test_a_network_description_of_nonsense_is_named(omega, tmp_path):
+    config = config_of("arena")
+    WRITERS["arena"](tmp_path / "a", config, rows(config, 2), [0, 1], [0, 1], known=False)
+    (tmp_path / "a" / "nef.json").write_text(json.dumps({"name": "SIREN", "params": {"omega_0": omega}}))
+    with pytest.raises(ValueError, match="nefs_0-2.hdf5: --field.w0 cannot be"):
+        bring("arena", tmp_path / "a", tmp_path / "o")
+    (tmp_path / "f.json").write_text(json.dumps({"activation": "evil", "in_dim": "2"}))
+    with pytest.raises(ValueError, match="--field.in-dim cannot be '2'"):
+        bring("arena", tmp_path / "a", tmp_path / "o", field_file=tmp_path / "f.json")
+
+
 def test_rows_that_are_not_finite_leave_a_stack(tmp_path):
     config = config_of("arena")
     weights = rows(config, 3)
@@ -317,78 +355,3 @@ def test_wrong_places_are_one_sentence(tmp_path, digits):
     with pytest.raises(ValueError, match=r"expected widths \(3, 9, 1\)"):
         bring("generic", tmp_path / "g", tmp_path / "o", field=Conventions(hidden=(9,), octaves=0, in_dim=3))
     assert not (tmp_path / "o").exists()
-
-
-# -- shapes ----------------------------------------------------------------------------------------------------------
-
-
-def octahedron(radius: float) -> tuple[FieldConfig, torch.Tensor]:
-    """|x| + |y| + |z| - radius, exactly, from six ReLUs."""
-    config = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
-    first = torch.cat([torch.eye(3), -torch.eye(3)])[None]
-    layers = [(first, torch.zeros(1, 6)), (torch.ones(1, 1, 6), torch.full((1, 1), -radius))]
-    return config, layout.join(layers)
-
-
-def test_volumes_say_what_is_inside(tmp_path):
-    config, row = octahedron(0.75)
-    found = slices.facts(slices.volume(config, row[0], below=True, side=65))
-    assert abs(found["inside"] - 4 / 3 * 0.75**3 / 8) < 0.01 and not found["touches"]
-    assert np.allclose(found["bounds"], [[-0.75] * 3, [0.75] * 3], atol=0.04)
-    turned = slices.facts(slices.volume(config, row[0], below=False, side=33))
-    assert turned["touches"] and turned["inside"] > 0.9
-    assert slices.is_distance(config, row) and not slices.is_distance(config, 100 * row)
-    picture = slices.panels(slices.volume(config, row[0], below=True, side=33))
-    assert picture.shape == (33, 4 * 33 + 6, 3) and float(picture.min()) >= 0 and float(picture.max()) <= 1
-    left, right = picture[16, :16].mean(), picture[16, 17:33].mean()
-    assert left != right  # light falls from the right
-    assert slices.facts(slices.volume(config, octahedron(-1.0)[1][0], below=True, side=9))["bounds"] is None
-
-
-def test_views_are_not_mirrored():
-    """A block at +x, +y, +z lies at the right and the top of each view."""
-    line = torch.linspace(-1, 1, 9)
-    x, y, z = torch.meshgrid(line, line, line, indexing="ij")
-    picture = slices.panels(torch.where((x > 0.4) & (y > 0.4) & (z > 0.4), -1.0, 1.0))
-    for k, right in enumerate((True, True, True)):  # from +x: y right; from -y: x right; from +z: x right
-        dark = (picture[:, 11 * k : 11 * k + 9] < 0.99).any(-1)
-        assert bool(dark[:3, -3:].any()) == right and not bool(dark[4:].any()) and not bool(dark[:, :5].any())
-
-
-def test_distances_and_occupancies_of_one_project_are_kept_apart(tmp_path):
-    config, row = octahedron(0.5)
-    WRITERS["niq"](tmp_path / "n", config, torch.cat([row, 100 * row]), [1, 2], [0, 0])
-    report = import_fields(ImportConfig("niq", tmp_path / "n", tmp_path / "o"))
-    assert [g["folder"] for g in report["groups"]] == ["3-6-1-relu-linear", "3-6-1-relu-linear-occupancy"]
-    assert [g["volumes"][0]["touches"] for g in report["groups"]] == [False, False]
-    occupancy = WeightDataset.load(tmp_path / "o" / "3-6-1-relu-linear-occupancy")
-    assert occupancy.signals["quantity"] == "occupancy logit" and occupancy.signals["inside"] == "below 0"
-
-
-# -- real files --------------------------------------------------------------------------------------------------------
-
-
-@needs_files
-@pytest.mark.slow
-def test_the_real_nefgpt_field_shows_its_digit(tmp_path):
-    data = bring("nefgpt", REAL / "nefgpt_mnist_train_58828.pth", tmp_path, signals="mnist", data_root=SHARED / "mnist")
-    assert data.ids("train") == ["mnist/train/58828"] and abs(float(data.psnr("train")) - 27.74) < 0.01
-    assert data.labels("train").tolist() == [9]
-
-
-@needs_files
-def test_the_real_unsafe_pickle_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="RegressionTransformerConfig.*, not only tensors.*so it was not loaded"):
-        bring("nefgpt", REAL / "nefgpt_unsafe_pickle.pt", tmp_path / "o")
-    assert not (tmp_path / "o").exists()
-
-
-@needs_files
-@pytest.mark.slow
-@pytest.mark.parametrize("source", ["u2ni", "niq"])
-def test_real_shapes_have_an_inside_within_the_ball(source, tmp_path):
-    report = import_fields(ImportConfig(source, REAL / source, tmp_path / "o"))
-    shown = [volume for group in report["groups"] for volume in group["volumes"]]
-    assert len(shown) == {"u2ni": 64, "niq": 4}[source] and not report["skipped"]
-    for volume in shown:
-        assert 0 < volume["inside"] < 0.2 and not volume["touches"] and volume["radius"] < 1.2, volume

@@ -15,6 +15,7 @@ from toy import TINY, make_corpus
 from fields.dataset import Reference, WeightDataset
 from fields.model import FieldConfig
 from fields.publish import PublishFields, publish_fields
+from fields.push import Push
 from fields.render import render
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import load_corpus
@@ -67,6 +68,7 @@ def test_the_lines_of_the_card_render_a_row(dataset, tmp_path):
         {"activation": "sine", "octaves": 0, "coords": "linspace", "output": "offset", "axes": "yx"},
         {"activation": "elu", "coords": "corner", "output": "tanh"},
         {"output": "linear", "hidden": (4,)},
+        {"out_dim": 3, "output": "offset", "output_scale": (0.2, 0.3, 0.4), "output_shift": (0.5, 0.4, 0.3)},
     ],
 )
 def test_numpy_agrees_for_every_convention(changes, tmp_path):
@@ -130,6 +132,34 @@ def test_variants_lie_side_by_side_and_are_replaced_whole(dataset, tmp_path):
     files = HUB.files("dataset", "tester/fields")
     assert [f for f in files if f.startswith("data/")] == ["data/train-00000-of-00001.parquet"]
     assert "assets/conditioned.png" not in files  # of pictures without a known size there is no sheet
+
+
+def test_two_first_pushes_at_once_do_not_take_each_others_place(dataset, tmp_path, monkeypatch):
+    """A repository that was empty when it was looked at holds another variant when the commit comes."""
+    other, real = start_of(dataset, "meta"), Push._commit
+
+    def late(self, *args):
+        monkeypatch.setattr(Push, "_commit", real)
+        other.push_to_hub("tester/fields", out=tmp_path / "other")
+        return real(self, *args)
+
+    monkeypatch.setattr(Push, "_commit", late)
+    with pytest.raises(ValueError, match="default is now meta. Run the same command again"):
+        dataset.push_to_hub("tester/fields")
+    assert WeightDataset.load("tester/fields").fingerprint == other.fingerprint
+    dataset.push_to_hub("tester/fields")
+    assert WeightDataset.load("tester/fields:meta").fingerprint == other.fingerprint
+    assert WeightDataset.load("tester/fields:conditioned").fingerprint == dataset.fingerprint
+
+
+def test_the_card_of_shapes_speaks_of_no_pixels(tmp_path):
+    config = FieldConfig(hidden=(4,), octaves=0, in_dim=3, output="tanh")
+    signals = {"name": "shapes", "quantity": "signed distance", "inside": "below 0"}
+    data = WeightDataset.from_rows(config, {"train": {"weights": rows(config, 2)}}, signals=signals)
+    publish_fields(PublishFields(tmp_path, "me/shapes", dry_run=True), data)
+    card = (tmp_path / "runs/hub/me/shapes/README.md").read_text(encoding="utf-8")
+    assert "the 3 coordinates of a point in [-1, 1] to its signed distance (inside below 0)" in card
+    assert "pixel" not in card and "image" not in card.split("---")[1]
 
 
 def test_few_rows(tiny, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import generator, rows
+from made import SMALL, generator, rows
 from torch import nn
 
 from fields.metrics import psnr
@@ -33,11 +33,16 @@ VARIANTS = [
     ("pca", {}),
     ("pca", {"metric": "weights", "components": 40}),
     ("pca", {"standardize": "none"}),
+    ("vqvae", {}),
+    ("vqvae", {"quantizer": "vq", "width": 3}),
+    ("vqvae", {"quantizer": "rvq", "width": 4, "latents": 12}),
 ]
+EXACT = [(kind, options) for kind, options in VARIANTS if kind != "vqvae"]  # an encoder is no decoder's inverse
 
 
 def unfitted(kind: str, **options):
-    return make_tokenizer(TOKENIZERS[kind][0](**{"vocab_size": 32, "field": FIELD.to_dict(), **options}))
+    settings = {"vocab_size": 32, "field": FIELD.to_dict(), **SMALL.get(kind, {}), **options}
+    return make_tokenizer(TOKENIZERS[kind][0](**settings))
 
 
 def fitted(kind: str, weights: torch.Tensor, **options):
@@ -83,7 +88,7 @@ def test_threads_share_the_work_and_agree(kind, weights):
     assert torch.equal(tokenizer.encode(many), one) and torch.get_num_threads() == 2
 
 
-@pytest.mark.parametrize("kind, options", VARIANTS)
+@pytest.mark.parametrize("kind, options", EXACT)
 def test_decoded_rows_encode_to_the_same_ids(kind, options, weights):
     tokenizer = fitted(kind, weights, **options)
     ids = tokenizer.encode(rows(FIELD, 60, seed=3, spread=0.2))
@@ -100,10 +105,12 @@ def test_constant_positions_decode_exactly(kind, weights):
         ids = tokenizer.encode(weights)
         decoded = tokenizer.decode(ids)
         assert torch.equal(decoded[:, 5], weights[:, 5]) and torch.equal(decoded[:, 96], weights[:, 96])
-        assert torch.equal(tokenizer.encode(decoded), ids)
+        assert kind == "vqvae" or torch.equal(tokenizer.encode(decoded), ids)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TOKENIZERS if kind != "pca"])  # a component mixes all positions
+@pytest.mark.parametrize(
+    "kind", [k for k in TOKENIZERS if k not in ("pca", "vqvae")]
+)  # a component mixes all positions
 def test_far_means_do_not_break_the_round_trip(kind):
     """Spreads of a few float32 steps: codes that cannot be told apart become one."""
     base = 1000 * torch.randn(FIELD.size, generator=generator(4))

@@ -65,10 +65,14 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         field: the architecture whose rows it reads.
         slots: (T, S) int64, each token's place (layer, neuron, input for one weight a token).
         standardizer: weights <-> numbers of order one.
+        work: folder where a long fit leaves its state now and then, to go on after an interruption; None = nowhere.
+        learns_long: a fit takes minutes: a report does not fit the same kind again at other sizes.
     """
 
     slots: Tensor
     made: Tensor
+    work: Path | None = None
+    learns_long: bool = False
 
     def __init__(self, config: Any):
         super().__init__()
@@ -97,6 +101,29 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     def _decode(self, ids: Tensor) -> Tensor:
         """(N, T) checked int64 -> (N, P) float32."""
         raise NotImplementedError
+
+    # -- what refit needs (`tokenizers.refit`) ----------------------------------------------------------------------
+
+    @property
+    def ordered(self) -> bool:
+        """Whether ids are (N, T) places of single numbers among ascending codes, the shape that `relax` gives."""
+        return False
+
+    def relax(self, weights: Tensor) -> Tensor:
+        """(N, P) -> the numbers whose rounding the ids are."""
+        return self.standardizer(weights)
+
+    def harden(self, latents: Tensor) -> Tensor:
+        """What `relax` gives -> (N, T) ids."""
+        return self._encode(self.standardizer.invert(latents))
+
+    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Gradient by decoded weights (N, P) -> by the numbers of `relax`, at the ids."""
+        return gradient * self.standardizer.std
+
+    def pace(self) -> float:
+        """Distance of neighbouring codes among the numbers of `relax`."""
+        return 0.3
 
     # -- the protocol ---------------------------------------------------------------------------------------------
 

@@ -14,12 +14,13 @@ from fields.hub import beside
 from fields.launch import cores, run_cli
 from fields.runs import claim, read_json
 from tokenizers.base import WeightTokenizer
-from tokenizers.encode import VALUES, check_field, encode_dataset
+from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
 from tokenizers.kmeans import KMeansConfig
+from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report import ReportConfig, report, write_report
 from tokenizers.report import summary as report_summary
-from tokenizers.rows import draw
+from tokenizers.rows import STATE, draw
 from tokenizers.tokens import TokenDataset
 
 DIGITS = "runs/digits/fields"
@@ -37,6 +38,8 @@ class BuildConfig:
         python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
         python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
         python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
+        python -m tokenizers.build kmeans --vocab-size 16 --refit --fields runs/mnist/fields --data-root DIR
+        python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128
         python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
     """
 
@@ -53,6 +56,7 @@ class BuildConfig:
     stream: bool = False
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
     to encode, a pass or two for the report. A dataset on the Hub is read where it lies and not kept on disk."""
+    refitting: RefitConfig = field(default_factory=RefitConfig)
 
     def __post_init__(self):
         if self.threads is not None and self.threads < 1:
@@ -71,10 +75,11 @@ def build(config: BuildConfig) -> WeightTokenizer:
     check_split(data)
     tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
     tokenizer.standardizer.check_reference()
-    claim(out, {"kind": settings.kind, **asdict(settings)}, parents={"fields": data.fingerprint}, seed=settings.seed)
+    asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
+    claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
     tokenizer = _fit(tokenizer, data, out)
-    tokens = _encode(tokenizer, data, out, config.stream)
-    _report(tokenizer, data, tokens, config.report, out)
+    tokens = _encode(tokenizer, data, out, config)
+    _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)
     return tokenizer
 
 
@@ -103,30 +108,34 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
     start = time.perf_counter()
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
     held_out = data.weights("validation", watched) if len(watched) else None
+    tokenizer.work = out
     tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.save_pretrained(out)
+    (out / STATE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
     print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s")
     return tokenizer
 
 
-def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, stream: bool = False) -> TokenDataset:
-    folder = out / "tokens"
+def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, config: BuildConfig) -> TokenDataset:
+    folder, stream, refit = out / "tokens", config.stream, None
     if (folder / "tokens.json").is_file():
         tokens = TokenDataset.load(folder, stream=stream)
         if (tokens.tokenizer_fingerprint, tokens.dataset_fingerprint) == (tokenizer.fingerprint, data.fingerprint):
             print(f"{folder}: the tokens are there")
             return tokens
     start = time.perf_counter()
-    encode_dataset(tokenizer, data, folder)
+    if config.refitting.refit:
+        refit = Refit.of(tokenizer, data, config.refitting, config.report.signals, config.report.data_root)
+    encode_dataset(tokenizer, data, folder, refit=refit)
     total, seconds = sum(len(rows) for rows in data.splits.values()), time.perf_counter() - start
     print(f"{total:,} fields encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")
     return TokenDataset.load(folder, stream=stream)
 
 
 def _report(
-    tokenizer: WeightTokenizer, data: WeightDataset, tokens: TokenDataset, config: ReportConfig, out: Path
+    tokenizer: WeightTokenizer, data: WeightDataset, tokens: TokenDataset, config: ReportConfig, out: Path, refit: bool
 ) -> None:
     path, asked = out / "report.json", _asked(config)
     if path.is_file():
@@ -135,7 +144,7 @@ def _report(
             print(report_summary(old))
             print(f"{out}: the report is there")
             return
-    result = {**report(tokenizer, data, tokens, config), "settings": asked}
+    result = {**report(tokenizer, data, tokens, config, refit=refit), "settings": asked}
     write_report(out, result)
     print(report_summary(result))
     print(f"tokenizer, tokens/ and report.md are in {out}")

@@ -1,7 +1,7 @@
 """Encode a weight dataset, batch by batch:  python -m tokenizers.encode --tokenizer DIR --fields DIR --out DIR"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from fields.launch import run_cli
 from fields.runs import claim
 from fields.table import matrix
 from tokenizers.base import WeightTokenizer
+from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenInfo, to_table, write_tokens
 
@@ -26,8 +27,9 @@ VALUES = 6_000_000
 class EncodeConfig:
     """Turn the fields of a weight dataset into tokens; memory stays the same however many there are.
 
-    Example:
+    For example:
         python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
+        python -m tokenizers.encode --tokenizer runs/digits/pca --fields runs/digits/fields --refit --out runs/digits/refit
     """
 
     tokenizer: str
@@ -40,6 +42,11 @@ class EncodeConfig:
     """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     stream: bool = False
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory."""
+    refitting: RefitConfig = field(default_factory=RefitConfig)
+    signals: str | None = None
+    """Folder of the pictures the fields were fitted to, which refit serves; the embedded digits need none."""
+    data_root: Path | None = None
+    """Folder with the idx files of mnist or fashion-mnist, for refit."""
 
 
 def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
@@ -54,22 +61,27 @@ def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
     )
 
 
-def encode_dataset(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, *, progress: bool = True) -> str:
-    """Write the tokens of all splits to `out`; returns their fingerprint."""
+def encode_dataset(
+    tokenizer: WeightTokenizer, data: WeightDataset, out: Path, *, progress: bool = True, refit: Refit | None = None
+) -> str:
+    """Write the tokens of all splits to `out`, refitted or plain; returns their fingerprint."""
     check_field(tokenizer, data)
     info = TokenInfo.of(tokenizer, data)
     total = sum(len(rows) for rows in data.splits.values())
     with tqdm(total=total, unit=" fields", desc="encode", disable=None if progress else True) as bar:
-        splits = {s: (len(rows), _tables(tokenizer, data, info, s, bar)) for s, rows in data.splits.items()}
+        splits = {s: (len(rows), _tables(tokenizer, data, info, s, bar, refit)) for s, rows in data.splits.items()}
         return write_tokens(out, info, splits)
 
 
-def _tables(tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, split: str, bar: Any) -> Iterator[Any]:
+def _tables(
+    tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, split: str, bar: Any, refit: Refit | None
+) -> Iterator[Any]:
     """Tables of one split, one batch each."""
     at = 0
     for table in data.tables(split, max(1, VALUES // data.config.size)):
+        weights = matrix(table["weights"], data.config.size)
         try:
-            ids = tokenizer.encode(matrix(table["weights"], data.config.size))
+            ids = tokenizer.encode(weights)
         except ValueError as error:
             raise ValueError(f"split {split}, rows from {at} on: {error}") from None
         column = {name: table[name].to_numpy() for name in ("seed", "height", "width")}
@@ -79,11 +91,19 @@ def _tables(tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, sp
             "seed": torch.from_numpy(column["seed"].copy()),
         }
         rows["sizes"] = torch.from_numpy(np.stack([column["height"], column["width"]], 1))
+        if refit is not None:
+            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"].long(), bar.update)
         if info.label_names is not None:
             rows["labels"] = torch.from_numpy(table["label"].to_numpy().copy())
         yield to_table(info, rows, split)
         at += len(table)
-        bar.update(len(table))
+        if refit is None:
+            bar.update(len(table))
+
+
+def refit_settings(config: RefitConfig) -> dict:
+    """What a folder's content depends on; nothing without refit."""
+    return asdict(config) if config.refit else {}
 
 
 def _open(config: EncodeConfig) -> tuple[WeightTokenizer, WeightDataset]:
@@ -96,13 +116,17 @@ def main(config: EncodeConfig) -> None:
     tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
-    if claim(config.out, {"kind": "tokens"}, parents=parents) and (config.out / "tokens.json").is_file():
+    asked = {"kind": "tokens", **refit_settings(config.refitting)}
+    if claim(config.out, asked, parents=parents) and (config.out / "tokens.json").is_file():
         print(f"{config.out} is complete.")
         return
-    fingerprint = encode_dataset(tokenizer, data, config.out)
+    refit = None
+    if config.refitting.refit:
+        refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root)
+    fingerprint = encode_dataset(tokenizer, data, config.out, refit=refit)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"{total:,} fields x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")
 
 
 if __name__ == "__main__":
-    run_cli(main, tyro.cli(EncodeConfig, prog="python -m tokenizers.encode"))
+    run_cli(main, tyro.cli(EncodeConfig, prog="python -m tokenizers.encode", config=(tyro.conf.OmitArgPrefixes,)))

@@ -97,6 +97,15 @@ class KMeansTokenizer(WeightTokenizer):
             return grouped.encode(s(weights), self.index, s.constant, self.centres, self.counts, self.book)
         return scalar.encode(weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book)
 
+    @property
+    def ordered(self) -> bool:
+        """Scalar codes are."""
+        return self.config.group == 1
+
+    def pace(self) -> float:
+        """Median distance of neighbouring centres."""
+        return scalar.gap(self.centres[0, : int(self.counts[0]), 0]) if self.config.group == 1 else super().pace()
+
     def _edges(self) -> Tensor:
         """(C, V - 1) float64 midpoints of neighbouring centres."""
         centres = self.centres[..., 0].double()

@@ -15,7 +15,7 @@ from torch import Tensor
 from tyro.conf import Suppress
 
 from fields.model import FieldConfig, values
-from tokenizers import lloyd
+from tokenizers import lloyd, scalar
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 
 WIDEST = 4096
@@ -95,12 +95,34 @@ class PCATokenizer(WeightTokenizer):
         return len(found)
 
     def _encode(self, weights: Tensor) -> Tensor:
-        components = self.standardizer(weights).double() @ self.analysis  # in double: batches round alike
-        centres = self.centres[: self.codes]
-        return torch.searchsorted((centres[1:] + centres[:-1]) / 2, components)
+        return self.harden(self.relax(weights))  # in double: batches round alike
 
     def _decode(self, ids: Tensor) -> Tensor:
         return self.standardizer.invert((self.centres[ids] @ self.synthesis).float())
+
+    # -- refit ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ordered(self) -> bool:
+        """Codes of components are."""
+        return True
+
+    def relax(self, weights: Tensor) -> Tensor:
+        """Components."""
+        return self.standardizer(weights).double() @ self.analysis
+
+    def harden(self, latents: Tensor) -> Tensor:
+        """Nearest code of each component."""
+        centres = self.centres[: self.codes]
+        return torch.searchsorted((centres[1:] + centres[:-1]) / 2, latents)
+
+    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Through the linear map."""
+        return (gradient * self.standardizer.std).double() @ self.synthesis.T
+
+    def pace(self) -> float:
+        """Median distance of neighbouring centres."""
+        return scalar.gap(self.centres[: self.codes])
 
 
 def gauss_newton(config: FieldConfig, rows: Tensor, seed: int) -> Tensor:

@@ -44,6 +44,11 @@ class Counts:
         """Entropy of a token drawn from any position."""
         return _entropy(self.per_code())
 
+    def lengths(self) -> Tensor:
+        """(T, V) bits of each code at each position, with one added to every count."""
+        share = (self.n.view(self.tokens, self.codes) + 1).double() / (self.fields + self.codes)
+        return -share.log2()
+
     def position_bits(self, ids: Tensor) -> float:
         """Bits per token of (N, T) other ids under each position's own counts with one added to every code."""
         spots = ids.cpu() + torch.arange(self.tokens) * self.codes
@@ -66,6 +71,7 @@ class Bench:
         against: `the signals`, or why not them.
         targets: per picture size (rows (n,), pictures (n, H, W, C)).
         before: (N,) dB of the fields as they are; None where pictures are compared to the fields' own.
+        chosen: (N,) which rows of the split they are.
     """
 
     split: str
@@ -74,6 +80,7 @@ class Bench:
     targets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     before: Tensor | None = None
     fitted: float | None = None
+    chosen: Tensor | None = None
 
     def psnr(self, data: WeightDataset, weights: Tensor) -> Tensor:
         """(N,) dB of other weights for the same fields."""
@@ -83,9 +90,12 @@ class Bench:
         return out
 
 
-def make_bench(data: WeightDataset, most: int, seed: int, signals: str | None, data_root: Path | None) -> Bench:
+def make_bench(
+    data: WeightDataset, most: int, seed: int, signals: str | None, data_root: Path | None, split: str | None = None
+) -> Bench:
     """At most `most` held-out fields by seed, and their signals where these can be had without a network."""
-    split = held_out_split(data)
+    split = split or held_out_split(data)
+    data.split(split)
     chosen = draw(len(data.splits[split]), most, seed)
     weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
     recorded = data.psnr(split)[chosen]
@@ -94,8 +104,8 @@ def make_bench(data: WeightDataset, most: int, seed: int, signals: str | None, d
         reason = (
             "no pictures: the dataset records no sizes" if data.config.in_dim == 2 else "no pictures: not of images"
         )
-        return Bench(split, weights, reason, fitted=fitted)
-    source, against = _signals(data, signals, data_root)
+        return Bench(split, weights, reason, fitted=fitted, chosen=chosen)
+    source, against = find_signals(data, signals, data_root)
     if source is not None:
         names = data.ids(split)
         places = source.find([names[i] for i in chosen.tolist()])
@@ -106,13 +116,13 @@ def make_bench(data: WeightDataset, most: int, seed: int, signals: str | None, d
         targets.append(
             (rows, render(data.config, weights[rows], *size.tolist()) if own else source.images(places[rows]))
         )
-    bench = Bench(split, weights, against, targets, fitted=fitted)
+    bench = Bench(split, weights, against, targets, fitted=fitted, chosen=chosen)
     if source is None:
         return bench
-    return Bench(split, weights, against, targets, bench.psnr(data, weights), fitted)
+    return Bench(split, weights, against, targets, bench.psnr(data, weights), fitted, chosen)
 
 
-def _signals(data: WeightDataset, signals: str | None, data_root: Path | None):
+def find_signals(data: WeightDataset, signals: str | None, data_root: Path | None):
     """The signals by name, or None and what is compared instead."""
     name = signals or data.signals.get("name")
     own = "the fields' own render"
@@ -126,10 +136,12 @@ def _signals(data: WeightDataset, signals: str | None, data_root: Path | None):
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 
-def judge(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts) -> dict:
-    """One row of the report. `counts` are of training tokens."""
+def judge(
+    tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor | None = None
+) -> dict:
+    """One row of the report. `counts` are of training tokens; `ids` of the bench's fields, if not by plain encoding."""
     per_code, t, p = counts.per_code(), tokenizer.tokens_per_field, data.config.size
-    ids = tokenizer.encode(bench.weights)
+    ids = tokenizer.encode(bench.weights) if ids is None else ids
     decoded = tokenizer.decode(ids).cpu()
     bits = counts.position_bits(ids)
     row = {

@@ -61,6 +61,15 @@ class QuantileTokenizer(WeightTokenizer):
         s = self.standardizer
         return scalar.encode(weights, s.mean, s.std, self.centres, self.edges, self.counts, self.book)
 
+    @property
+    def ordered(self) -> bool:
+        """Buckets are."""
+        return True
+
+    def pace(self) -> float:
+        """Median distance of neighbouring buckets."""
+        return scalar.gap(self.centres[0, : int(self.counts[0])])
+
     def _decode(self, ids: Tensor) -> Tensor:
         s = self.standardizer
         return scalar.decode(ids, s.mean, s.std, self.centres, self.counts, self.book)

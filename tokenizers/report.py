@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fields.dataset import WeightDataset
 from fields.runs import write_atomic, write_json
 from tokenizers.base import WeightTokenizer
@@ -25,7 +27,8 @@ class ReportConfig:
     """What the report measures."""
 
     sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out."""
+    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. vqvae has none: build several
+    and compare them with python -m tokenizers.compare."""
     sweep_fields: int = 2000
     """Training fields each of these is fitted on."""
     held_out: int = 1000
@@ -52,8 +55,9 @@ def report(
     config: ReportConfig,
     *,
     say: Callable[[str], Any] = print,
+    refit: bool = False,
 ) -> dict:
-    """Measure everything; nothing is written.
+    """Measure everything; nothing is written. With `refit` the tokens are refitted ones, and both are judged.
 
     Returns:
         The content of report.json.
@@ -63,6 +67,13 @@ def report(
     counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
     for batch in tokens.batches("train", 16_384):
         counts.add(batch)
+    refitted: dict = {}
+    if refit:
+        ids = torch.cat([tokens.ids(bench.split, slice(i, i + 1)) for i in bench.chosen.tolist()])
+        refitted = {"refit": judge(tokenizer, data, bench, counts, ids)}
+        counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
+        for weights in data.batches("train", 10_000):
+            counts.add(tokenizer.encode(weights))
     row = judge(tokenizer, data, bench, counts)
     result = {
         "kind": tokenizer.config.kind,
@@ -75,6 +86,7 @@ def report(
         "judged_fields": len(bench.weights),
         "psnr_against": bench.against,
         **row,
+        **refitted,
         "probe": _probe(tokenizer, data, bench, config),
         "rate_distortion": _sweep(tokenizer, data, bench, config, say),
     }
@@ -89,7 +101,7 @@ def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
 
 def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig, say: Callable) -> list:
     """The same kind at other sizes, fitted on a draw of the training fields."""
-    if not config.sizes:
+    if not config.sizes or tokenizer.learns_long:
         return []
     seed = tokenizer.config.seed
     rows = data.weights("train", draw(len(data.splits["train"]), config.sweep_fields, seed))
@@ -175,7 +187,8 @@ def markdown(result: dict) -> str:
         f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
         f"against {result['psnr_against']}.",
         "",
-        table([result]),
+        table([result, result["refit"]] if "refit" in result else [result]),
+        *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
         "",
         "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; "
         "per position is the cross-entropy of the judged fields' tokens under each position's training counts plus 1.",
@@ -228,4 +241,6 @@ def summary(result: dict) -> str:
         f"PSNR against {result['psnr_against']}: {after}",
         probe_line(result["probe"]),
     ]
+    if (refit := result.get("refit")) and refit["psnr_after"] is not None:
+        lines.insert(3, f"after refit: {refit['psnr_after']:.2f} dB at {refit['bits_per_field']:,.0f} bits per field")
     return "\n".join(lines + [f"warning: {text}" for text in result["warnings"]])

@@ -191,3 +191,8 @@ def _climb(weights: Tensor, codes: Tensor, positions: Tensor, closed: Tensor, mo
 def pad(values: Tensor, size: int) -> Tensor:
     """(k,) float64 -> (size,) float32, the last one repeated."""
     return torch.cat([values, values[-1:].expand(size - len(values))]).float()
+
+
+def gap(centres: Tensor) -> float:
+    """Median distance of neighbours among ascending centres (k,)."""
+    return float(centres.diff().median()) if len(centres) > 1 else 1.0

@@ -1,0 +1,230 @@
+"""Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR --out DIR"""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from fields.dataset import WeightDataset
+from fields.launch import cores, run_cli
+from fields.runs import claim, write_atomic, write_json
+from tokenizers.base import WeightTokenizer
+from tokenizers.encode import check_field
+from tokenizers.quality import Bench, Counts, judge, make_bench
+from tokenizers.refit import Refit, RefitConfig
+from tokenizers.registry import load_tokenizer
+from tokenizers.rows import draw
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Bits against PSNR of tokenizers on the same held-out fields, with their sizes and speeds; with --refit both ways.
+
+    For example:
+        python -m tokenizers.compare runs/mnist/kmeans runs/mnist/pca runs/mnist/vqvae --fields runs/mnist/fields \\
+            --data-root DIR --refit --out runs/mnist/compare
+    """
+
+    tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Tokenizers: folders, or user/name on the Hub."""
+    fields: str
+    """A weight dataset whose training fields they know."""
+    out: Path
+    """Folder for compare.json, compare.md and compare.png."""
+    refitting: RefitConfig = field(default_factory=RefitConfig)
+    split: str | None = None
+    """Split to judge on; default: validation, else test."""
+    held_out: int = 1000
+    """Fields judged, drawn by seed."""
+    counted: int = 20_000
+    """Training fields whose codes are counted for the bits, drawn by seed."""
+    signals: str | None = None
+    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
+    data_root: Path | None = None
+    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
+    seed: int = 0
+    """Seed of both draws."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+    def __post_init__(self):
+        if not self.tokenizers:
+            raise ValueError("name at least one tokenizer to compare.")
+        if self.held_out < 1 or self.counted < 1:
+            raise ValueError("--held-out and --counted must be at least 1.")
+
+
+def compare(config: CompareConfig) -> dict:
+    """The command; returns the content of compare.json."""
+    torch.set_num_threads(config.threads or cores())
+    data = WeightDataset.load(config.fields, flag="--fields")
+    found = {path: load_tokenizer(path) for path in config.tokenizers}
+    for tokenizer in found.values():
+        check_field(tokenizer, data)
+    names = _names(list(found))
+    prints = {f"tokenizer {names[path]}": tokenizer.fingerprint for path, tokenizer in found.items()}
+    asked = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "tokenizers", "fields")}
+    claim(config.out, {"kind": "compare", **asked}, parents={"fields": data.fingerprint, **prints}, seed=config.seed)
+    bench = make_bench(data, config.held_out, config.seed, config.signals, config.data_root, split=config.split)
+    rows = []
+    for path, tokenizer in found.items():
+        rows.append({"name": names[path], **measure(tokenizer, path, data, bench, config)})
+        print(line(rows[-1]))
+    result = {
+        "split": bench.split,
+        "fields": len(bench.weights),
+        "seed": config.seed,
+        "psnr_against": bench.against,
+        "psnr_before": float(bench.before.mean()) if bench.before is not None else bench.fitted,
+        "rows": rows,
+    }
+    write_json(config.out / "compare.json", result)
+    with write_atomic(config.out / "compare.md") as temporary:
+        temporary.write_text(markdown(result))
+    if bench.targets:
+        draw_picture(config.out / "compare.png", result)
+    print(f"compare.md, compare.png and compare.json are in {config.out}")
+    return result
+
+
+def _names(paths: list[str]) -> dict[str, str]:
+    """The last part of each path, or all of it where that is not enough."""
+    short = [Path(p).name for p in paths]
+    return {p: s if short.count(s) == 1 else p for p, s in zip(paths, short, strict=True)}
+
+
+def measure(
+    tokenizer: WeightTokenizer, path: str, data: WeightDataset, bench: Bench, config: CompareConfig
+) -> dict[str, Any]:
+    """One row: what `judge` says, plain and refitted, sizes and speeds."""
+    chosen = draw(len(data.splits["train"]), config.counted, config.seed)
+    counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
+    counts.add(tokenizer.encode(data.weights("train", chosen)))
+    start = time.perf_counter()
+    ids = tokenizer.encode(bench.weights)
+    middle = time.perf_counter()
+    tokenizer.decode(ids)
+    end = time.perf_counter()
+    row = {
+        "kind": tokenizer.config.kind,
+        **judge(tokenizer, data, bench, counts, ids),
+        "encode_per_s": len(ids) / (middle - start),
+        "decode_per_s": len(ids) / (end - middle),
+        "tokenizer_bytes": _bytes(Path(path) / "model.safetensors"),
+        "token_bytes_per_field": _token_bytes(Path(path) / "tokens", data),
+    }
+    row["bits_nominal"] = row["bits_per_weight_raw"] * data.config.size
+    row["bits_pooled"] = row["bits_per_weight_marginal"] * data.config.size
+    if config.refitting.refit:
+        row["refit"] = _refitted(tokenizer, data, bench, counts, ids, config)
+    return row
+
+
+def _refitted(
+    tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor, config: CompareConfig
+) -> dict[str, Any]:
+    """The same fields after refit; bits under the counts of plain codes."""
+    refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root)
+    names, start = data.ids(bench.split), time.perf_counter()
+    better = refit(bench.weights, ids, [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen])
+    seconds = time.perf_counter() - start
+    return {**judge(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
+
+
+def _bytes(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _token_bytes(folder: Path, data: WeightDataset) -> float | None:
+    """Bytes on disk of a field's tokens, ids and labels with them; None without tokens of all fields."""
+    files = list(folder.glob("*.parquet"))
+    return sum(f.stat().st_size for f in files) / sum(len(rows) for rows in data.splits.values()) if files else None
+
+
+# -- showing ---------------------------------------------------------------------------------------------------------
+
+COLUMNS = (
+    ("tokens", "tokens_per_field", "d"),
+    ("codes", "codes_made", "d"),
+    ("used", "codes_used", "d"),
+    ("bits, nominal", "bits_nominal", ",.0f"),
+    ("bits, per position", "bits_per_field", ",.0f"),
+    ("PSNR", "psnr_after", ".2f"),
+    ("refit: bits", "refit.bits_per_field", ",.0f"),
+    ("refit: PSNR", "refit.psnr_after", ".2f"),
+    ("refit: fields/s", "refit.fields_per_s", ",.0f"),
+    ("encode: fields/s", "encode_per_s", ",.0f"),
+    ("decode: fields/s", "decode_per_s", ",.0f"),
+    ("bytes per field on disk", "token_bytes_per_field", ",.0f"),
+    ("tokenizer, bytes", "tokenizer_bytes", ",d"),
+)
+
+
+def _cell(row: dict, key: str, form: str) -> str:
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return "-" if row is None else format(row, form)
+
+
+def markdown(result: dict) -> str:
+    """compare.md."""
+    before = "" if result["psnr_before"] is None else f", {result['psnr_before']:.2f} dB before"
+    head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
+    body = [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in result["rows"]]
+    lines = [
+        f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}{before}. PSNR (dB, mean over fields) "
+        f"against {result['psnr_against']}. Bits of a field: nominal is tokens x log2 codes, per position is the "
+        "cross-entropy under each position's training counts (plain codes) plus 1.",
+        "",
+        *("| " + " | ".join(cells) + " |" for cells in [head, ["---"] + ["---:"] * len(COLUMNS), *body]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def line(row: dict) -> str:
+    """One row for the terminal."""
+    said = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {_cell(row, 'psnr_after', '.2f')} dB"
+    if "refit" in row:
+        said += f"; refit {row['refit']['bits_per_field']:,.0f} bits, {_cell(row, 'refit.psnr_after', '.2f')} dB"
+    return said
+
+
+def draw_picture(path: Path, result: dict) -> None:
+    """PSNR over bits of a field: dots as encoded, hollow ones nominal, crosses after refit."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(r["kind"] for r in result["rows"]))
+    for r in result["rows"]:
+        colour = f"C{kinds.index(r['kind'])}"
+        axes.plot(r["bits_per_field"], r["psnr_after"], "o", color=colour)
+        axes.plot(r["bits_nominal"], r["psnr_after"], "o", color=colour, markerfacecolor="none", markersize=4)
+        if "refit" in r:
+            x, y = r["refit"]["bits_per_field"], r["refit"]["psnr_after"]
+            axes.plot([r["bits_per_field"], x], [r["psnr_after"], y], "-", color=colour, linewidth=0.7)
+            axes.plot(x, y, "x", color=colour)
+        axes.annotate(r["name"], (r["bits_per_field"], r["psnr_after"]), (5, -9), "data", "offset points", fontsize=7)
+    for i, kind in enumerate(kinds):
+        axes.plot([], [], "o", color=f"C{i}", label=kind)
+    axes.plot([], [], "o", color="gray", markerfacecolor="none", markersize=4, label="nominal bits")
+    if any("refit" in r for r in result["rows"]):
+        axes.plot([], [], "x", color="gray", label="after refit")
+    if result["psnr_before"] is not None:
+        axes.axhline(result["psnr_before"], color="gray", linewidth=0.8, linestyle="--", label="fields as fitted")
+    axes.set(xscale="log", xlabel="bits per field", ylabel=f"PSNR (dB) against {result['psnr_against']}")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3, which="both")
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    options = (tyro.conf.OmitArgPrefixes,)
+    run_cli(compare, tyro.cli(CompareConfig, prog="python -m tokenizers.compare", config=options))

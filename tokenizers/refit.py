@@ -1,0 +1,194 @@
+"""Refit: codes changed after encoding so that the decoded field serves its signal best.
+
+Encoding takes the code nearest to each number; what counts is what all of them do together. Refit keeps the numbers behind
+the codes, passes the gradient of the decoded field's loss straight through the rounding to them (arXiv:1308.3432), and
+remembers each field's best codes. Where codes are ordered numbers, a code's length under its position's training counts
+counts too, so that bits are not spent where they do not show.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fields import engine
+from fields.dataset import WeightDataset
+from fields.model import FieldConfig, values
+from fields.signals import Signals, grid
+from tokenizers.base import WeightTokenizer
+from tokenizers.quality import Counts, find_signals
+from tokenizers.rows import draw
+from tokenizers.threads import share
+
+BLOCK = 128
+"""Fields refitted side by side: what stays in the cache."""
+COUNTED = 5000
+"""Training fields whose codes set the lengths of codes."""
+LOOK = 3
+"""Steps between looks at the whole picture."""
+POINTS = 1024
+"""Points of a field without pictures."""
+BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class RefitConfig:
+    """Whether and how codes are refitted."""
+
+    refit: bool = False
+    """Change codes after encoding so that the decoded field serves its signal best (the field's own values where the
+    signals are not at hand). Takes minutes for tens of thousands of fields."""
+    refit_steps: int = 100
+    """Steps of refit."""
+    refit_lr: float = 0.05
+    """How far a step of refit moves, in distances of neighbouring codes; falls to zero."""
+    refit_rate: float = 0.006
+    """Refit gives up this share of the squared error to save a bit per field, where codes are ordered numbers."""
+
+    def __post_init__(self):
+        if self.refit_steps < 1 or self.refit_lr <= 0 or self.refit_rate < 0:
+            raise ValueError("--refit-steps must be at least 1, --refit-lr above 0, --refit-rate at least 0.")
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Refit of the fields of one dataset with one tokenizer.
+
+    Attributes:
+        lengths: (T, V) bits of each code at each position, None where codes are no ordered numbers.
+        signals: what the fields were fitted to, None where that is not at hand.
+    """
+
+    tokenizer: WeightTokenizer
+    config: RefitConfig
+    lengths: Tensor | None = None
+    signals: Signals | None = None
+    points: dict[tuple[int, int], engine.Points] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: WeightTokenizer,
+        data: WeightDataset,
+        config: RefitConfig,
+        signals: str | None = None,
+        data_root: Path | None = None,
+    ) -> "Refit":
+        """Look up the signals, and count codes of training fields."""
+        source, against = find_signals(data, signals, data_root)
+        print(f"refit serves {against}")
+        lengths = None
+        if tokenizer.ordered and config.refit_rate > 0 and "train" in data.splits:
+            rows = data.weights("train", draw(len(data.splits["train"]), COUNTED, tokenizer.config.seed))
+            counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
+            counts.add(tokenizer.encode(rows))
+            lengths = counts.lengths()
+        return cls(tokenizer, config, lengths, source)
+
+    def __call__(
+        self,
+        weights: Tensor,
+        ids: Tensor,
+        names: list[str],
+        sizes: Tensor,
+        done: Callable[[int], object] = lambda n: None,
+    ) -> Tensor:
+        """Better codes.
+
+        Args:
+            weights: (N, P) fields.
+            ids: (N, T) their plain codes.
+            names: of their signals.
+            sizes: (N, 2) height and width.
+            done: called with the number of fields after each block.
+        Returns:
+            (N, T) int64.
+        """
+        out = ids.clone()
+        places = self.signals.find(names) if self.signals is not None else None
+        jobs: list[tuple[Tensor, engine.Points]] = []
+        for size in torch.unique(sizes, dim=0):
+            rows = (sizes == size).all(1).nonzero().flatten()
+            points = self._points(*size.tolist())
+            jobs += [(block, points) for block in rows.split(BLOCK)]
+
+        def work(job: int) -> None:
+            rows, points = jobs[job]
+            if places is None:
+                targets = values(self.tokenizer.field, weights[rows], points.coords)
+            else:
+                targets = self.signals.images(places[rows]).flatten(1, 2)  # (n, M, C)
+            out[rows] = self.block(weights[rows], out[rows], targets, points)
+            done(len(rows))
+
+        share(work, range(len(jobs)), torch.get_num_threads())
+        return out
+
+    def _points(self, height: int, width: int) -> engine.Points:
+        """The pixels of a picture, or random points where there is none."""
+        if (height, width) not in self.points:
+            c = self.tokenizer.field
+            if c.in_dim == 2 and height > 0 and width > 0:
+                coords = grid(c, height, width)
+            else:
+                coords = torch.rand(POINTS, c.in_dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
+            self.points[height, width] = engine.Points(c, coords, 0.5 if len(coords) >= 256 else 1.0, 0)
+        return self.points[height, width]
+
+    @torch.no_grad()
+    def block(self, weights: Tensor, ids: Tensor, targets: Tensor, points: engine.Points) -> Tensor:
+        """`__call__` for fields with the same points; targets (n, M, C)."""
+        t, c, field_ = self.tokenizer, self.config, self.tokenizer.field
+        pace = t.pace()
+        latents = t.relax(weights)
+        turned = targets.transpose(1, 2).contiguous()  # (n, C, M)
+        parts = [turned if part is None else turned[..., part].contiguous() for part in points.parts]
+        mean, square = torch.zeros_like(latents), torch.zeros_like(latents)
+        best, cost = ids.clone(), None
+        for step in range(c.refit_steps + 1):
+            if step:
+                ids = t.harden(latents)
+            decoded = t._decode(ids)
+            if step % LOOK == 0 or step == c.refit_steps:
+                error, excess = quality(field_, decoded, targets, points.coords)
+                now = error.log() + (c.refit_rate * self._bits(ids) if self.lengths is not None else 0)
+                better = now < (now + 1 if cost is None else cost)
+                best[better] = ids[better]
+                cost = now if cost is None else torch.minimum(cost, now)
+            if step == c.refit_steps:
+                break
+            i = step % len(parts)
+            grad = t.pull(engine.gradients(field_, decoded, points.inputs[i], points.turned[i], parts[i]), ids)
+            grad = grad / excess.view(-1, *[1] * (grad.ndim - 1))
+            if self.lengths is not None:
+                grad += (c.refit_rate / pace * self._slope(ids)).view_as(grad)
+            mean.lerp_(grad, 1 - BETAS[0])
+            square.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
+            root = (square / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(1e-12)
+            rate = c.refit_lr * pace * (1 - step / c.refit_steps)
+            latents = latents.addcdiv(mean, root, value=-rate / (1 - BETAS[0] ** (step + 1)))
+        return best
+
+    def _bits(self, ids: Tensor) -> Tensor:
+        """(n,) bits of each field's codes."""
+        return self.lengths[torch.arange(ids.shape[1]), ids].sum(1)
+
+    def _slope(self, ids: Tensor) -> Tensor:
+        """(n, T) bits that the next code costs more than the one before, halved."""
+        row, last = torch.arange(ids.shape[1]), self.lengths.shape[1] - 1
+        up, down = (ids + 1).clamp_max(last), (ids - 1).clamp_min(0)
+        return (self.lengths[row, up] - self.lengths[row, down]) / 2
+
+
+def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared error of each field, and its loss above the best possible one (for logits the mean KL); both (n,)."""
+    said = values(config, weights, coords)
+    error = (said - targets).square().mean((1, 2)).clamp_min(1e-10)
+    if config.output != "logit":
+        return error, error
+    said = said.clamp(1e-6, 1 - 1e-6)
+    loss = -(targets * said.log() + (1 - targets) * (1 - said).log())
+    best = -(torch.xlogy(targets, targets) + torch.xlogy(1 - targets, 1 - targets))
+    return error, (loss - best).mean((1, 2)).clamp_min(1e-10)

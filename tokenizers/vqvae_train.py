@@ -1,0 +1,318 @@
+"""Training of a VQ-VAE tokenizer: start from principal components, go down by function, keep the best held-out state.
+
+The loss compares what decoded and original fields say at random coordinates. Every few hundred steps held-out fields are
+encoded to ids and decoded again, as anyone would; what is printed is the PSNR of that. The whole state lies in one
+safetensors file beside, so that a killed run goes on where it stood, with the same result.
+"""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fields.model import FieldConfig, forward, to_values, values
+from fields.runs import digest, write_atomic
+from tokenizers import quantizers
+from tokenizers.pca import RIDGE, directions, gauss_newton
+from tokenizers.quality import Counts
+from tokenizers.refit import quality
+from tokenizers.rows import STATE, draw
+from tokenizers.vqvae import VQVAETokenizer
+
+WATCHED, PROBES, COUNTED = 1000, 256, 4000
+"""Held-out fields looked at, points of each, and training fields whose codes are counted."""
+SLOW = 0.1
+"""Learning rate of the linear maps and of the rest: relative to their size, and absolute."""
+WARM = 200
+"""Steps of warm-up."""
+RARE = 0.1
+"""Share of codes in use below which a run says so."""
+
+
+def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
+    """Set encoder and decoder to principal components in the function's metric; False where fields do not differ."""
+    z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
+    covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
+    metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
+    metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
+    analysis, synthesis = directions(covariance, metric, tokenizer.analysis.shape[1])
+    spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
+    varied = bool(spread[0] > 1e-20)
+    unit = units(tokenizer, spread) if varied else torch.ones_like(spread)
+    with torch.no_grad():
+        tokenizer.analysis.copy_(analysis / unit)
+        tokenizer.synthesis.copy_(synthesis * unit[:, None])
+        tokenizer.squash.copy_(1 / (spread / unit).clamp_min(0.3))
+    return varied
+
+
+def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
+    """(K,) what counts as one: for evenly spaced levels the same everywhere, else each latent's own size."""
+    if tokenizer.config.quantizer == "fsq":
+        return spread[0].expand_as(spread)
+    if tokenizer.config.quantizer == "lfq":
+        return spread.clamp_min(1e-9 * spread[0])
+    groups = spread.unflatten(0, (tokenizer.latents, -1))
+    size = groups.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9 * spread[0])
+    return size.expand_as(groups).flatten()
+
+
+class Rate(nn.Module):
+    """Bits of evenly spaced codes under a logistic distribution of each number (arXiv:1611.01704, with noise)."""
+
+    def __init__(self, latents: Tensor, gap: float):
+        super().__init__()
+        self.gap = gap
+        y = latents.flatten(1) / gap
+        self.centre = nn.Parameter(y.mean(0))
+        self.scale = nn.Parameter((0.55 * y.std(0, correction=0)).clamp_min(0.15).log())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, T, D) -> mean bits of a field."""
+        y = latents.flatten(1) / self.gap
+        far, scale = (y + torch.rand_like(y) - 0.5 - self.centre).abs(), self.scale.exp()
+        share = torch.sigmoid((0.5 - far) / scale) - torch.sigmoid((-0.5 - far) / scale)
+        return -share.clamp_min(1e-6).log2().sum(1).mean()
+
+
+def distortion(field: FieldConfig, decoded: Tensor, original: Tensor, coords: Tensor, spread: float) -> Tensor:
+    """How differently two sets of fields answer: of logits the mean of KL, else squared error over `spread`."""
+    with torch.no_grad():
+        wanted = values(field, original, coords)
+    said = forward(field, decoded, coords)
+    if field.output != "logit":
+        return F.mse_loss(to_values(field, said), wanted) / spread
+    entropy = -(torch.xlogy(wanted, wanted) + torch.xlogy(1 - wanted, 1 - wanted)).mean()
+    return F.binary_cross_entropy_with_logits(said, wanted) - entropy
+
+
+class Watch:
+    """Held-out fields at fixed points, encoded and decoded for real."""
+
+    def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor, seed: int):
+        self.tokenizer = tokenizer
+        self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.made.device)
+        self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.made.device)
+        g = torch.Generator().manual_seed(seed)
+        self.coords = (torch.rand(PROBES, tokenizer.field.in_dim, generator=g) * 2 - 1).to(self.rows.device)
+        self.wanted = values(tokenizer.field, self.rows, self.coords)
+        self.peak = 1.0 if tokenizer.field.output == "logit" else float(self.wanted.max() - self.wanted.min()) or 1.0
+
+    @torch.no_grad()
+    def look(self) -> dict:
+        """PSNR (dB, against the fields themselves), score, bits per field, codes used and their perplexity."""
+        t = self.tokenizer
+        ids = t._encode(self.rows)
+        error, excess = quality(t.field, t._decode(ids), self.wanted, self.coords)
+        psnr = float(-10 * (error / self.peak**2).clamp_min(1e-10).log10().mean())
+        counts = Counts(len(t.slots), t.config.codes)
+        counts.add(t._encode(self.train))
+        bits = counts.position_bits(ids) * ids.shape[1]
+        return {
+            "psnr": psnr,
+            "score": -float(excess.mean()) - t.config.bit_loss * bits if t.config.bit_loss else psnr,
+            "bits": bits,
+            "used": int((counts.per_code() > 0).sum()),
+            "perplexity": 2.0 ** counts.marginal_bits(),
+        }
+
+
+class Trainer:
+    """One training run; `state` and `restore` are all of it."""
+
+    def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, varied: bool):
+        self.tokenizer, self.rows, self.config = tokenizer, rows, tokenizer.config
+        c, device = tokenizer.config, tokenizer.made.device
+        some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
+        latents = tokenizer.to_latents(tokenizer.standardizer(some)).detach()
+        self.quantizer = quantizers.make_quantizer(
+            c.quantizer, tokenizer.latents, c.numbers, c.codes, levels=c.fsq_levels, residual=c.residual, span=c.span,
+            batch=min(c.batch, len(rows)),
+        ).to(device)  # fmt: skip
+        if varied:
+            self.quantizer.start(latents)
+        self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.bit_loss else None
+        said = values(
+            tokenizer.field, some[:WATCHED], torch.rand(PROBES, tokenizer.field.in_dim, device=device) * 2 - 1
+        )
+        self.spread = float(said.var()) or 1.0
+        self.net = nn.ModuleDict({"tokenizer": tokenizer, "quantizer": self.quantizer})
+        if self.rate is not None:
+            self.net["rate"] = self.rate
+        tokenizer.requires_grad_(True)
+        self.optimizer = self._optimizer()
+        self.step, self.worse, self.done, self.history = 0, 0, False, []
+        self.best: dict[str, Tensor] = {}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        t = self.tokenizer
+        linear = [t.analysis, t.synthesis]
+        groups = [{"params": [p], "share": SLOW * max(float(p.detach().std()), 1e-6)} for p in linear]
+        rest = [p for p in self.net.parameters() if all(p is not q for q in linear)]
+        if rest:
+            groups.append({"params": rest, "share": 1.0})
+        return torch.optim.Adam(groups, lr=self.config.lr, betas=(0.9, 0.99))
+
+    def advance(self) -> tuple[float, float]:
+        """One step; returns the distortion and the bits (0 without a rate)."""
+        c, t = self.config, self.tokenizer
+        warm = min(1.0, (self.step + 1) / WARM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = c.lr * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * self.step / c.steps))
+        rows = self.rows[self._rows()].to(t.made.device)
+        z = t.standardizer(rows)
+        latents = t.to_latents(z + c.noise * torch.randn_like(z) if c.noise else z)
+        self.quantizer.train()
+        quantised, extra = self.quantizer(latents)
+        decoded = t.to_rows(quantised)
+        coords = torch.rand(c.points, t.field.in_dim, device=z.device) * 2 - 1
+        function = distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
+        bits = self.rate(latents) if self.rate is not None else function.new_zeros(())
+        loss = function + c.weight_loss * F.mse_loss(decoded, z) + c.bit_loss * bits + 0.1 * extra
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return float(function.detach()), float(bits.detach())
+
+    def _rows(self) -> Tensor:
+        """Which fields this step sees: epochs in seeded order; the last ones of an epoch join the next step's."""
+        n, b = len(self.rows), min(self.config.batch, len(self.rows))
+        epoch, at = divmod(self.step * b, n)
+        order = [torch.randperm(n, generator=torch.Generator().manual_seed(self.config.seed + e)) for e in (epoch,)]
+        if at + b > n:
+            order.append(torch.randperm(n, generator=torch.Generator().manual_seed(self.config.seed + epoch + 1)))
+        return torch.cat(order)[at : at + b]
+
+    def publish(self) -> None:
+        """The quantiser's codebooks into the tokenizer."""
+        self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+    # -- all of it as tensors -----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a run depends on from here."""
+        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        out |= {f"best.{k}": v for k, v in self.best.items()} | {"rng": torch.get_rng_state()}
+        for i, slot in self.optimizer.state_dict()["state"].items():
+            out |= {f"adam.{i}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+        return {k: v.detach().cpu().contiguous().clone() for k, v in out.items()}
+
+    def restore(self, state: dict[str, Tensor], words: dict) -> None:
+        """Go on from what `state` gave."""
+        self.net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+        self.best = {k[5:]: v for k, v in state.items() if k.startswith("best.")}
+        slots: dict[int, dict] = {}
+        for name in (k for k in state if k.startswith("adam.")):
+            _, i, key = name.split(".")
+            slots.setdefault(int(i), {})[key] = state[name]
+        plain = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": slots, "param_groups": plain["param_groups"]})
+        torch.set_rng_state(state["rng"])
+        self.step, self.worse, self.done = words["step"], words["worse"], words["done"]
+        self.history = words["history"]
+
+    def words(self, mark: str) -> dict:
+        """What is not a tensor."""
+        return {"mark": mark, "step": self.step, "worse": self.worse, "done": self.done, "history": self.history}
+
+
+def train(tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor | None) -> None:
+    """Fit a tokenizer whose standardizer is fitted; gradients must be on."""
+    c = tokenizer.config
+    varied = start(tokenizer, rows)
+    rows, held_out = _held_out(rows, held_out, c.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(c.seed)
+        trainer = Trainer(tokenizer, rows, varied)
+        watch = Watch(tokenizer, rows, held_out, c.seed)
+        mark = digest(asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows))
+        if not _resume(trainer, tokenizer.work, mark):
+            _look(trainer, watch)
+        if c.steps and varied:
+            _loop(trainer, watch, mark)
+    if trainer.best:
+        tokenizer.load_state_dict(trainer.best)
+    tokenizer.history = trainer.history
+    last = max(trainer.history, key=lambda h: h["score"])
+    if varied and last["used"] < RARE * c.codes:
+        print(f"warning: only {last['used']} of {c.codes} codes are used. Ask for fewer, or another --quantizer.")
+
+
+def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Training rows, and rows to watch: those given, else a twentieth of the training rows, else the training rows."""
+    if held_out is not None and len(held_out):
+        return rows, held_out
+    if len(rows) < 40:
+        return rows, rows
+    away = torch.zeros(len(rows), dtype=torch.bool)
+    away[draw(len(rows), len(rows) // 20, seed)] = True
+    return rows[~away], rows[away]
+
+
+def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
+    c, seen = trainer.config, []
+    bar = tqdm(total=c.steps, initial=trainer.step, unit=" steps", desc="vqvae", disable=None)
+    while trainer.step < c.steps and not trainer.done:
+        seen.append(trainer.advance())
+        bar.update(1)
+        if trainer.step % c.eval_every and trainer.step < c.steps:
+            continue
+        loss = torch.tensor(seen).mean(0)
+        seen = []
+        if not bool(loss.isfinite().all()):
+            raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
+        look = _look(trainer, watch, float(loss[0]))
+        bar.write(
+            f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {look['psnr']:.2f} dB at {look['bits']:.0f} bits  "
+            f"codes {look['used']} of {c.codes}, perplexity {look['perplexity']:.1f}"
+        )
+        _save(trainer, mark)
+    bar.close()
+
+
+def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
+    """Judge the state, and keep it if it is the best."""
+    trainer.publish()
+    look = {"step": trainer.step, "loss": loss, **watch.look()}
+    best = max((h["score"] for h in trainer.history), default=-math.inf)
+    trainer.history.append(look)
+    trainer.worse = 0 if look["score"] > best else trainer.worse + 1
+    trainer.done = trainer.worse >= trainer.config.patience
+    if trainer.worse == 0:
+        trainer.best = {k: v.detach().clone() for k, v in trainer.tokenizer.state_dict().items()}
+    return look
+
+
+def _save(trainer: Trainer, mark: str) -> None:
+    from safetensors.torch import save_file
+
+    if trainer.tokenizer.work is not None:
+        with write_atomic(Path(trainer.tokenizer.work) / STATE) as temporary:
+            save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
+
+
+def _resume(trainer: Trainer, work: Path | None, mark: str) -> bool:
+    """Go on from the folder's state, if it is of this run."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    if work is None or not (path := Path(work) / STATE).is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            words = json.loads((file.metadata() or {}).get("words", "{}"))
+        if words.get("mark") != mark:
+            return False
+        trainer.restore(load_file(path), words)
+    except SafetensorError as error:
+        print(f"{path} is damaged ({error}); training starts anew.")
+        return False
+    print(f"going on from step {trainer.step}")
+    return True
