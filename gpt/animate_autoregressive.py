@@ -81,12 +81,14 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     strip = Strip(stage, specials, codes, values)
     bars = Bars(stage, values, kind)
     box = (110, 452, 690, 180)
-    shown = rows - rows[0] if kind == "pca" else torch.where(known, rows, torch.nan)
+    dense = bool(known.all())  # every token says something about every weight
+    shown = rows - rows[0] if dense else torch.where(known, rows, torch.nan)
     bound = symmetric(shown, share=0.998)
     panel = WeightPanel(stage, tokenizer.field, box, bound, inputs=False)
     stage.text(98, 539, "neuron", 12, rotation=90, ha="center", va="center", color=stage.theme.faint)
-    stage.colour_bar(500, 654, 180, 12, bound, "weight \N{MINUS SIGN} mean field" if kind == "pca" else "weight")
-    if bool((~known).any()):
+    label = "weight \N{MINUS SIGN} mean field" if dense else "weight"
+    stage.colour_bar(500, 654, 180, 12, bound, label)
+    if not dense:
         swatch = square(110, 662, 16, 16)
         stage.board().add_collection(PolyCollection([swatch], facecolors=stage.theme.unknown))
         stage.text(134, 676, "not drawn yet", 13, color=stage.theme.faint)
@@ -166,13 +168,15 @@ def token_values(tokenizer: WeightTokenizer, codes: Tensor) -> Tensor:
 
 def describe(tokenizer: WeightTokenizer, codes: Tensor, values: Tensor, rows: Tensor, t: int) -> str:
     """Token t in words."""
-    slot = tokenizer.slots[t].tolist()
+    slot, code = tokenizer.slots[t].tolist(), f"code {int(codes[t])} \N{RIGHTWARDS ARROW}"
     if tokenizer.config.kind == "pca":
         sign = f"{float(values[t]):+.3f}".replace("-", "\N{MINUS SIGN}")
-        return f"code {int(codes[t])} \N{RIGHTWARDS ARROW} component {slot[0]} is {sign}"
-    layer, neuron, source = slot[:3]
+        return f"{code} component {slot[0]} is {sign}"
+    if len(slot) < 3:
+        return f"{code} latent {slot[0]}" + (f", level {slot[1]}" if len(slot) > 1 else "")
+    layer, neuron, source = slot
     source = "bias" if source == layout.bias_slot(tokenizer.field) else f"input {source}"
-    where = f"code {int(codes[t])} \N{RIGHTWARDS ARROW} layer {layer}, neuron {neuron}, {source}"
+    where = f"{code} layer {layer}, neuron {neuron}, {source}"
     if rows.shape[1] != len(codes):
         return where + " and what follows"
     return f"{where}: {float(rows[-1, t]):+.2f}".replace("-", "\N{MINUS SIGN}")
@@ -220,8 +224,8 @@ class Bars:
 
     def __init__(self, stage: Stage, values: Tensor, kind: str):
         total, bound = len(values), symmetric(values) * 1.08
-        label = "component" if kind == "pca" else "place in the row of weights"
-        axes = stage.plot(110, 222, 690, 122, label, "coefficient" if kind == "pca" else "value of token")
+        names = {"pca": ("component", "coefficient"), "kmeans": ("token", "value"), "quantile": ("token", "value")}
+        axes = stage.plot(110, 222, 690, 122, *names.get(kind, ("token", "code, scaled")))
         axes.set(xlim=(-1, total), ylim=(-bound, bound))
         axes.axhline(0, color=stage.theme.line, linewidth=1)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

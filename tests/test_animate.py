@@ -30,6 +30,7 @@ from gpt.checkpoint import save_model
 from gpt.model import GPT, GPTConfig
 from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.pca import PCAConfig, PCATokenizer
+from tokenizers.vqvae import VQVAEConfig, VQVAETokenizer
 
 SHORT = {"seconds": 0.4, "fps": 10.0, "hold": 0.2}  # 4 frames, and 2 held
 SMALL = {
@@ -43,12 +44,13 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def tokenizers_made():
-    """A k-means (all weights, pairs of weights) and a pca tokenizer of made-up fields."""
+    """Tokenizers of made-up fields: k-means of one weight and of two, components, learnt latents."""
     field = FieldConfig(hidden=(6,), octaves=1)
     made = {
         "kmeans": KMeansTokenizer(KMeansConfig(vocab_size=8, field=field.to_dict())),
         "pairs": KMeansTokenizer(KMeansConfig(vocab_size=8, group=2, field=field.to_dict())),
         "pca": PCATokenizer(PCAConfig(vocab_size=8, components=10, field=field.to_dict())),
+        "vqvae": VQVAETokenizer(VQVAEConfig(vocab_size=8, steps=2, field=field.to_dict())),
     }
     return {name: tokenizer.fit(rows(field, 60)) for name, tokenizer in made.items()}
 
@@ -108,7 +110,7 @@ def test_few_frames_of_the_digits(name):
     check(made(SMALL[name]), SMALL[name])
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca"])
+@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca", "vqvae"])
 def test_tokens_one_by_one(kind, models):
     options = AnimateAutoregressive(model=str(models[kind]), label="odd", **SHORT)
     check(animate_autoregressive(options), options)
@@ -168,7 +170,7 @@ def test_moves_are_permutations_that_keep_the_function(n):
         assert float(deviation(config, row, layout.permute(config, row, [torch.tensor(order)]))) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca"])
+@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca", "vqvae"])
 def test_partial_rows_end_at_the_decoded_field(kind, tokenizers_made):
     tokenizer = tokenizers_made[kind]
     codes = tokenizer.encode(rows(tokenizer.field, 3))[1]
