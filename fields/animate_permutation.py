@@ -24,7 +24,8 @@ from fields.symmetry import deviation
 INPUT, HIDDEN, OUTPUT = 150, 370, 570
 """Columns of nodes."""
 TOP, BOTTOM = 128, 676
-CELL = 25
+CELL, TALL = 25, 200
+"""Largest side of a cell, and height of P W."""
 LEFT, ROWS, COLUMNS = 724, 166, 468
 """Left end of both matrices; top of P W, top of W P^T."""
 CORNER = (1080, ROWS)
@@ -142,6 +143,7 @@ class Scene:
         (weight, bias), (after, after_bias) = layout.split(config, row[None])
         self.stage, self.n, self.inputs = stage, config.hidden[0], config.encoded_dim
         self.outputs, self.board = config.out_dim, stage.board()
+        self.cell = min(CELL, TALL / self.n)
         bound = symmetric(row, share=0.99)
         paint = lambda w: stage.theme.signed(Normalize(-bound, bound)(np.asarray(w)))  # noqa: E731
         self.into = torch.cat([weight[0], bias[0][:, None]], 1)  # (H, E + 1)
@@ -155,7 +157,7 @@ class Scene:
         self.patches = stage.move(self.board.add_collection(PolyCollection([], linewidths=0.6)))
         self.patches.set_edgecolor(stage.theme.paper)
         self.nodes = [self._disc(self.colours[j], RADIUS) for j in range(self.n)]
-        self.marks = [[self._disc(self.colours[j], 10) for j in range(self.n)] for _ in range(2)]
+        self.marks = [[self._disc(self.colours[j], min(10, 0.42 * self.cell)) for j in range(self.n)] for _ in range(2)]
 
     def _disc(self, colour: str, radius: float):
         """A neuron's mark: a coloured disc with a number, at a place to be set."""
@@ -176,15 +178,15 @@ class Scene:
             self.board.plot(INPUT, y, "o", color=faint, markersize=7)
         for y in spread(self.outputs):
             self.board.plot(OUTPUT, y, "o", color=ink, markersize=13)
-        wide = (self.inputs + 0.4 + 1) * CELL
-        stage.text(LEFT + self.inputs * CELL / 2, ROWS - 14, "$P\\,W_0$", 19, ha="center")
-        stage.text(LEFT + wide - CELL / 2, ROWS - 14, "$P\\,b_0$", 19, ha="center")
-        stage.text(LEFT + self.n * CELL / 2, COLUMNS - 40, "$W_1 P^{\\,T}$", 19, ha="center")
-        self.bias_at = LEFT + (self.n + 0.4) * CELL
-        stage.text(self.bias_at + CELL / 2, COLUMNS - 40, "$b_1$", 19, ha="center")
+        wide = (self.inputs + 0.4 + 1) * self.cell
+        stage.text(LEFT + self.inputs * self.cell / 2, ROWS - 14, "$P\\,W_0$", 19, ha="center")
+        stage.text(LEFT + wide - self.cell / 2, ROWS - 14, "$P\\,b_0$", 19, ha="center")
+        stage.text(LEFT + self.n * self.cell / 2, COLUMNS - 40, "$W_1 P^{\\,T}$", 19, ha="center")
+        self.bias_at = LEFT + (self.n + 0.4) * self.cell
+        stage.text(self.bias_at + self.cell / 2, COLUMNS - 40, "$b_1$", 19, ha="center")
         size = CORNER[0] + self.n * self.unit / 2
         stage.text(size, CORNER[1] - 14, "$P$", 19, ha="center")
-        squares = [square(self.bias_at, COLUMNS + k * CELL, CELL, CELL) for k in range(self.outputs)]
+        squares = [square(self.bias_at, COLUMNS + k * self.cell, self.cell, self.cell) for k in range(self.outputs)]
         self.board.add_collection(PolyCollection(squares, facecolors=last_bias, edgecolors=stage.theme.line))
         stage.colour_bar(1080, 398, 160, 14, bound, "weight")
 
@@ -210,8 +212,8 @@ class Scene:
         self._cells(places, bulge, order)
         for j in range(self.n):
             _put(self.nodes[j], xs[j], ys[j], str(j), 6 + moved[j])
-            _put(self.marks[0][j], LEFT - 20 + 8 * bulge[j], ROWS + (places[j] + 0.5) * CELL, str(j), 6 + moved[j])
-            _put(self.marks[1][j], LEFT + (places[j] + 0.5) * CELL, COLUMNS - 18, str(j), 6 + moved[j])
+            _put(self.marks[0][j], LEFT - 20 + 8 * bulge[j], ROWS + (places[j] + 0.5) * self.cell, str(j), 6 + moved[j])
+            _put(self.marks[1][j], LEFT + (places[j] + 0.5) * self.cell, COLUMNS - 18, str(j), 6 + moved[j])
 
     def _edges(self, xs: np.ndarray, ys: np.ndarray, moved: np.ndarray, order: np.ndarray) -> None:
         """Lines from inputs to neurons and on to the output; those of neurons at rest step back while others move."""
@@ -237,13 +239,15 @@ class Scene:
         squares, faces = [], []
         blank = self.stage.theme.unknown
         for j in order:
-            top = ROWS + places[j] * CELL
+            top = ROWS + places[j] * self.cell
             for i in range(self.inputs + 1):
-                x = LEFT + (i + 0.4 * (i == self.inputs)) * CELL + 8 * bulge[j]
-                squares.append(square(x, top, CELL, CELL))
+                x = LEFT + (i + 0.4 * (i == self.inputs)) * self.cell + 8 * bulge[j]
+                squares.append(square(x, top, self.cell, self.cell))
                 faces.append(self.cells[0][j, i])
             for c in range(self.outputs):
-                squares.append(square(LEFT + places[j] * CELL, COLUMNS + c * CELL + 8 * bulge[j], CELL, CELL))
+                squares.append(
+                    square(LEFT + places[j] * self.cell, COLUMNS + c * self.cell + 8 * bulge[j], self.cell, self.cell)
+                )
                 faces.append(self.cells[1][c, j])
             for i in range(self.n):
                 x, y = CORNER[0] + i * self.unit, CORNER[1] + places[j] * self.unit

@@ -87,7 +87,7 @@ def name_of(signals: Signals, i: int) -> str:
     """A signal in words: its id without the folders, and its class."""
     if signals.labels is None or signals.label_names is None:
         return signals.ids[i].split("/")[-1]
-    return f"{signals.ids[i]}, a {signals.label_names[int(signals.labels[i])]}"
+    return f"{signals.ids[i]}, class {signals.label_names[int(signals.labels[i])]}"
 
 
 def fit_rows(config: FieldConfig, start: Tensor, images: Tensor, schedule: Schedule, watch: Any = None) -> Tensor:
