@@ -323,7 +323,7 @@ def _reference(architecture, signals, config, schedule, out: Path, accelerator) 
         path.parent.mkdir(parents=True, exist_ok=True)
         made = make_reference(
             architecture, signals, config.start, schedule=schedule, seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps,
+            given=config.reference, meta_steps=config.meta_steps, device=accelerator.device,
         )  # fmt: skip
         runs.write_json(path, made.to_dict())
     accelerator.wait_for_everyone()

@@ -51,6 +51,7 @@ def make_reference(
     meta_batch: int = 32,
     inner_steps: int = 20,
     quiet: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Reference:
     """The row that fits begin from.
 
@@ -63,6 +64,7 @@ def make_reference(
         given: for `conditioned`: a training signal's id, or the folder of a weight dataset whose reference is taken over.
         meta_steps, meta_batch, inner_steps: of Reptile.
         quiet: no progress bar.
+        device: where Reptile computes; one field alone is fitted on the CPU.
     Raises:
         ValueError: for a reference of another architecture, or fitted to a signal that is held out.
     """
@@ -74,7 +76,7 @@ def make_reference(
         if given is not None and (Path(given) / "field.json").is_file():
             return _taken_over(config, given)
         return _fitted(config, signals, seed, given)
-    return _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet)
+    return _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
 
 
 def _taken_over(config: FieldConfig, folder: str) -> Reference:
@@ -124,6 +126,7 @@ def _reptile(
     batch: int,
     inner: int,
     quiet: bool,
+    device: torch.device,
 ) -> Reference:
     """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
     generator = torch.Generator().manual_seed(seed)
@@ -132,12 +135,12 @@ def _reptile(
     common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
     train = train[(sizes == torch.tensor(common)).all(1)]  # mixed folders: the most frequent size
     batch = min(batch, len(train))
-    points = Points(config, grid(config, *common), schedule.pixels, seed)
+    points = Points(config, grid(config, *common).to(device), schedule.pixels, seed)
     loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
-    row = random_rows(config, [seed])
+    row = random_rows(config, [seed]).to(device)
     for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet, leave=False):
         chosen = train[torch.randperm(len(train), generator=generator)[:batch]]
-        targets = signals.images(chosen).flatten(1, 2)  # (B, M, C)
+        targets = signals.images(chosen).flatten(1, 2).to(device)  # (B, M, C)
         reached = fit_block(config, row.expand(batch, -1), targets, points, loop)
         reached = reached[reached.isfinite().all(1)]
         if len(reached):
@@ -146,4 +149,4 @@ def _reptile(
         f"Reptile over {len(train):,} training signals: {steps} outer steps of {batch} signals, "
         f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
     )
-    return Reference("meta", how, row[0])
+    return Reference("meta", how, row[0].cpu())

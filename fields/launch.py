@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 Precision = Literal["auto", "launcher", "fp32", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
 ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError)
 
 
@@ -48,7 +49,7 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
         raise ValueError(f"--threads must be at least 1, got {threads}.")
     if precision != "launcher":
         kwargs["mixed_precision"] = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if has_bf16() else "no"}[precision]
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}:
+    if cpu_asked():
         kwargs.setdefault("cpu", True)  # without it two processes may both believe that they are alone
     if AcceleratorState._shared_state:  # stages of one command differ in precision; the process group stays
         AcceleratorState._reset_state(reset_partial_state=False)
@@ -69,9 +70,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def cpu_asked() -> bool:
+    """Whether GPUs are to be left alone (`accelerate launch --cpu`, or ACCELERATE_USE_CPU=true)."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+
+
+def choose_device(asked: Device, long: bool = True) -> torch.device:
+    """Where one process of a command without launcher computes.
+
+    Args:
+        asked: auto = a GPU where there is one and the work takes `long`, else the CPU.
+        long: whether the work is worth a GPU.
+    Raises:
+        ValueError: if a GPU was asked for and there is none.
+    """
+    found = torch.cuda.is_available()
+    if asked == "cuda" and not found:
+        raise ValueError("--device cuda: PyTorch sees no GPU here. Leave the flag out, or use --device cpu.")
+    auto = asked == "auto" and long and found and not cpu_asked()
+    return torch.device("cuda" if asked == "cuda" or auto else "cpu")
+
+
 def has_bf16() -> bool:
     """Whether bfloat16 matrix products are fast here."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not cpu_asked():
         return torch.cuda.is_bf16_supported()
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.is_file() else ""

@@ -132,7 +132,8 @@ class Trainer:
         times = []
         for step in range(1, tries + 1):
             began = time.perf_counter()
-            self.backward(global_batch(len(self.corpus.train), self.config.batch, self.config.seed, step), step)
+            rows = global_batch(len(self.corpus.train), self.config.batch, self.config.seed, step)
+            float(self.backward(rows, step))  # reading a number waits for a GPU
             times.append(time.perf_counter() - began)
             self.optimizer.zero_grad(set_to_none=True)
         return 1.1 * statistics.median(times[tries // 2 :])  # first ones are slow; optimiser and validation come on top

@@ -185,12 +185,13 @@ def _fields(config: MemoriseConfig, way: str, signals: Signals, pool: Signals, a
     how = FitConfig(
         signals=config.signals, start=way, steps=1000, fits=1, target_psnr=config.target_psnr, seed=config.seed
     )
-    reference = on_main(accelerator, _reference, architecture, signals, way, config.seed)
+    reference = on_main(accelerator, _reference, architecture, signals, way, config.seed, accelerator.device)
     return fit_fields(architecture, pool, how, out=folder, accelerator=accelerator, reference=reference)
 
 
-def _reference(architecture, signals: Signals, way: Start, seed: int) -> Reference:
-    return make_reference(architecture, signals, way, schedule=schedule_for(FitConfig(start=way), signals), seed=seed)
+def _reference(architecture, signals: Signals, way: Start, seed: int, device) -> Reference:
+    schedule = schedule_for(FitConfig(start=way), signals)
+    return make_reference(architecture, signals, way, schedule=schedule, seed=seed, device=device)
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------

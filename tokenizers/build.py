@@ -11,7 +11,7 @@ import tyro
 
 from fields.dataset import WeightDataset, summary
 from fields.hub import beside
-from fields.launch import cores, run_cli
+from fields.launch import Device, choose_device, cores, run_cli
 from fields.runs import claim, read_json
 from tokenizers.base import WeightTokenizer
 from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
@@ -51,6 +51,9 @@ class BuildConfig:
     """Folder to write; default: beside the fields, or runs/NAME for user/name, named after the kind."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    device: Device = "auto"
+    """Where what takes long is computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes
+    are found on the CPU, in float64, whichever it is: they do not depend on who encodes."""
     revision: str | None = None
     """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
     stream: bool = False
@@ -68,6 +71,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise RuntimeError("a tokenizer is built by one process: run `python -m tokenizers.build` without a launcher.")
     torch.set_num_threads(config.threads or cores())
+    choose_device(config.device)  # refuses what is not there, before anything is read
     data = _dataset(config.fields, config.revision, config.stream)
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
@@ -77,7 +81,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     tokenizer.standardizer.check_reference()
     asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
     claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
-    tokenizer = _fit(tokenizer, data, out)
+    tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.learns_long))
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)
     return tokenizer
@@ -99,7 +103,8 @@ def _dataset(path: str | Path, revision: str | None = None, stream: bool = False
     return WeightDataset.load(path, revision=revision, stream=stream, flag="--fields")
 
 
-def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTokenizer:
+def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: torch.device) -> WeightTokenizer:
+    """The tokenizer that is there, or a new one; on the CPU either way."""
     if (out / "config.json").is_file() and (out / "model.safetensors").is_file():
         print(f"{out}: the tokenizer is there")
         found = load_tokenizer(out)
@@ -109,12 +114,13 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> WeightTo
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
     held_out = data.weights("validation", watched) if len(watched) else None
     tokenizer.work = out
-    tokenizer.fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
+    tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
+    tokenizer.cpu()
     tokenizer.save_pretrained(out)
     (out / STATE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
-    print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s")
+    print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s on {device.type}")
     return tokenizer
 
 
@@ -127,7 +133,8 @@ def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, config: 
             return tokens
     start = time.perf_counter()
     if config.refitting.refit:
-        refit = Refit.of(tokenizer, data, config.refitting, config.report.signals, config.report.data_root)
+        where, device = config.report, choose_device(config.device)
+        refit = Refit.of(tokenizer, data, config.refitting, where.signals, where.data_root, device)
     encode_dataset(tokenizer, data, folder, refit=refit)
     total, seconds = sum(len(rows) for rows in data.splits.values()), time.perf_counter() - start
     print(f"{total:,} fields encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")

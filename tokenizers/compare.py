@@ -10,7 +10,7 @@ import tyro
 from torch import Tensor
 
 from fields.dataset import WeightDataset
-from fields.launch import cores, run_cli
+from fields.launch import Device, choose_device, cores, run_cli
 from fields.runs import claim, write_atomic, write_json
 from tokenizers.base import WeightTokenizer
 from tokenizers.encode import check_field
@@ -18,6 +18,9 @@ from tokenizers.quality import Bench, Counts, judge, make_bench
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
 from tokenizers.rows import draw
+
+NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
+"""What a folder's content does not depend on, or is named by fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class CompareConfig:
     """Seed of both draws."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    device: Device = "auto"
+    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
 
     def __post_init__(self):
         if not self.tokenizers:
@@ -61,13 +66,14 @@ class CompareConfig:
 def compare(config: CompareConfig) -> dict:
     """The command; returns the content of compare.json."""
     torch.set_num_threads(config.threads or cores())
+    choose_device(config.device)  # refuses what is not there, before anything is read
     data = WeightDataset.load(config.fields, flag="--fields")
     found = {path: load_tokenizer(path) for path in config.tokenizers}
     for tokenizer in found.values():
         check_field(tokenizer, data)
     names = _names(list(found))
     prints = {f"tokenizer {names[path]}": tokenizer.fingerprint for path, tokenizer in found.items()}
-    asked = {k: v for k, v in asdict(config).items() if k not in ("out", "threads", "tokenizers", "fields")}
+    asked = {k: v for k, v in asdict(config).items() if k not in NOT_ASKED}
     claim(config.out, {"kind": "compare", **asked}, parents={"fields": data.fingerprint, **prints}, seed=config.seed)
     bench = make_bench(data, config.held_out, config.seed, config.signals, config.data_root, split=config.split)
     rows = []
@@ -128,7 +134,8 @@ def _refitted(
     tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor, config: CompareConfig
 ) -> dict[str, Any]:
     """The same fields after refit; bits under the counts of plain codes."""
-    refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root)
+    device = choose_device(config.device)
+    refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
     names, start = data.ids(bench.split), time.perf_counter()
     better = refit(bench.weights, ids, [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen])
     seconds = time.perf_counter() - start

@@ -11,7 +11,7 @@ import tyro
 from tqdm import tqdm
 
 from fields.dataset import WeightDataset
-from fields.launch import run_cli
+from fields.launch import Device, choose_device, run_cli
 from fields.runs import claim
 from fields.table import matrix
 from tokenizers.base import WeightTokenizer
@@ -43,6 +43,8 @@ class EncodeConfig:
     stream: bool = False
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
+    device: Device = "auto"
+    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
     signals: str | None = None
     """Folder of the pictures the fields were fitted to, which refit serves; the embedded digits need none."""
     data_root: Path | None = None
@@ -113,6 +115,7 @@ def _open(config: EncodeConfig) -> tuple[WeightTokenizer, WeightDataset]:
 
 def main(config: EncodeConfig) -> None:
     """The command."""
+    choose_device(config.device)  # refuses what is not there, before anything is read
     tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
@@ -122,7 +125,8 @@ def main(config: EncodeConfig) -> None:
         return
     refit = None
     if config.refitting.refit:
-        refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root)
+        device = choose_device(config.device)
+        refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
     fingerprint = encode_dataset(tokenizer, data, config.out, refit=refit)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"{total:,} fields x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")

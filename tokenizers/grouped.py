@@ -129,7 +129,7 @@ def encode(z: Tensor, index: Tensor, constant: Tensor, centres: Tensor, counts: 
         (N, T) int64.
     """
     counted = torch.cat([~constant, constant.new_zeros(1)])[index]  # (T, group) bool
-    bits = counted.long() @ (2 ** torch.arange(index.shape[1], device=index.device))
+    bits = (counted.long() * 2 ** torch.arange(index.shape[1], device=index.device)).sum(1)  # GPUs multiply no integers
     classes = torch.stack([book[index[:, 0]], bits], 1)
     x = take(z, index)  # (N, T, group)
     out = torch.empty(x.shape[:2], dtype=torch.int64, device=z.device)

@@ -54,8 +54,8 @@ class FSQ(Quantizer):
         return quantised.view_as(latents) * self.span, latents.new_zeros(())
 
     def books(self) -> Tensor:
-        ids = torch.arange(self.inner.codebook_size)
-        codes = self.inner._indices_to_codes(ids).double() * self.span  # (V, D)
+        ids = torch.arange(self.inner.codebook_size, device=self.inner._levels.device)
+        codes = self.inner._indices_to_codes(ids).double().cpu() * self.span  # (V, D)
         return codes.expand(self.tokens, -1, -1)
 
 

@@ -7,6 +7,7 @@ counts too, so that bits are not spent where they do not show.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from tokenizers.quality import Counts, find_signals
 from tokenizers.rows import draw
 from tokenizers.threads import share
 
-BLOCK = 128
-"""Fields refitted side by side: what stays in the cache."""
+BLOCK, WIDE = 128, 1024
+"""Fields refitted side by side: what stays in the cache, and on a GPU what keeps it busy."""
 COUNTED = 5000
 """Training fields whose codes set the lengths of codes."""
 LOOK = 3
@@ -57,6 +58,7 @@ class Refit:
     """Refit of the fields of one dataset with one tokenizer.
 
     Attributes:
+        tokenizer: on the device that computes; plain codes and what comes back are on the CPU.
         lengths: (T, V) bits of each code at each position, None where codes are no ordered numbers.
         signals: what the fields were fitted to, None where that is not at hand.
     """
@@ -75,8 +77,9 @@ class Refit:
         config: RefitConfig,
         signals: str | None = None,
         data_root: Path | None = None,
+        device: torch.device | str = "cpu",
     ) -> "Refit":
-        """Look up the signals, and count codes of training fields."""
+        """Look up the signals, and count codes of training fields; `tokenizer` stays where it is."""
         source, against = find_signals(data, signals, data_root)
         print(f"refit serves {against}")
         lengths = None
@@ -84,8 +87,15 @@ class Refit:
             rows = data.weights("train", draw(len(data.splits["train"]), COUNTED, tokenizer.config.seed))
             counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
             counts.add(tokenizer.encode(rows))
-            lengths = counts.lengths()
+            lengths = counts.lengths().to(device)
+        if tokenizer.made.device != torch.device(device):
+            tokenizer = deepcopy(tokenizer).to(device)
         return cls(tokenizer, config, lengths, source)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.tokenizer.made.device
 
     def __call__(
         self,
@@ -98,32 +108,33 @@ class Refit:
         """Better codes.
 
         Args:
-            weights: (N, P) fields.
-            ids: (N, T) their plain codes.
+            weights: (N, P) fields, on the CPU.
+            ids: (N, T) their plain codes, on the CPU.
             names: of their signals.
             sizes: (N, 2) height and width.
             done: called with the number of fields after each block.
         Returns:
             (N, T) int64.
         """
-        out = ids.clone()
+        out, cpu = ids.clone(), self.device.type == "cpu"
         places = self.signals.find(names) if self.signals is not None else None
         jobs: list[tuple[Tensor, engine.Points]] = []
         for size in torch.unique(sizes, dim=0):
             rows = (sizes == size).all(1).nonzero().flatten()
             points = self._points(*size.tolist())
-            jobs += [(block, points) for block in rows.split(BLOCK)]
+            jobs += [(block, points) for block in rows.split(BLOCK if cpu else WIDE)]
 
         def work(job: int) -> None:
             rows, points = jobs[job]
+            fields, plain = weights[rows].to(self.device), ids[rows].to(self.device)
             if places is None:
-                targets = values(self.tokenizer.field, weights[rows], points.coords)
+                targets = values(self.tokenizer.field, fields, points.coords)
             else:
-                targets = self.signals.images(places[rows]).flatten(1, 2)  # (n, M, C)
-            out[rows] = self.block(weights[rows], out[rows], targets, points)
+                targets = self.signals.images(places[rows]).flatten(1, 2).to(self.device)  # (n, M, C)
+            out[rows] = self.block(fields, plain, targets, points).cpu()
             done(len(rows))
 
-        share(work, range(len(jobs)), torch.get_num_threads())
+        share(work, range(len(jobs)), torch.get_num_threads() if cpu else 1)
         return out
 
     def _points(self, height: int, width: int) -> engine.Points:
@@ -134,6 +145,7 @@ class Refit:
                 coords = grid(c, height, width)
             else:
                 coords = torch.rand(POINTS, c.in_dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
+            coords = coords.to(self.device)
             self.points[height, width] = engine.Points(c, coords, 0.5 if len(coords) >= 256 else 1.0, 0)
         return self.points[height, width]
 
@@ -173,11 +185,11 @@ class Refit:
 
     def _bits(self, ids: Tensor) -> Tensor:
         """(n,) bits of each field's codes."""
-        return self.lengths[torch.arange(ids.shape[1]), ids].sum(1)
+        return self.lengths[torch.arange(ids.shape[1], device=ids.device), ids].sum(1)
 
     def _slope(self, ids: Tensor) -> Tensor:
         """(n, T) bits that the next code costs more than the one before, halved."""
-        row, last = torch.arange(ids.shape[1]), self.lengths.shape[1] - 1
+        row, last = torch.arange(ids.shape[1], device=ids.device), self.lengths.shape[1] - 1
         up, down = (ids + 1).clamp_max(last), (ids - 1).clamp_min(0)
         return (self.lengths[row, up] - self.lengths[row, down]) / 2
 

@@ -2,12 +2,14 @@
 
 The loss compares what decoded and original fields say at random coordinates. Every few hundred steps held-out fields are
 encoded to ids and decoded again, as anyone would; what is printed is the PSNR of that. The whole state lies in one
-safetensors file beside, so that a killed run goes on where it stood, with the same result.
+safetensors file beside, so that a killed run goes on where it stood, with the same result (on another device it goes on,
+too, with other random numbers).
 """
 
 import json
 import math
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -126,8 +128,8 @@ class Trainer:
     """One training run; `state` and `restore` are all of it."""
 
     def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, varied: bool):
-        self.tokenizer, self.rows, self.config = tokenizer, rows, tokenizer.config
         c, device = tokenizer.config, tokenizer.made.device
+        self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
         some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
         latents = tokenizer.to_latents(tokenizer.standardizer(some)).detach()
         self.quantizer = quantizers.make_quantizer(
@@ -158,13 +160,13 @@ class Trainer:
             groups.append({"params": rest, "share": 1.0})
         return torch.optim.Adam(groups, lr=self.config.lr, betas=(0.9, 0.99))
 
-    def advance(self) -> tuple[float, float]:
-        """One step; returns the distortion and the bits (0 without a rate)."""
+    def advance(self) -> Tensor:
+        """One step; returns (2,) the distortion and the bits (0 without a rate), where the tokenizer lies."""
         c, t = self.config, self.tokenizer
         warm = min(1.0, (self.step + 1) / WARM)
         for group in self.optimizer.param_groups:
             group["lr"] = c.lr * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * self.step / c.steps))
-        rows = self.rows[self._rows()].to(t.made.device)
+        rows = self.rows[self._rows().to(self.rows.device)]
         z = t.standardizer(rows)
         latents = t.to_latents(z + c.noise * torch.randn_like(z) if c.noise else z)
         self.quantizer.train()
@@ -179,16 +181,14 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        return float(function.detach()), float(bits.detach())
+        return torch.stack([function.detach(), bits.detach()])  # not read here: a GPU would be waited for
 
     def _rows(self) -> Tensor:
         """Which fields this step sees: epochs in seeded order; the last ones of an epoch join the next step's."""
         n, b = len(self.rows), min(self.config.batch, len(self.rows))
         epoch, at = divmod(self.step * b, n)
-        order = [torch.randperm(n, generator=torch.Generator().manual_seed(self.config.seed + e)) for e in (epoch,)]
-        if at + b > n:
-            order.append(torch.randperm(n, generator=torch.Generator().manual_seed(self.config.seed + epoch + 1)))
-        return torch.cat(order)[at : at + b]
+        last = [epoch + 1] if at + b > n else []
+        return torch.cat([_order(n, self.config.seed + e) for e in [epoch, *last]])[at : at + b]
 
     def publish(self) -> None:
         """The quantiser's codebooks into the tokenizer."""
@@ -200,6 +200,8 @@ class Trainer:
         """Everything a run depends on from here."""
         out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         out |= {f"best.{k}": v for k, v in self.best.items()} | {"rng": torch.get_rng_state()}
+        if (device := self.tokenizer.made.device).type == "cuda":
+            out["rng.cuda"] = torch.cuda.get_rng_state(device)
         for i, slot in self.optimizer.state_dict()["state"].items():
             out |= {f"adam.{i}.{k}": torch.as_tensor(v) for k, v in slot.items()}
         return {k: v.detach().cpu().contiguous().clone() for k, v in out.items()}
@@ -215,6 +217,8 @@ class Trainer:
         plain = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": plain["param_groups"]})
         torch.set_rng_state(state["rng"])
+        if (device := self.tokenizer.made.device).type == "cuda" and "rng.cuda" in state:
+            torch.cuda.set_rng_state(state["rng.cuda"], device)
         self.step, self.worse, self.done = words["step"], words["worse"], words["done"]
         self.history = words["history"]
 
@@ -223,12 +227,24 @@ class Trainer:
         return {"mark": mark, "step": self.step, "worse": self.worse, "done": self.done, "history": self.history}
 
 
+@lru_cache(maxsize=2)
+def _order(n: int, seed: int) -> Tensor:
+    """(n,) in which order an epoch sees the fields."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
 def train(tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor | None) -> None:
-    """Fit a tokenizer whose standardizer is fitted; gradients must be on."""
-    c = tokenizer.config
+    """Fit a tokenizer whose standardizer is fitted, where it lies; gradients must be on.
+
+    Args:
+        tokenizer: on any device.
+        rows: (N, P) training fields, on the CPU.
+        held_out: (M, P) fields to watch, or None, on the CPU.
+    """
+    c, device = tokenizer.config, tokenizer.made.device
     varied = start(tokenizer, rows)
     rows, held_out = _held_out(rows, held_out, c.seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(c.seed)
         trainer = Trainer(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
@@ -264,7 +280,7 @@ def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
         bar.update(1)
         if trainer.step % c.eval_every and trainer.step < c.steps:
             continue
-        loss = torch.tensor(seen).mean(0)
+        loss = torch.stack(seen).mean(0).cpu()
         seen = []
         if not bool(loss.isfinite().all()):
             raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
