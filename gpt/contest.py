@@ -18,6 +18,7 @@ from fields.launch import Precision, cores, start
 from fields.runs import claim, plain, read_json, write_json
 from gpt.contest_entries import Entry, enter
 from gpt.contest_judge import Bench
+from gpt.contest_plan import seconds_per_step, steps_within
 from gpt.contest_report import said, write_report
 from gpt.curves import Metrics
 from gpt.inputs import model_bits
@@ -54,7 +55,7 @@ class ContestConfig:
     out: Path = Path("runs/contest")
     """Folder for contest.md, contest.json, contest.png, bits.png, and a folder per tokenizer."""
     minutes: float | None = None
-    """Training time of each GPT; default 5, or no limit with --steps."""
+    """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
     steps: int | None = None
     """Optimiser steps of each GPT, at most."""
     labels: bool = False
@@ -90,7 +91,9 @@ class ContestConfig:
             raise ValueError("name at least one tokenizer for the contest.")
         if self.n < 2:
             raise ValueError(f"--n must be at least 2, got {self.n}.")
-        self.training("", "", Path())  # refuses what cannot be, by the same words
+        if self.limit is not None and not self.limit > 0:
+            raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
+        self.training("", "", Path(), steps=self.steps)  # refuses what cannot be, by the same words
         SampleConfig("", Path(), temperature=self.temperature)
 
     @property
@@ -98,12 +101,14 @@ class ContestConfig:
         """Minutes of training."""
         return MINUTES if self.minutes is None and self.steps is None else self.minutes
 
-    def training(self, fields: str, tokenizer: str, out: Path, tokens: str | None = None) -> TrainConfig:
-        """The training of one GPT, the same for all."""
-        same = ("steps", "labels", "model", "batch", "lr", "eval_every", "seed", "precision", "threads")
+    def training(
+        self, fields: str, tokenizer: str, out: Path, tokens: str | None = None, steps: int | None = None
+    ) -> TrainConfig:
+        """The training of one GPT, but for its steps the same for all."""
+        same = ("labels", "model", "batch", "lr", "eval_every", "seed", "precision", "threads")
         same = {name: getattr(self, name) for name in same}
         where = {"fields": fields, "tokenizer": tokenizer, "out": out, "tokens": tokens}
-        return TrainConfig(**where, **same, minutes=self.limit, sample_every=None, log_every=100)
+        return TrainConfig(**where, **same, steps=steps, sample_every=None, log_every=100)
 
 
 def contest(config: ContestConfig) -> dict[str, Any]:
@@ -118,12 +123,14 @@ def contest(config: ContestConfig) -> dict[str, Any]:
     benches: list[Bench] = []  # of the main process, which alone judges
     n = on_main(accelerator, _open, config, entries, data, benches)
     announce = Stages(accelerator, time.perf_counter())
+    _plan(config, [e for e in entries if "steps" not in on_main(accelerator, _row, e)], announce)
     for i, entry in enumerate(entries, 1):
         state = on_main(accelerator, _state, entry, benches)
         if "trained" not in state:
             t, v, place = entry.tokenizer.tokens_per_field, entry.tokenizer.codes, entry.folder / "gpt"
             announce(f"{i}/{len(entries)} {entry.name}: a GPT over {t} tokens of {v} codes -> {place}")
-            _train(config, entry, accelerator)
+            result = train(_training(config, entry, accelerator, state["steps"]))
+            on_main(accelerator, _note_training, entry, result)
         if not state["drawn"]:
             announce(f"{i}/{len(entries)} {entry.name}: {n} new fields -> {entry.folder / 'samples'}")
             gpt, out = str(entry.folder / "gpt"), entry.folder / "samples"
@@ -146,6 +153,10 @@ def _open(config: ContestConfig, entries: list[Entry], data: Any, benches: list[
     return len(benches[0].references)
 
 
+def _note(entry: Entry, values: dict[str, Any]) -> None:
+    write_json(entry.folder / "row.json", {**_row(entry), **values})
+
+
 def _row(entry: Entry) -> dict[str, Any]:
     path = entry.folder / "row.json"
     return read_json(path) if path.is_file() else {}
@@ -162,12 +173,27 @@ def _state(entry: Entry, benches: list[Bench]) -> dict[str, Any]:
     return row | {"drawn": drawn}
 
 
-def _train(config: ContestConfig, entry: Entry, accelerator: Any) -> None:
-    """Tokens where they are missing, then a GPT; to be called by all processes."""
+def _plan(config: ContestConfig, entries: list[Entry], announce: Stages) -> None:
+    """Tokens where they are missing, and the steps of each training; to be called by all processes."""
+    accelerator = announce.accelerator
+    steps = [config.steps] * len(entries)
+    for entry in entries:
+        on_main(accelerator, _tokens, entry)
+    if config.limit is not None and entries:
+        announce(f"how long a step takes: {', '.join(entry.name for entry in entries)}")
+        trainings = [_training(config, entry, accelerator) for entry in entries]
+        seconds = seconds_per_step(trainings, threads=config.threads, precision=config.precision)
+        steps = [steps_within(config.limit, s, config.steps) for s in seconds]
+        for entry, s, n in zip(entries, seconds, steps, strict=True):
+            accelerator.print(f"{entry.name}: {s:.3g} s per step at best, {n:,} steps in {config.limit:g} minutes")
+    for entry, n in zip(entries, steps, strict=True):
+        on_main(accelerator, _note, entry, {"steps": n})
+
+
+def _training(config: ContestConfig, entry: Entry, accelerator: Any, steps: int | None = None) -> TrainConfig:
+    """The training of an entry; to be called by all processes."""
     tokens = on_main(accelerator, _tokens, entry)
-    out = entry.folder / "gpt"
-    result = train(config.training(entry.fields, str(entry.path), out, tokens))
-    on_main(accelerator, _note_training, entry, result)
+    return config.training(entry.fields, str(entry.path), entry.folder / "gpt", tokens, steps)
 
 
 def _tokens(entry: Entry) -> str:
@@ -191,7 +217,7 @@ def _note_training(entry: Entry, result: dict[str, Any]) -> None:
     speeds = [speed for speed in speeds if speed is not None]  # lines of validations have none
     trained = {"steps": result["step"], "tokens_per_second": statistics.median(speeds) if speeds else None, **bits}
     trained["best_step"] = trained.pop("step")
-    write_json(entry.folder / "row.json", {**_row(entry), "trained": trained})
+    _note(entry, {"trained": trained})
 
 
 def _judge(config: ContestConfig, entry: Entry, benches: list[Bench], announce: Stages, at: str) -> None:
@@ -199,7 +225,7 @@ def _judge(config: ContestConfig, entry: Entry, benches: list[Bench], announce: 
     torch.set_num_threads(config.threads or cores())
     with torch.no_grad():
         line = benches[0].line(entry)
-    write_json(entry.folder / "row.json", {**_row(entry), "judged": {"key": benches[0].key, **line}})
+    _note(entry, {"judged": {"key": benches[0].key, **line}})
     print(said(entry.name, _row(entry)))
 
 

@@ -19,6 +19,7 @@ from gpt import references
 from gpt.baselines import World, draw_pool, gaussian, held_out, training_fields, training_images, unigram
 from gpt.classifier import Classifier
 from gpt.contest_entries import Entry
+from gpt.contest_report import SHOWN
 from gpt.draws import draw_references, draw_samples, protocol_text
 from gpt.evaluate import fitting, look_for_copies
 from gpt.inputs import EvaluateConfig, Inputs, open_classifier
@@ -27,8 +28,6 @@ from gpt.references import Row
 
 LARGEST = 2_000
 """Weights per field above which the Gaussian baseline, a P x P covariance, is left out."""
-SHOWN = 16
-"""Pictures in a row of the sheet."""
 
 
 @dataclass

@@ -11,6 +11,8 @@ from fields.runs import write_atomic, write_json
 from gpt.references import Row
 
 PAD = 2
+SHOWN = 16
+"""Pictures in a row of the sheet."""
 COLUMNS = (
     ("tokens", "tokens_per_field", "d"),
     ("codes", "codes", "d"),
@@ -41,7 +43,9 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
     with write_atomic(out / "contest.md") as temporary:
         temporary.write_text(text)
     names = [f"{row['name']}: {_short(row)}" for row in result["rows"]]
-    save_png(out / "contest.png", page([*pictures, references.images], [*names, f"held out: {references.name}"]))
+    save_png(
+        out / "contest.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
+    )
     draw_bits(out / "bits.png", result)
     return text
 
@@ -89,7 +93,7 @@ def markdown(result: dict[str, Any]) -> str:
 def footnotes(result: dict[str, Any]) -> list[str]:
     """Training, references, classifier, meaning of the columns, and every note of a row."""
     asked, refs, classifier = result["settings"], result["references"], result["classifier"]
-    length = [f"{asked['minutes']:g} minutes"] if asked["minutes"] else []
+    length = [f"{asked['minutes']:g} minutes (in steps at the machine's best speed)"] if asked["minutes"] else []
     length += [f"at most {asked['steps']:,} steps"] if asked["steps"] else []
     sizes = ", ".join(f"{k} {v}" for k, v in asked["model"].items())
     lines = [
@@ -162,6 +166,7 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
     """FID over bits per field: from the unigram (hollow) to the GPT (dot), and the round trip's FID as a short line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -189,6 +194,9 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
             axes.axhline(line["fid"]["value"], color="gray", linewidth=0.8, linestyle="--", label=line["name"])
     classifier = result["classifier"]["fingerprint"][:8]
     axes.set(xscale="log", yscale="log", xlabel="validation bits per field", ylabel=f"FID (classifier {classifier})")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # plain numbers, no powers of ten
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
     with write_atomic(path) as temporary:
