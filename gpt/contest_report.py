@@ -97,7 +97,7 @@ def footnotes(result: dict[str, Any]) -> list[str]:
     length += [f"at most {asked['steps']:,} steps"] if asked["steps"] else []
     sizes = ", ".join(f"{k} {v}" for k, v in asked["model"].items())
     lines = [
-        f"Each GPT ({sizes}): {', '.join(length)} of {asked['batch']} fields, lr {asked['lr']:g}, seed {asked['seed']}; "
+        f"Each GPT ({sizes}): {', '.join(length)}, {asked['batch']} fields a step, lr {asked['lr']:g}, seed {asked['seed']}; "
         f"the model of the best validation draws, temperature {asked['temperature']:g}.",
         f"References: {refs['name']}, {'; '.join(refs['notes'])}. {result['protocol'].capitalize()}.",
         "± is half of a 95 % interval: bootstrap of per-point scores (1,000 rounds); FID: jackknife of 20 groups.",
