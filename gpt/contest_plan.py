@@ -16,7 +16,7 @@ from gpt.loop import OVERHEAD
 from gpt.processes import alike, on_main
 from gpt.train import TrainConfig, make_trainer, sources
 
-ROUNDS = 8
+ROUNDS = 12
 """Passes of each GPT; the first ones are slow."""
 
 
