@@ -231,7 +231,7 @@ def sheet(
     for i in range(len(images)):
         cell = _cell(images[i], None if neighbours is None else neighbours[i], scale, height, width)
         if captions is not None:
-            cell[height - CAPTION :] = _caption(captions[i], width)
+            cell[height - CAPTION :] = caption(captions[i], width)
         y, x = pad + (i // columns) * (height + pad), pad + (i % columns) * (width + pad)
         page[y : y + height, x : x + width] = cell
     return page
@@ -261,7 +261,7 @@ def _cell(image: Tensor, neighbour: Tensor | None, scale: float, height: int, wi
     return cell
 
 
-def _caption(text: str, width: int) -> Tensor:
+def caption(text: str, width: int) -> Tensor:
     """(CAPTION, width, 3): one line of text, cut to the width."""
     line = Image.new("RGB", (width, CAPTION), "white")
     draw, font = ImageDraw.Draw(line), ImageFont.load_default()

@@ -69,15 +69,18 @@ def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False)
 
 def baselines(world: World) -> list[Row]:
     """All lines but the samples', in the table's order."""
-    candidates = world.candidates("train")
-    pool = candidates[torch.randperm(len(candidates), generator=world.stream(0))[:POOL].sort().values]
-    weights = world.data.weights("train", pool)
-    labels = world.data.labels("train")
-    labels = None if labels is None else labels[pool]
+    pool, weights, labels = draw_pool(world)
     rows = [training_images(world), training_fields(world, pool, weights, labels), held_out(world)]
     rows += [noise(world, weights, labels), mean_of_two(world, weights)]
     rows += [unigram(world, weights), gaussian(world, weights)]
     return [row for row in rows if row is not None]
+
+
+def draw_pool(world: World) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Training fields that the lines draw from: positions, (N, P) weights, labels."""
+    candidates = world.candidates("train")
+    pool = candidates[torch.randperm(len(candidates), generator=world.stream(0))[:POOL].sort().values]
+    return pool, world.data.weights("train", pool), _take(world.data.labels("train"), pool)
 
 
 def training_images(world: World) -> Row | None:

@@ -58,6 +58,11 @@ class Judge:
         result["unreadable"] = {"count": row.unreadable, "of": total, "share": share}
         return result
 
+    def fid_of(self, row: Row) -> dict:
+        """FID alone, for JSON: a small part of the work of a line."""
+        n = min(len(row), len(self.references))
+        return self._fid(row.images[:n], n)
+
     def _fid(self, images: Tensor, n: int) -> dict:
         if self.features is None:
             why = "not part of the protocol" if not self.with_fid else "no classifier"

@@ -25,6 +25,9 @@ from gpt.validate import Bits, Validator
 HOPELESS = 10.0
 """A loss beyond this many times that of a uniform guess is divergence, though every number be finite."""
 
+OVERHEAD = 1.1
+"""A step's time by that of its passes, for optimiser and validation."""
+
 
 class Trainer:
     """Model, optimiser and state of one run.
@@ -128,15 +131,17 @@ class Trainer:
         )
 
     def seconds_per_step(self, tries: int = 12) -> float:
-        """Time of a forward and backward pass of a batch, measured without a step."""
-        times = []
-        for step in range(1, tries + 1):
-            began = time.perf_counter()
-            rows = global_batch(len(self.corpus.train), self.config.batch, self.config.seed, step)
-            float(self.backward(rows, step))  # reading a number waits for a GPU
-            times.append(time.perf_counter() - began)
-            self.optimizer.zero_grad(set_to_none=True)
-        return 1.1 * statistics.median(times[tries // 2 :])  # first ones are slow; optimiser and validation come on top
+        """Time of a step as the usual one of some passes: optimiser and validation come on top."""
+        times = [self.seconds_of_pass(step) for step in range(1, tries + 1)]
+        return OVERHEAD * statistics.median(times[tries // 2 :])  # first ones are slow
+
+    def seconds_of_pass(self, step: int) -> float:
+        """Time of a forward and backward pass of a batch, measured without a step; to be called by all processes."""
+        began = time.perf_counter()
+        float(self.backward(global_batch(len(self.corpus.train), self.config.batch, self.config.seed, step), step))
+        seconds = time.perf_counter() - began  # float() has waited for the device
+        self.optimizer.zero_grad(set_to_none=True)
+        return seconds
 
     # -- a run ----------------------------------------------------------------------------------------------------
 

@@ -192,16 +192,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
     known = on_main(accelerator, _claim, config, corpus.parents)
-    sizes = config.model
-    architecture = GPTConfig(
-        codes=corpus.vocab.codes,
-        tokens_per_field=corpus.tokenizer.tokens_per_field,
-        slot_sizes=tuple(corpus.tokenizer.slot_sizes),
-        labels=corpus.vocab.labels,
-        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__},
-    )
-    model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
-    trainer = Trainer(config, corpus, model, accelerator)
+    trainer = make_trainer(config, corpus, accelerator)
     if known:
         alike(accelerator, trainer.resume)
     steps = _steps(config, trainer)
@@ -221,6 +212,19 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.tracker:
         accelerator.end_training()
     return result
+
+
+def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Trainer:
+    """A fresh model of the configured sizes, ready to be trained."""
+    sizes = config.model
+    architecture = GPTConfig(
+        codes=corpus.vocab.codes,
+        tokens_per_field=corpus.tokenizer.tokens_per_field,
+        slot_sizes=tuple(corpus.tokenizer.slot_sizes),
+        labels=corpus.vocab.labels,
+        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__},
+    )
+    return Trainer(config, corpus, GPT.create(architecture, corpus.tokenizer.slots, config.seed), accelerator)
 
 
 def sources(config: TrainConfig) -> list[Any]:
