@@ -1,5 +1,6 @@
 """Where fits begin: random weights, one fitted field, or a start learnt over many signals. Nothing held out is looked at."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -129,24 +130,54 @@ def _reptile(
     device: torch.device,
 ) -> Reference:
     """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
-    generator = torch.Generator().manual_seed(seed)
     train = signals.indices("train")
     sizes = signals.sizes[train]
     common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
     train = train[(sizes == torch.tensor(common)).all(1)]  # mixed folders: the most frequent size
     batch = min(batch, len(train))
     points = Points(config, grid(config, *common).to(device), schedule.pixels, seed)
-    loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
-    row = random_rows(config, [seed]).to(device)
-    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet, leave=False):
+
+    def draw(generator: torch.Generator) -> Tensor:
         chosen = train[torch.randperm(len(train), generator=generator)[:batch]]
-        targets = signals.images(chosen).flatten(1, 2).to(device)  # (B, M, C)
-        reached = fit_block(config, row.expand(batch, -1), targets, points, loop)
-        reached = reached[reached.isfinite().all(1)]
-        if len(reached):
-            row = row + (1 - step / steps) * (reached.mean(0, keepdim=True) - row)
+        return signals.images(chosen).flatten(1, 2).to(device)
+
+    row = reptile(config, draw, points, schedule, seed=seed, steps=steps, inner=inner, quiet=quiet)
     how = (
         f"Reptile over {len(train):,} training signals: {steps} outer steps of {batch} signals, "
         f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
     )
-    return Reference("meta", how, row[0].cpu())
+    return Reference("meta", how, row.cpu())
+
+
+def reptile(
+    config: FieldConfig,
+    draw: Callable[[torch.Generator], Tensor],
+    points: Points,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    inner: int = 20,
+    quiet: bool = False,
+) -> Tensor:
+    """A row from which a few steps lead far (Reptile, arXiv:1803.02999).
+
+    Args:
+        draw: targets (B, M, C) of a batch, drawn with the generator given, where the points lie.
+        points: the M points.
+        schedule: its rate, betas and share of the points.
+        seed: of the random start and of the draws.
+        steps, inner: outer and inner steps.
+    Returns:
+        (P,), where the points lie.
+    """
+    generator, device = torch.Generator().manual_seed(seed), points.coords.device
+    loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
+    row = random_rows(config, [seed]).to(device)
+    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet, leave=False):
+        targets = draw(generator)
+        reached = fit_block(config, row.expand(len(targets), -1), targets, points, loop)
+        reached = reached[reached.isfinite().all(1)]
+        if len(reached):
+            row = row + (1 - step / steps) * (reached.mean(0, keepdim=True) - row)
+    return row[0]

@@ -121,6 +121,10 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         """Gradient by decoded weights (N, P) -> by the numbers of `relax`, at the ids."""
         return gradient * self.standardizer.std
 
+    def canonical(self, ids: Tensor) -> Tensor:
+        """(N, T) ids -> those that `encode` would say for the same content; refit ends with it."""
+        return ids
+
     def pace(self) -> float:
         """Distance of neighbouring codes among the numbers of `relax`."""
         return 0.3
@@ -159,6 +163,10 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         self.standardizer.refer(row)
         return self
 
+    def check_reference(self) -> None:
+        """Refuse settings that need a reference row where none was named."""
+        self.standardizer.check_reference()
+
     @torch.no_grad()
     def fit(self, weights: Tensor | Iterable[Tensor], *, held_out: Tensor | None = None) -> Self:
         """Learn the vocabulary.
@@ -169,7 +177,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: for no rows, rows of another layout, or non-finite ones (the first is named).
         """
-        self.standardizer.check_reference()
+        self.check_reference()
         batches = [weights] if isinstance(weights, Tensor) else weights
         checked = (self._check_weights(batch, offset) for offset, batch in _offsets(batches))
         rows, moments = gather(checked, self.field.size, self.config.fit_values, self.config.seed)

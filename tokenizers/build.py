@@ -78,7 +78,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     out = config.out or beside(config.fields, settings.kind)
     check_split(data)
     tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
-    tokenizer.standardizer.check_reference()
+    tokenizer.check_reference()
     asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
     claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
     tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.learns_long))

@@ -181,7 +181,7 @@ class Refit:
             root = (square / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(1e-12)
             rate = c.refit_lr * pace * (1 - step / c.refit_steps)
             latents = latents.addcdiv(mean, root, value=-rate / (1 - BETAS[0] ** (step + 1)))
-        return best
+        return t.canonical(best)
 
     def _bits(self, ids: Tensor) -> Tensor:
         """(n,) bits of each field's codes."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from fields.hub import fetch
 from tokenizers.base import FILES, WeightTokenizer, read_config
+from tokenizers.graph import GraphConfig, GraphTokenizer
 from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.pca import PCAConfig, PCATokenizer
 from tokenizers.quantile import QuantileConfig, QuantileTokenizer
@@ -15,6 +16,7 @@ TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
     "quantile": (QuantileConfig, QuantileTokenizer),
     "pca": (PCAConfig, PCATokenizer),
     "vqvae": (VQVAEConfig, VQVAETokenizer),
+    "graph": (GraphConfig, GraphTokenizer),
 }
 """kind -> (config, class). To add a tokenizer: one file, and one line here."""
 

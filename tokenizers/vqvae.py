@@ -6,7 +6,7 @@ silent last layer is added to each. What is learnt with a quantiser of vector-qu
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,24 +140,34 @@ class VQVAETokenizer(WeightTokenizer):
 
     def __init__(self, config: VQVAEConfig):
         super().__init__(config)
-        size, d = self.field.size, config.numbers
+        size = self.field.size
         if size > WIDEST:
             raise ValueError(
-                f"vqvae reads fields of at most {WIDEST:,} weights, this one has {size:,}. Use kmeans --group, or a "
-                "smaller field."
+                f"{config.kind} reads fields of at most {WIDEST:,} weights, this one has {size:,}. Use kmeans --group, or "
+                "a smaller field."
             )
-        count = self.latents * d
-        self.analysis = nn.Parameter(torch.zeros(size, count))
+        count = self.components
         self.synthesis = nn.Parameter(torch.zeros(count, size))
         self.register_buffer("squash", torch.ones(count))
-        self.register_buffer("books", torch.zeros(len(self.slots), config.codes, d, dtype=torch.float64))
-        if config.hidden:
-            with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
-                torch.manual_seed(config.seed)
-                self.encoder = network(size, config.hidden, count)
+        books = torch.zeros(len(self.slots), config.codes, config.numbers, dtype=torch.float64)
+        self.register_buffer("books", books)
+        with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
+            torch.manual_seed(config.seed)
+            self._make_encoder(size, count)
+            if config.hidden:
                 self.decoder = network(count, config.hidden, size)
         self.requires_grad_(False)
         self.history: list[dict] = []
+
+    def _make_encoder(self, size: int, count: int) -> None:
+        self.analysis = nn.Parameter(torch.zeros(size, count))
+        if self.config.hidden:
+            self.encoder = network(size, self.config.hidden, count)
+
+    @property
+    def components(self) -> int:
+        """Numbers that the decoder reads, K."""
+        return self.latents * self.config.numbers
 
     @property
     def latents(self) -> int:
@@ -183,6 +193,11 @@ class VQVAETokenizer(WeightTokenizer):
         self.requires_grad_(False)
         self.eval()
         return self.config.codes
+
+    def read(self, rows: Tensor, noise: float = 0.0) -> Tensor:
+        """(N, P) weights -> (N, T, D) latents as they are trained, with noise on what the encoder sees."""
+        z = self.standardizer(rows)
+        return self.to_latents(z + noise * torch.randn_like(z) if noise else z)
 
     # -- in any precision: training in float32, the protocol in float64 -----------------------------------------------
 
@@ -254,8 +269,8 @@ def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(fan_in, hidden), nn.GELU(), last)
 
 
-def run(net: nn.Sequential, x: Tensor) -> Tensor:
-    """The network in the precision of its input."""
+def run(net: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Layers one after the other, in the precision of their input."""
     for layer in net:
         linear = isinstance(layer, nn.Linear)
         x = nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype)) if linear else layer(x)

@@ -8,7 +8,8 @@ too, with other random numbers).
 
 import json
 import math
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,21 +37,50 @@ RARE = 0.1
 """Share of codes in use below which a run says so."""
 
 
+@dataclass(frozen=True)
+class Components:
+    """Principal components in the function's metric, in the units of the latents.
+
+    Attributes:
+        analysis: (P, K) from standardised rows to latents, float64.
+        synthesis: (K, P) back, float64.
+        spread: (K,) standard deviation of each latent.
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, tokenizer: VQVAETokenizer, rows: Tensor) -> "Components | None":
+        """Of rows (n, P) whose standardizer is fitted; None where they do not differ."""
+        z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
+        covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
+        metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
+        metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
+        analysis, synthesis = directions(covariance, metric, tokenizer.components)
+        spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
+        if not bool(spread[0] > 1e-20):
+            return None
+        unit = units(tokenizer, spread)
+        return cls(analysis / unit, synthesis * unit[:, None], spread / unit)
+
+
 def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
     """Set encoder and decoder to principal components in the function's metric; False where fields do not differ."""
-    z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
-    covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
-    metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
-    metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
-    analysis, synthesis = directions(covariance, metric, tokenizer.analysis.shape[1])
-    spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
-    varied = bool(spread[0] > 1e-20)
-    unit = units(tokenizer, spread) if varied else torch.ones_like(spread)
+    found = Components.of(tokenizer, rows)
+    if found is None:
+        return False
     with torch.no_grad():
-        tokenizer.analysis.copy_(analysis / unit)
-        tokenizer.synthesis.copy_(synthesis * unit[:, None])
-        tokenizer.squash.copy_(1 / (spread / unit).clamp_min(0.3))
-    return varied
+        tokenizer.analysis.copy_(found.analysis)
+        lay_decoder(tokenizer, found)
+    return True
+
+
+def lay_decoder(tokenizer: VQVAETokenizer, found: Components) -> None:
+    """Start the decoder as the linear map back; no gradients, please."""
+    tokenizer.synthesis.copy_(found.synthesis)
+    tokenizer.squash.copy_(1 / found.spread.clamp_min(0.3))
 
 
 def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
@@ -59,7 +89,7 @@ def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
         return spread[0].expand_as(spread)
     if tokenizer.config.quantizer == "lfq":
         return spread.clamp_min(1e-9 * spread[0])
-    groups = spread.unflatten(0, (tokenizer.latents, -1))
+    groups = spread.unflatten(0, (-1, tokenizer.config.numbers))
     size = groups.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9 * spread[0])
     return size.expand_as(groups).flatten()
 
@@ -131,7 +161,7 @@ class Trainer:
         c, device = tokenizer.config, tokenizer.made.device
         self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
         some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
-        latents = tokenizer.to_latents(tokenizer.standardizer(some)).detach()
+        latents = tokenizer.read(some).detach()
         self.quantizer = quantizers.make_quantizer(
             c.quantizer, tokenizer.latents, c.numbers, c.codes, levels=c.fsq_levels, residual=c.residual, span=c.span,
             batch=min(c.batch, len(rows)),
@@ -162,26 +192,44 @@ class Trainer:
 
     def advance(self) -> Tensor:
         """One step; returns (2,) the distortion and the bits (0 without a rate), where the tokenizer lies."""
-        c, t = self.config, self.tokenizer
+        c = self.config
         warm = min(1.0, (self.step + 1) / WARM)
         for group in self.optimizer.param_groups:
             group["lr"] = c.lr * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * self.step / c.steps))
-        rows = self.rows[self._rows().to(self.rows.device)]
-        z = t.standardizer(rows)
-        latents = t.to_latents(z + c.noise * torch.randn_like(z) if c.noise else z)
-        self.quantizer.train()
-        quantised, extra = self.quantizer(latents)
-        decoded = t.to_rows(quantised)
-        coords = torch.rand(c.points, t.field.in_dim, device=z.device) * 2 - 1
-        function = distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
-        bits = self.rate(latents) if self.rate is not None else function.new_zeros(())
-        loss = function + c.weight_loss * F.mse_loss(decoded, z) + c.bit_loss * bits + 0.1 * extra
+        loss, function, bits = self.losses(self._rows().to(self.rows.device))
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         return torch.stack([function.detach(), bits.detach()])  # not read here: a GPU would be waited for
+
+    def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the training fields chosen: what is minimised, the distortion in it, and the bits (0 without a rate)."""
+        c, t = self.config, self.tokenizer
+        rows = self.rows[chosen]
+        latents = t.read(rows, c.noise)
+        quantised, extra = self.quantise(latents)
+        decoded = t.to_rows(quantised)
+        function = self.distortion(decoded, rows)
+        bits = self.bits(latents)
+        loss = function + c.weight_loss * F.mse_loss(decoded, t.standardizer(rows)) + c.bit_loss * bits + 0.1 * extra
+        return loss, function, bits
+
+    def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantised latents, with gradients, and what the quantiser adds to the loss."""
+        self.quantizer.train()
+        return self.quantizer(latents)
+
+    def distortion(self, decoded: Tensor, rows: Tensor) -> Tensor:
+        """How differently standardised rows from the decoder and fields answer at random points."""
+        t = self.tokenizer
+        coords = torch.rand(self.config.points, t.field.in_dim, device=rows.device) * 2 - 1
+        return distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
+
+    def bits(self, latents: Tensor) -> Tensor:
+        """Bits of a field, 0 without a price for them."""
+        return self.rate(latents) if self.rate is not None else latents.new_zeros(())
 
     def _rows(self) -> Tensor:
         """Which fields this step sees: epochs in seeded order; the last ones of an epoch join the next step's."""
@@ -233,20 +281,28 @@ def _order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
-def train(tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor | None) -> None:
+def train(
+    tokenizer: VQVAETokenizer,
+    rows: Tensor,
+    held_out: Tensor | None,
+    begin: Callable[[VQVAETokenizer, Tensor], bool] = start,
+    make: Callable[[VQVAETokenizer, Tensor, bool], Trainer] = Trainer,
+) -> None:
     """Fit a tokenizer whose standardizer is fitted, where it lies; gradients must be on.
 
     Args:
         tokenizer: on any device.
         rows: (N, P) training fields, on the CPU.
         held_out: (M, P) fields to watch, or None, on the CPU.
+        begin: sets the untrained state from training fields; says whether they differ.
+        make: the trainer of a tokenizer, its training fields, and whether they differ.
     """
     c, device = tokenizer.config, tokenizer.made.device
-    varied = start(tokenizer, rows)
     rows, held_out = _held_out(rows, held_out, c.seed)
+    varied = begin(tokenizer, rows)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(c.seed)
-        trainer = Trainer(tokenizer, rows, varied)
+        trainer = make(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
         mark = digest(asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows))
         if not _resume(trainer, tokenizer.work, mark):
@@ -274,7 +330,7 @@ def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor,
 
 def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
     c, seen = trainer.config, []
-    bar = tqdm(total=c.steps, initial=trainer.step, unit=" steps", desc="vqvae", disable=None)
+    bar = tqdm(total=c.steps, initial=trainer.step, unit=" steps", desc=c.kind, disable=None)
     while trainer.step < c.steps and not trainer.done:
         seen.append(trainer.advance())
         bar.update(1)
