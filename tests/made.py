@@ -16,5 +16,8 @@ def rows(config: FieldConfig, n: int, seed: int = 0, spread: float = 0.1) -> tor
     return 0.5 * torch.randn(1, config.size, generator=g) + spread * torch.randn(n, config.size, generator=g)
 
 
-SMALL = {"vqvae": {"steps": 4, "hidden": 8, "eval_every": 2, "batch": 16, "points": 16, "span": 2.5, "rate": 0.0}}
+SMALL: dict[str, dict] = {
+    "vqvae": {"steps": 4, "hidden": 8, "eval_every": 2, "batch": 16, "points": 16, "span": 2.5, "rate": 0.0}
+}
 """Options per kind under which a fit takes no time."""
+SMALL["graph"] = SMALL["vqvae"] | {"channels": 16, "meta_steps": 2}

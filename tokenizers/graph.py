@@ -35,6 +35,8 @@ class GraphConfig(VQVAEConfig):
     their neurons' order."""
     taught: int = 10_000
     """Training fields whose representatives the untrained decoder is laid by."""
+    meta_steps: int = 300
+    """Outer steps of Reptile, which finds the start of those representatives."""
     hidden: int = 1024
     """Width of the encoder's networks; the decoder's has half of it."""
     steps: int = 8000
@@ -54,7 +56,7 @@ class GraphConfig(VQVAEConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.channels < 1 or self.taught < 1 or self.hidden < 2:
+        if min(self.channels, self.taught, self.meta_steps) < 1 or self.hidden < 2:
             raise ValueError(f"--channels and --taught must be at least 1, --hidden 2; got {self.channels}, "
                              f"{self.taught}, {self.hidden}.")  # fmt: skip
         if self.rounds < 0 or not 0 <= self.dropout < 1 or self.decay < 0:

@@ -23,8 +23,8 @@ SCHEDULE = Schedule(steps=64, lr=0.01, pixels=0.5)
 """Of representatives' fits, as of fields'."""
 POINTS = 1024
 """Random coordinates at which a representative is fitted to its field."""
-OUTER, INNER, BATCH = 300, 20, 32
-"""Of Reptile, which finds their common start."""
+INNER, BATCH = 20, 32
+"""Inner steps and fields of Reptile, which finds their common start."""
 BLOCK = {"cpu": 48, "cuda": 4096}
 """Fields fitted at once: what fits the cache."""
 SUPERVISED = 0.15
@@ -37,13 +37,14 @@ CALM, STILL = 0.2, 0.02
 """Learning rates of linear heads and of the decoder's linear map, relative to the rest (and to its size)."""
 
 
-def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.device) -> Tensor:
+def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.device, meta_steps: int = 300) -> Tensor:
     """Each field fitted anew, from one start, to what it says itself.
 
     Args:
         rows: (n, P), on the CPU.
         seed: of the start and of the points.
         device: where the fits are computed.
+        meta_steps: outer steps of Reptile.
     Returns:
         (n, P), on the CPU; a fit that diverged is not finite.
     """
@@ -57,7 +58,7 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
     def some(g: torch.Generator) -> Tensor:
         return say(rows[torch.randperm(len(rows), generator=g)[:BATCH]])
 
-    start = reptile(field, some, points, SCHEDULE, seed=seed, steps=OUTER, inner=INNER)
+    start = reptile(field, some, points, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER)
     out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
     bar = tqdm(total=len(rows), desc="representatives", unit="field", disable=None, leave=False)
 
@@ -90,7 +91,7 @@ class Teacher:
         chosen = draw(len(rows), c.taught, c.seed)
         found = rows[chosen]
         if not c.reference:
-            found = representatives(tokenizer.field, found, c.seed, device)
+            found = representatives(tokenizer.field, found, c.seed, device, c.meta_steps)
         good = found.isfinite().all(1)
         if not bool(good.any()):
             raise RuntimeError("no representative of a training field could be fitted: all diverged. Check the fields.")
