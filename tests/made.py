@@ -20,4 +20,4 @@ SMALL: dict[str, dict] = {
     "vqvae": {"steps": 4, "hidden": 8, "eval_every": 2, "batch": 16, "points": 16, "span": 2.5, "rate": 0.0}
 }
 """Options per kind under which a fit takes no time."""
-SMALL["graph"] = SMALL["vqvae"] | {"channels": 16, "meta_steps": 2}
+SMALL["graph"] = SMALL["vqvae"] | {"channels": 16, "meta_steps": 30}

@@ -21,7 +21,7 @@ from tokenizers.report import ReportConfig
 from tokenizers.tokens import TokenDataset
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)
-FINE = {"vqvae": {"vocab_size": 32}}
+FINE = {"vqvae": {"vocab_size": 32}, "graph": {"vocab_size": 64}}
 KINDS = [(kind, FINE.get(kind, {})) for kind in TOKENIZERS] + [
     ("kmeans", {"group": 2}),
     ("vqvae", {"vocab_size": 32, "hidden": 0, "steps": 0}),
