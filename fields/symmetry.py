@@ -2,9 +2,13 @@
 
 Hidden neurons may change places, a ReLU neuron may pass a factor on to the next layer, a sine neuron its sign. Fields
 fitted from random weights therefore lie far apart in weight space even where they compute the same; matching their
-neurons to those of one reference row (Git Re-Basin, arXiv:2209.04836, section 3.2) removes what it can.
+neurons to those of one reference row (Git Re-Basin, arXiv:2209.04836, section 3.2) removes what it can. Without a
+reference neurons can be sorted, by what a row itself says.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -136,6 +140,90 @@ def _match_layer(
     return new, moved
 
 
+def sort_neurons(config: FieldConfig, weights: Tensor) -> Tensor:
+    """Hidden neurons in an order that each row decides alone: the same row for every order they came in, bit for bit.
+
+    Each layer ascends by its neurons' weights on the output along all paths: what leaves the last hidden layer, summed over
+    the outputs; for an earlier one that, times the matrices in between. Equal ones (dead neurons have 0) ascend by what
+    leaves them, by their bias, and by what enters them; those that agree in all of it keep their order. Of a sine neuron's
+    two signs the one with a positive bias is taken first (without a bias: with a positive sum of what enters, or leaves).
+
+    Scales count: sort after `balance`. And a bare sort is not continuous: a little noise can swap two neurons whose keys are
+    near, and the row jumps although the function hardly moves.
+
+    Args:
+        weights: (N, P).
+    Returns:
+        (N, P).
+    """
+    rows = _positive(config, weights) if config.activation == "sine" else weights.clone()
+    paths = layout.split(config, rows)[-1][0].double()  # (N, out, width), summed over `out` one by one below
+    share = torch.ones(len(rows), config.out_dim, dtype=torch.float64)
+    for i in reversed(range(len(config.hidden))):
+        key = torch.zeros(len(rows), config.hidden[i], dtype=torch.float64)
+        for k in range(share.shape[1]):  # term by term: the sum of a neuron must not depend on its place
+            key = key + share[:, k, None] * paths[:, k]
+        order = _ascending(config, rows, key, i)
+        rows = layout.permute(config, rows, [order if k == i else torch.arange(w) for k, w in enumerate(config.hidden)])
+        share, paths = key.gather(1, order), layout.split(config, rows)[i][0].double()
+    return rows
+
+
+def _positive(config: FieldConfig, weights: Tensor) -> Tensor:
+    """Rows of sine fields with no bias of a hidden neuron below 0."""
+    rows, layers = weights, range(len(config.hidden))
+    for i in (*layers, *reversed(layers)):  # forth, by what enters; and back, for those that hear nothing
+        parts = layout.split(config, rows)
+        (weight, bias), after = parts[i], parts[i + 1][0]
+        enters, leaves = _any_order(weight), _any_order(after.mT)
+        said = torch.where(bias != 0, bias.double(), torch.where(enters != 0, enters, leaves))
+        signs = torch.where(said < 0, -1.0, 1.0)
+        rows = rescale(config, rows, [signs if k == i else torch.ones(w) for k, w in enumerate(config.hidden)])
+    return rows
+
+
+def _any_order(numbers: Tensor) -> Tensor:
+    """Sums over the last dimension, float64, that do not depend on the order of the numbers."""
+    return numbers.double().sort(-1).values.cumsum(-1)[..., -1]
+
+
+def _ascending(config: FieldConfig, rows: Tensor, key: Tensor, i: int) -> Tensor:
+    """Order of hidden layer i's neurons, (N, width), by ascending keys (N, width); equal ones by `_ties`."""
+    order = key.argsort(dim=1, stable=True)
+    ranked = key.gather(1, order)
+    tied = (ranked[:, 1:] == ranked[:, :-1]).any(1).nonzero().flatten()
+    if len(tied):
+        columns = torch.cat([key[tied, :, None], _ties(config, rows[tied], i)], 2).permute(2, 0, 1).numpy()
+        order[tied] = torch.from_numpy(np.lexsort(columns[::-1], axis=1))  # lexsort's last column counts first
+    return order
+
+
+def _ties(config: FieldConfig, rows: Tensor, i: int) -> Tensor:
+    """(n, width, K) what tells neurons of hidden layer i apart, when the layers after it are sorted and those before not."""
+    layers = layout.split(config, rows)
+    (weight, bias), after = layers[i], layers[i + 1][0]
+    return torch.cat([after.mT, bias[..., None], weight if i == 0 else weight.sort(2).values], 2).double()
+
+
+def canonical(config: FieldConfig, weights: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
+    """Fields balanced and sorted (`sort_neurons`); each is checked to compute what it did before.
+
+    They are sorted before as well, so that the rounding of `balance` does not depend on the order they came in.
+
+    Args:
+        weights: (N, P).
+        batch: fields at once.
+        quiet: no progress bar.
+    Raises:
+        RuntimeError: as `align`.
+    """
+
+    def change(rows: Tensor) -> Tensor:
+        return sort_neurons(config, balance(config, sort_neurons(config, rows)))
+
+    return _checked(config, weights, change, batch, "sort", quiet)
+
+
 def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
     """Fields balanced and matched to a reference row; each is checked to compute what it did before.
 
@@ -148,15 +236,25 @@ def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, batch: int
     Raises:
         RuntimeError: naming the first field whose values changed by more than float32's rounding.
     """
-    reference, parts = balance(config, reference[None])[0], []
-    for at in tqdm(range(0, len(weights), batch), desc="align", unit="batch", disable=quiet, leave=False):
+    reference = balance(config, reference[None])[0]
+    return _checked(
+        config, weights, lambda rows: match(config, balance(config, rows), reference), batch, "align", quiet
+    )
+
+
+def _checked(
+    config: FieldConfig, weights: Tensor, change: Callable[[Tensor], Tensor], batch: int, name: str, quiet: bool
+) -> Tensor:
+    """Rows changed batch by batch, refused where values move."""
+    parts = []
+    for at in tqdm(range(0, len(weights), batch), desc=name, unit="batch", disable=quiet, leave=False):
         rows = weights[at : at + batch]
-        parts.append(match(config, balance(config, rows), reference))
-        change = deviation(config, rows, parts[-1])
-        if len(change) and not float(change.max()) <= TOLERANCE:
-            worst = int(change.argmax())
+        parts.append(change(rows))
+        moved = deviation(config, rows, parts[-1])
+        if len(moved) and not float(moved.max()) <= TOLERANCE:
+            worst = int(moved.argmax())
             raise RuntimeError(
-                f"field {at + worst} computes something else after alignment (a value moved by {float(change[worst]):.1e}, "
+                f"field {at + worst} computes something else after alignment (a value moved by {float(moved[worst]):.1e}, "
                 f"at most {TOLERANCE:g} is rounding). Leave it out."
             )
     return torch.cat(parts) if parts else weights.clone()

@@ -27,6 +27,8 @@ FIRST = 50
 """The film begins as if it drew so many tokens in its length, and goes faster and faster."""
 STRIP = (40, 124, 60, 44)
 """Left, top, pitch and height of the boxes."""
+SCALAR = ("kmeans", "quantile", "uniform")
+"""Kinds of one weight a token (k-means unless it groups)."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def partial_rows(tokenizer: WeightTokenizer, codes: Tensor) -> tuple[Tensor, Ten
         parts = tokenizer.centres[codes][:, None] * tokenizer.synthesis  # (T, P)
         rows = s.invert((drawn_.double() @ parts).float())
         return rows, torch.ones_like(rows, dtype=torch.bool), "0, the mean field"
-    if kind in ("kmeans", "quantile") and total == tokenizer.field.size:
+    if kind in SCALAR and total == tokenizer.field.size:
         mean = s.invert(torch.zeros(1, total))
         return torch.where(drawn_, tokenizer.decode(codes[None]), mean), drawn_, "the mean weight"
     mean = tokenizer.encode(s.invert(torch.zeros(1, tokenizer.field.size)))  # any other: the codes of the mean field
@@ -160,8 +162,8 @@ def token_values(tokenizer: WeightTokenizer, codes: Tensor) -> Tensor:
     kind = tokenizer.config.kind
     if kind == "pca":
         return tokenizer.centres[codes].float()
-    if kind in ("kmeans", "quantile") and len(codes) == tokenizer.field.size:
-        centres = tokenizer.centres if kind == "quantile" else tokenizer.centres[..., 0]
+    if kind in SCALAR and len(codes) == tokenizer.field.size:
+        centres = tokenizer.centres[..., 0] if kind == "kmeans" else tokenizer.centres
         return centres[tokenizer.book, codes]
     return 2 * codes / max(tokenizer.codes - 1, 1) - 1
 
@@ -224,7 +226,7 @@ class Bars:
 
     def __init__(self, stage: Stage, values: Tensor, kind: str):
         total, bound = len(values), symmetric(values) * 1.08
-        names = {"pca": ("component", "coefficient"), "kmeans": ("token", "value"), "quantile": ("token", "value")}
+        names = {"pca": ("component", "coefficient"), **dict.fromkeys(SCALAR, ("token", "value"))}
         axes = stage.plot(110, 222, 690, 122, *names.get(kind, ("token", "code, scaled")))
         axes.set(xlim=(-1, total), ylim=(-bound, bound))
         axes.axhline(0, color=stage.theme.line, linewidth=1)

@@ -16,6 +16,20 @@ def one_thread():
 
 
 @pytest.fixture
+def on_cpu(monkeypatch):
+    """Commands compute on the CPU, also where there is a GPU: for what is compared with other processes there, bit by bit.
+
+    Accelerate keeps the device of its first use in the process; it is forgotten before and afterwards.
+    """
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
 def tiny() -> FieldConfig:
     """49 weights."""
     return FieldConfig(hidden=(6,), octaves=1)

@@ -1,6 +1,5 @@
 """Fitting end to end: starts, resuming, several fits, divergence, processes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -47,7 +46,8 @@ def test_same_seed_same_rows_whatever_the_threads(tmp_path):
 
 def test_interrupted_fits_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(blocks, "PART", 16)
-    monkeypatch.setattr(blocks, "CACHE", 8 * 8 * 64)
+    for room in ("CACHE", "MEMORY"):  # a few fields in a block, on a CPU and on a GPU
+        monkeypatch.setattr(blocks, room, 8 * 8 * 64)
     whole = fit(replace(QUICK, out=tmp_path / "whole"))
     calls = []
 
@@ -186,11 +186,10 @@ def command(*launcher: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_dataset(tmp_path):
+def test_two_processes_give_the_same_dataset(tmp_path, on_cpu):
     one = fit(replace(QUICK, out=tmp_path / "one"))
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     call = [*command(*LAUNCH, "--dynamo_backend", "no"), "--out", str(tmp_path / "two")]
-    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "world size 2" in done.stdout
     assert WeightDataset.load(tmp_path / "two").fingerprint == one.fingerprint
@@ -205,7 +204,7 @@ def test_processes_that_are_alone_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_and_resume(tmp_path):
+def test_kill_and_resume(tmp_path, on_cpu):  # a GPU would be done before it is killed
     call = [
         sys.executable,
         "scripts/fit_fields.py",

@@ -116,7 +116,7 @@ def rows(folder: Path, key: str) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_each_resumes_the_other(tmp_path):
+def test_two_processes_train_as_one_and_each_resumes_the_other(tmp_path, on_cpu):
     make_corpus(tmp_path)
     # 5 rows in passes of 2: the last pass of the second process has none; pictures and validation at every step
     values = {"steps": 7, "batch": 5, "micro_batch": 2, "eval_every": 1, "sample_every": 1, "samples": 2}
@@ -141,7 +141,7 @@ def test_two_processes_train_as_one_and_each_resumes_the_other(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_draw_the_same_fields_as_one(tmp_path):
+def test_two_processes_draw_the_same_fields_as_one(tmp_path, on_cpu):
     from gpt.sample import SampleConfig, sample
 
     make_corpus(tmp_path)

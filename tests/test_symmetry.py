@@ -8,7 +8,7 @@ from fields import layout
 from fields.align import AlignConfig, align_dataset
 from fields.dataset import Reference, WeightDataset
 from fields.model import FieldConfig
-from fields.symmetry import align, balance, deviation, match, rescale
+from fields.symmetry import align, balance, canonical, deviation, match, rescale, sort_neurons
 
 FIELDS = [
     FieldConfig(hidden=(6,), octaves=1),
@@ -74,9 +74,60 @@ def test_balanced_neurons_are_as_long_before_as_after():
     assert bool((found.norm(dim=1) <= weights.norm(dim=1) + 1e-5).all())
 
 
+def reordered(config: FieldConfig, weights: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """The same neurons in other orders, sine's with other signs: no number is changed but by its sign."""
+    g, n = generator(seed), len(weights)
+    orders = [torch.stack([torch.randperm(w, generator=g) for _ in range(n)]) for w in config.hidden]
+    weights = layout.permute(config, weights, orders)
+    if config.activation == "sine":
+        flips = [torch.randint(0, 2, (n, w), generator=g) * 2.0 - 1 for w in config.hidden]
+        weights = rescale(config, weights, flips)
+    return weights
+
+
+@pytest.mark.parametrize("config", [*FIELDS, FieldConfig(hidden=(19, 33), octaves=1, out_dim=3)], ids=str)
+def test_sorted_rows_do_not_depend_on_the_order(config):
+    weights = rows(config, 30, seed=7)
+    found = sort_neurons(config, weights)
+    assert torch.equal(sort_neurons(config, reordered(config, weights)), found) and not torch.equal(found, weights)
+    assert torch.equal(sort_neurons(config, found), found)
+    assert float(deviation(config, weights, found).max()) < 1e-5
+    assert torch.equal(canonical(config, reordered(config, weights)), canonical(config, weights))
+    last = layout.split(config, found)[-1][0].double().sum(1)
+    assert bool((last.diff(dim=1) >= -1e-6).all())
+    if config.activation == "sine":
+        assert all(bool((bias >= 0).all()) for _, bias in layout.split(config, found)[:-1])
+
+
+@pytest.mark.parametrize("config", FIELDS, ids=str)
+def test_scaled_copies_become_one_row(config):
+    row = rows(config, 1, seed=3)
+    found = canonical(config, scrambled(config, row.expand(12, -1), seed=4))
+    assert torch.allclose(found, canonical(config, row).expand_as(found), atol=1e-3)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sine", "elu"])
+def test_ties_and_dead_neurons_have_their_place(activation):
+    config = FieldConfig(hidden=(7, 6), octaves=1, activation=activation, w0=3.0)
+    weights = rows(config, 20, seed=8)
+    (first, first_bias), (second, _), (last, _) = layout.split(config, weights)
+    last[:, :, :3] = 0  # three neurons that nothing reads
+    last[:, :, 4] = last[:, :, 5]  # two read alike
+    first[:, 1], first_bias[:, 1] = 0, 0  # one that hears nothing
+    second[:, :, 2] = 0
+    first[:, 3], first_bias[:, 3], second[:, :, 3] = first[:, 4], first_bias[:, 4], second[:, :, 4]  # twins
+    first_bias[:, 5] = 0  # a sine without a sign
+    found = sort_neurons(config, weights)
+    assert torch.equal(sort_neurons(config, reordered(config, weights)), found)
+    assert torch.equal(sort_neurons(config, found), found)
+    assert float(deviation(config, weights, found).max()) < 1e-5
+    assert bool(canonical(config, weights).isfinite().all())
+
+
 def test_no_fields_and_wrong_factors():
     config = FIELDS[0]
     assert align(config, rows(config, 0), rows(config, 1)[0]).shape == (0, config.size)
+    assert canonical(config, rows(config, 0)).shape == sort_neurons(config, rows(config, 0)).shape == (0, config.size)
     with pytest.raises(ValueError, match="must be above 0"):
         rescale(config, rows(config, 2), [torch.tensor([1.0, 1, -1, 1, 1, 1])])
     with pytest.raises(ValueError, match="expected factors for 1 hidden layers, got 2"):
@@ -90,6 +141,9 @@ def test_a_changed_function_is_named(monkeypatch):
     monkeypatch.setattr(fields.symmetry, "match", lambda c, w, r: original(c, w, r) + 0.1)
     with pytest.raises(RuntimeError, match="field [0-9]+ computes something else"):
         align(config, rows(config, 5), rows(config, 1)[0])
+    monkeypatch.setattr(fields.symmetry, "sort_neurons", lambda c, w: w + 0.1)
+    with pytest.raises(RuntimeError, match="field [0-9]+ computes something else"):
+        canonical(config, rows(config, 5))
 
 
 def test_a_dataset_aligned(dataset, tmp_path, capsys):
@@ -112,3 +166,29 @@ def test_a_dataset_aligned(dataset, tmp_path, capsys):
     with pytest.raises(ValueError, match="no training signal"):
         align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "x", reference="nobody"))
     assert not (tmp_path / "x").exists()
+
+
+def test_a_dataset_sorted(dataset, tmp_path, capsys):
+    config = dataset.config
+    mixed = {split: {"weights": scrambled(config, dataset.weights(split))} for split in dataset.splits}
+    for split in mixed:
+        mixed[split] |= {
+            "labels": dataset.labels(split),
+            "signal_id": dataset.ids(split),
+            "sizes": dataset.sizes(split),
+        }
+        mixed[split] |= {"psnr": dataset.psnr(split)}
+    WeightDataset.from_rows(config, mixed, Reference(), dataset.signals).save(tmp_path / "mixed")
+    settings = AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "sorted", how="sort")
+    report = align_dataset(settings)
+    made = WeightDataset.load(tmp_path / "sorted")
+    for split in made.splits:
+        assert float(deviation(config, dataset.weights(split), made.weights(split)).max()) < 1e-5
+        assert made.ids(split) == dataset.ids(split) and torch.equal(made.psnr(split), dataset.psnr(split))
+    assert made.reference.row is None and made.reference.start == "unconditioned" and "sorted" in made.reference.how
+    assert report["after"]["between"] < report["before"]["between"] and report["after"]["to_reference"] is None
+    assert align_dataset(settings) == report and "60 fields sorted in" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="how: 'sort' there, None now"):
+        align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "sorted"))
+    with pytest.raises(ValueError, match="--reference belongs to --how match"):
+        AlignConfig(fields="a", out=tmp_path, how="sort", reference="made/0")

@@ -30,6 +30,9 @@ VARIANTS = [
     ("quantile", {}),
     ("quantile", {"codebook": "layer"}),
     ("quantile", {"standardize": "none"}),
+    ("uniform", {}),
+    ("uniform", {"codebook": "layer", "span": 2.0}),
+    ("uniform", {"standardize": "none"}),
     ("pca", {}),
     ("pca", {"metric": "weights", "components": 40}),
     ("pca", {"standardize": "none"}),
@@ -84,7 +87,7 @@ def test_a_row_depends_on_itself_alone(kind, options, weights):
     assert torch.equal(tokenizer.decode(ids.T.contiguous().T), tokenizer.decode(ids))
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "quantile"])
+@pytest.mark.parametrize("kind", ["kmeans", "quantile", "uniform"])
 def test_threads_share_the_work_and_agree(kind, weights):
     tokenizer, many = fitted(kind, weights), rows(FIELD, 15_000, seed=2)  # six blocks
     one = tokenizer.encode(many)

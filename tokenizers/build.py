@@ -37,6 +37,7 @@ class BuildConfig:
         python -m tokenizers.build
         python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
         python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
+        python -m tokenizers.build uniform --fields runs/mnist/fields --vocab-size 32 --span 3
         python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
         python -m tokenizers.build kmeans --vocab-size 16 --refit --fields runs/mnist/fields --data-root DIR
         python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128

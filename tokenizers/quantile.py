@@ -50,12 +50,16 @@ class QuantileTokenizer(WeightTokenizer):
         for c in range(len(self.counts)):
             varying = ((self.book == c) & ~self.standardizer.constant).cpu()
             values = z[:, varying].flatten().numpy() if bool(varying.any()) else np.zeros(1, np.float32)
-            edges, centres = buckets(values, size)
+            edges, centres = self._buckets(values)
             self.counts[c] = len(centres)
             self.centres[c] = scalar.pad(torch.from_numpy(centres), size)
             if len(edges):
                 self.edges[c] = scalar.pad(torch.from_numpy(edges), size - 1)
         return int(self.counts.max())
+
+    def _buckets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Edges and centres for the standardised weights (n,) of one codebook, which may be sorted in place."""
+        return buckets(values, self.config.vocab_size)
 
     def _encode(self, weights: Tensor) -> Tensor:
         s = self.standardizer

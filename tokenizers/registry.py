@@ -9,11 +9,13 @@ from tokenizers.graph import GraphConfig, GraphTokenizer
 from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.pca import PCAConfig, PCATokenizer
 from tokenizers.quantile import QuantileConfig, QuantileTokenizer
+from tokenizers.uniform import UniformConfig, UniformTokenizer
 from tokenizers.vqvae import VQVAEConfig, VQVAETokenizer
 
 TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
     "kmeans": (KMeansConfig, KMeansTokenizer),
     "quantile": (QuantileConfig, QuantileTokenizer),
+    "uniform": (UniformConfig, UniformTokenizer),
     "pca": (PCAConfig, PCATokenizer),
     "vqvae": (VQVAEConfig, VQVAETokenizer),
     "graph": (GraphConfig, GraphTokenizer),
