@@ -67,12 +67,14 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         standardizer: weights <-> numbers of order one.
         work: folder where a long fit leaves its state now and then, to go on after an interruption; None = nowhere.
         learns_long: a fit takes minutes: a report does not fit the same kind again at other sizes.
+        same_row: decoding comes close to the row that was encoded; if not, to another one that computes the same.
     """
 
     slots: Tensor
     made: Tensor
     work: Path | None = None
     learns_long: bool = False
+    same_row: bool = True
 
     def __init__(self, config: Any):
         super().__init__()

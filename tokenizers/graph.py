@@ -79,6 +79,7 @@ class GraphTokenizer(VQVAETokenizer):
     """
 
     learns_long = True
+    same_row = False
 
     def __init__(self, config: GraphConfig):  # loading reads the kind from this signature
         super().__init__(config)
@@ -104,6 +105,11 @@ class GraphTokenizer(VQVAETokenizer):
             self.parts.extend(nn.Sequential(nn.Linear(n, h // 2), nn.GELU(), nn.Linear(h // 2, count)) for n in sizes)
 
     # -- places -----------------------------------------------------------------------------------------------------
+
+    @property
+    def decoder_width(self) -> int:
+        """Half of the encoder's."""
+        return max(8, self.config.hidden // 2)
 
     @property
     def components(self) -> int:

@@ -154,7 +154,7 @@ def judge(
         "bits_per_weight_marginal": counts.marginal_bits() * t / p,
         "bits_per_weight_position": bits * t / p,
         "bits_per_field": bits * t,
-        "layer_error": layer_errors(tokenizer, bench.weights, decoded),
+        "layer_error": layer_errors(tokenizer, bench.weights, decoded) if tokenizer.same_row else [],
     }
     return row | picture_quality(bench, data, decoded)
 

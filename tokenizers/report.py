@@ -167,6 +167,13 @@ def table(rows: list[dict]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *body])
 
 
+def layer_line(errors: list[float]) -> str:
+    """What each layer loses, in words."""
+    if not errors:
+        return "It decodes to another row that computes the same: weights are not compared."
+    return "Squared error over variance per layer: " + ", ".join(f"{e:.2g}" for e in errors) + "."
+
+
 def probe_line(values: dict) -> str:
     """The probe in words."""
     if "skipped" in values:
@@ -193,7 +200,7 @@ def markdown(result: dict) -> str:
         "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; "
         "per position is the cross-entropy of the judged fields' tokens under each position's training counts plus 1.",
         "",
-        "Squared error over variance per layer: " + ", ".join(f"{e:.2g}" for e in result["layer_error"]) + ".",
+        layer_line(result["layer_error"]),
         "",
         probe_line(result["probe"]),
     ]

@@ -155,7 +155,7 @@ class VQVAETokenizer(WeightTokenizer):
             torch.manual_seed(config.seed)
             self._make_encoder(size, count)
             if config.hidden:
-                self.decoder = network(count, config.hidden, size)
+                self.decoder = network(count, self.decoder_width, size)
         self.requires_grad_(False)
         self.history: list[dict] = []
 
@@ -163,6 +163,11 @@ class VQVAETokenizer(WeightTokenizer):
         self.analysis = nn.Parameter(torch.zeros(size, count))
         if self.config.hidden:
             self.encoder = network(size, self.config.hidden, count)
+
+    @property
+    def decoder_width(self) -> int:
+        """Width of the decoder's network."""
+        return self.config.hidden
 
     @property
     def components(self) -> int:
