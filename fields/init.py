@@ -174,7 +174,7 @@ def reptile(
     generator, device = torch.Generator().manual_seed(seed), points.coords.device
     loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
     row = random_rows(config, [seed]).to(device)
-    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet, leave=False):
+    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet or None, leave=False):
         targets = draw(generator)
         reached = fit_block(config, row.expand(len(targets), -1), targets, points, loop)
         reached = reached[reached.isfinite().all(1)]

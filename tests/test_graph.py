@@ -5,7 +5,10 @@ import torch
 from made import SMALL, generator, rows
 
 from fields import layout, symmetry
+from fields.dataset import WeightDataset
 from fields.model import FieldConfig, encode, values
+from fields.runs import read_json
+from tokenizers.build import build, parse
 from tokenizers.graph import GraphConfig, GraphTokenizer, lattice
 from tokenizers.graph_messages import Messages, Reader, as_graph, edge_index, node_offsets
 from tokenizers.refit import Refit, RefitConfig
@@ -173,6 +176,20 @@ def test_reference_is_an_edge_feature(weights):
     assert torch.equal(tokenizer.reader.reference, weights.mean(0))
     other = unfitted(reference=True).refer(weights[0]).fit(weights)
     assert other.fingerprint != tokenizer.fingerprint
+
+
+def test_build_reports_no_weights_of_another_row(weights, tmp_path):
+    splits = {"train": slice(0, 70), "validation": slice(70, 90)}
+    parts = {
+        split: {"weights": weights[part], "signal_id": [f"made/{split}/{i}" for i in range(len(weights[part]))]}
+        for split, part in splits.items()
+    }
+    WeightDataset.from_rows(FIELD, parts).save(tmp_path / "fields")
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL["graph"].items()]
+    words = ["graph", "--fields", str(tmp_path / "fields"), "--out", str(tmp_path / "graph"), "--vocab-size=16"]
+    build(parse([*words, "--latents=48", "--probe-rows=0", "--threads=1", *options]))
+    assert "another row that computes the same" in (tmp_path / "graph" / "report.md").read_text()
+    assert read_json(tmp_path / "graph" / "report.json")["layer_error"] == []
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class GraphConfig(VQVAEConfig):
     """Outer steps of Reptile, which finds the start of those representatives."""
     hidden: int = 1024
     """Width of the encoder's networks; the decoder's has half of it."""
-    steps: int = 8000
+    steps: int = 6000
     """Optimiser steps at most; 0 = the start as it is."""
     lr: float = 1e-3
     """Highest learning rate; warms up over 200 steps and falls as a cosine."""

@@ -175,13 +175,12 @@ class GraphTrainer(Trainer):
         readings = t.readings(rows, c.dropout)
         latents = readings[-1].unflatten(1, (t.latents, -1))
         bits = self.bits(latents)
+        lesson = sum(self.lesson(y, chosen) for y in readings) / len(readings)
         if self.step < SUPERVISED * c.steps:
-            function = latents.new_zeros(())
-            return sum(self.lesson(y, chosen) for y in readings) / len(readings) + c.bit_loss * bits, function, bits
+            return lesson + c.bit_loss * bits, lesson / t.components, bits
         quantised, extra = self.quantise(latents)
         function = self.distortion(t.to_rows(quantised), rows)
-        lesson = sum(self.lesson(y, chosen) for y in readings) / len(readings) / t.components
-        return function + c.weight_loss * lesson + c.bit_loss * bits + 0.1 * extra, function, bits
+        return function + c.weight_loss * lesson / t.components + c.bit_loss * bits + 0.1 * extra, function, bits
 
     def lesson(self, latents: Tensor, chosen: Tensor) -> Tensor:
         """Squared distance, summed over components, of what the decoder would read from the representatives' latents."""
