@@ -17,7 +17,8 @@ from tokenizers.graph import GraphTokenizer
 from tokenizers.rows import draw
 from tokenizers.standardizer import Moments
 from tokenizers.threads import share
-from tokenizers.vqvae_train import Components, Trainer, lay_decoder, train
+from tokenizers.vqvae_start import Components, lay_decoder
+from tokenizers.vqvae_train import Trainer, train
 
 SCHEDULE = Schedule(steps=64, lr=0.01, pixels=0.5)
 """Of representatives' fits, as of fields'."""

@@ -9,7 +9,7 @@ too, with other random numbers).
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from tqdm import tqdm
 from fields.model import FieldConfig, forward, to_values, values
 from fields.runs import digest, write_atomic
 from tokenizers import quantizers
-from tokenizers.pca import RIDGE, directions, gauss_newton
 from tokenizers.quality import Counts
 from tokenizers.refit import quality
 from tokenizers.rows import STATE, draw
 from tokenizers.vqvae import VQVAETokenizer
+from tokenizers.vqvae_start import start
 
 WATCHED, PROBES, COUNTED = 1000, 256, 4000
 """Held-out fields looked at, points of each, and training fields whose codes are counted."""
@@ -35,63 +35,6 @@ WARM = 200
 """Steps of warm-up."""
 RARE = 0.1
 """Share of codes in use below which a run says so."""
-
-
-@dataclass(frozen=True)
-class Components:
-    """Principal components in the function's metric, in the units of the latents.
-
-    Attributes:
-        analysis: (P, K) from standardised rows to latents, float64.
-        synthesis: (K, P) back, float64.
-        spread: (K,) standard deviation of each latent.
-    """
-
-    analysis: Tensor
-    synthesis: Tensor
-    spread: Tensor
-
-    @classmethod
-    def of(cls, tokenizer: VQVAETokenizer, rows: Tensor) -> "Components | None":
-        """Of rows (n, P) whose standardizer is fitted; None where they do not differ."""
-        z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
-        covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
-        metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
-        metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
-        analysis, synthesis = directions(covariance, metric, tokenizer.components)
-        spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
-        if not bool(spread[0] > 1e-20):
-            return None
-        unit = units(tokenizer, spread)
-        return cls(analysis / unit, synthesis * unit[:, None], spread / unit)
-
-
-def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
-    """Set encoder and decoder to principal components in the function's metric; False where fields do not differ."""
-    found = Components.of(tokenizer, rows)
-    if found is None:
-        return False
-    with torch.no_grad():
-        tokenizer.analysis.copy_(found.analysis)
-        lay_decoder(tokenizer, found)
-    return True
-
-
-def lay_decoder(tokenizer: VQVAETokenizer, found: Components) -> None:
-    """Start the decoder as the linear map back; no gradients, please."""
-    tokenizer.synthesis.copy_(found.synthesis)
-    tokenizer.squash.copy_(1 / found.spread.clamp_min(0.3))
-
-
-def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
-    """(K,) what counts as one: for evenly spaced levels the same everywhere, else each latent's own size."""
-    if tokenizer.config.quantizer == "fsq":
-        return spread[0].expand_as(spread)
-    if tokenizer.config.quantizer == "lfq":
-        return spread.clamp_min(1e-9 * spread[0])
-    groups = spread.unflatten(0, (-1, tokenizer.config.numbers))
-    size = groups.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9 * spread[0])
-    return size.expand_as(groups).flatten()
 
 
 class Rate(nn.Module):
