@@ -10,7 +10,7 @@ from fields.hub import HubName, fetch, is_local
 from fields.runs import read_json
 from tokenizers.base import FILES, WeightTokenizer
 from tokenizers.build import check_split
-from tokenizers.encode import check_field
+from tokenizers.encode import check_field, divide
 from tokenizers.registry import load_tokenizer
 
 
@@ -69,16 +69,6 @@ def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
         entries.append(entry)
     name_all(entries, config.out)
     return entries, loaded[config.fields]
-
-
-def divide(text: str, fields: str) -> tuple[str, str]:
-    """TOKENIZER=FIELDS as both, TOKENIZER alone with the fields of all; a folder whose name has an = wins."""
-    if "=" not in text or Path(text).is_dir():
-        return text, fields
-    source, _, own = text.rpartition("=")
-    if not source or not own:
-        raise ValueError(f"{text!r}: expected TOKENIZER or TOKENIZER=FIELDS.")
-    return source, own
 
 
 def _enter(text: str, source: str, fields: str, loaded: dict[str, WeightDataset]) -> Entry:

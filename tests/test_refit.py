@@ -133,3 +133,25 @@ def test_compare(data, tmp_path, capsys):
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "d", split="nowhere"))
     with pytest.raises(ValueError, match="at least one tokenizer"):
         CompareConfig((), "a", tmp_path)
+
+
+def test_compare_on_other_fits_of_the_same_signals(data, tmp_path):
+    data.save(tmp_path / "fields")
+    parts = {}
+    for split in data.splits:
+        own = {"signal_id": data.ids(split), "sizes": data.sizes(split)}
+        parts[split] = {"weights": data.weights(split) + 0.01, **own}
+    other = WeightDataset.from_rows(FIELD, parts, signals=data.signals)
+    other.save(tmp_path / "others")
+    fitted("pca", data).save_pretrained(tmp_path / "p")
+    fitted("pca", other).save_pretrained(tmp_path / "q")
+    paths = (str(tmp_path / "p"), f"{tmp_path / 'q'}={tmp_path / 'others'}")
+    out = compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "c", held_out=15))
+    assert [r["name"] for r in out["rows"]] == ["p", "q"]
+    assert "fields" not in out["rows"][0] and out["rows"][1]["fields"] == str(tmp_path / "others")
+    alone = compare(CompareConfig((str(tmp_path / "q"),), str(tmp_path / "others"), tmp_path / "d", held_out=15))
+    assert out["rows"][1]["psnr_after"] == alone["rows"][0]["psnr_after"]
+    WeightDataset.from_rows(FIELD, parts, signals={"name": "else", "channels": 1}).save(tmp_path / "strangers")
+    paths = (paths[0], f"{tmp_path / 'q'}={tmp_path / 'strangers'}")
+    with pytest.raises(ValueError, match="these are fields of 'else', those of --fields of 'made'"):
+        compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "e", held_out=15))

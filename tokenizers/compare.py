@@ -13,7 +13,7 @@ from fields.dataset import WeightDataset
 from fields.launch import Device, choose_device, cores, run_cli
 from fields.runs import claim, write_atomic, write_json
 from tokenizers.base import WeightTokenizer
-from tokenizers.encode import check_field
+from tokenizers.encode import check_field, divide
 from tokenizers.quality import Bench, Counts, judge, make_bench
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
@@ -30,12 +30,14 @@ class CompareConfig:
     For example:
         python -m tokenizers.compare runs/mnist/kmeans runs/mnist/pca runs/mnist/vqvae --fields runs/mnist/fields \\
             --data-root DIR --refit --out runs/mnist/compare
+        python -m tokenizers.compare runs/mnist/pca runs/mnist/graph=runs/mnist/unconditioned --fields runs/mnist/fields \\
+            --data-root DIR --split test --out runs/mnist/compare-starts
     """
 
     tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Tokenizers: folders, or user/name on the Hub."""
+    """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS: with other fields of the same signals."""
     fields: str
-    """A weight dataset whose training fields they know."""
+    """A weight dataset whose training fields they know, where they name no other."""
     out: Path
     """Folder for compare.json, compare.md and compare.png."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
@@ -67,19 +69,30 @@ def compare(config: CompareConfig) -> dict:
     """The command; returns the content of compare.json."""
     torch.set_num_threads(config.threads or cores())
     choose_device(config.device)  # refuses what is not there, before anything is read
-    data = WeightDataset.load(config.fields, flag="--fields")
-    found = {path: load_tokenizer(path) for path in config.tokenizers}
-    for tokenizer in found.values():
-        check_field(tokenizer, data)
+    pairs = {text: divide(text, config.fields) for text in config.tokenizers}
+    loaded = {config.fields: WeightDataset.load(config.fields, flag="--fields")}
+    for text, (_, fields) in pairs.items():
+        if fields not in loaded:
+            loaded[fields] = WeightDataset.load(fields, flag=f"{text}:")
+            check_signals(text, loaded[fields], loaded[config.fields])
+    found = {text: load_tokenizer(path) for text, (path, _) in pairs.items()}
+    for text, tokenizer in found.items():
+        check_field(tokenizer, loaded[pairs[text][1]])
     names = _names(list(found))
-    prints = {f"tokenizer {names[path]}": tokenizer.fingerprint for path, tokenizer in found.items()}
+    prints = {f"tokenizer {names[text]}": tokenizer.fingerprint for text, tokenizer in found.items()}
+    prints |= {f"fields {path}": data.fingerprint for path, data in loaded.items() if path != config.fields}
     asked = {k: v for k, v in asdict(config).items() if k not in NOT_ASKED}
-    claim(config.out, {"kind": "compare", **asked}, parents={"fields": data.fingerprint, **prints}, seed=config.seed)
-    bench = make_bench(data, config.held_out, config.seed, config.signals, config.data_root, split=config.split)
+    parents = {"fields": loaded[config.fields].fingerprint, **prints}
+    claim(config.out, {"kind": "compare", **asked}, parents=parents, seed=config.seed)
+    benches = {path: _bench(data, config) for path, data in loaded.items()}
     rows = []
-    for path, tokenizer in found.items():
-        rows.append({"name": names[path], **measure(tokenizer, path, data, bench, config)})
+    for text, tokenizer in found.items():
+        path, fields = pairs[text]
+        row = measure(tokenizer, path, loaded[fields], benches[fields], config)
+        own = {} if fields == config.fields else {"fields": fields}
+        rows.append({"name": names[text], **own, **row})
         print(line(rows[-1]))
+    bench = benches[config.fields]
     result = {
         "split": bench.split,
         "fields": len(bench.weights),
@@ -97,9 +110,22 @@ def compare(config: CompareConfig) -> dict:
     return result
 
 
+def check_signals(text: str, data: WeightDataset, main: WeightDataset) -> None:
+    """Refuse fields of other signals: their pictures are not the ones compared."""
+    theirs, ours = data.signals.get("name"), main.signals.get("name")
+    if theirs != ours:
+        raise ValueError(
+            f"{text}: these are fields of {theirs!r}, those of --fields of {ours!r}. Compare fits of the same signals."
+        )
+
+
+def _bench(data: WeightDataset, config: CompareConfig) -> Bench:
+    return make_bench(data, config.held_out, config.seed, config.signals, config.data_root, split=config.split)
+
+
 def _names(paths: list[str]) -> dict[str, str]:
-    """The last part of each path, or all of it where that is not enough."""
-    short = [Path(p).name for p in paths]
+    """The last part of each tokenizer's path, or all of it where that is not enough."""
+    short = [Path(divide(p, "")[0]).name for p in paths]
     return {p: s if short.count(s) == 1 else p for p, s in zip(paths, short, strict=True)}
 
 

@@ -51,6 +51,16 @@ class EncodeConfig:
     """Folder with the idx files of mnist or fashion-mnist, for refit."""
 
 
+def divide(text: str, fields: str) -> tuple[str, str]:
+    """TOKENIZER=FIELDS as both, TOKENIZER alone with the fields of all; a folder whose name has an = wins."""
+    if "=" not in text or Path(text).is_dir():
+        return text, fields
+    source, _, own = text.rpartition("=")
+    if not source or not own:
+        raise ValueError(f"{text!r}: expected TOKENIZER or TOKENIZER=FIELDS.")
+    return source, own
+
+
 def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
     """Refuse a dataset of another architecture, naming both."""
     if tokenizer.field == data.config:
