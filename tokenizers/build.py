@@ -41,6 +41,7 @@ class BuildConfig:
         python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
         python -m tokenizers.build kmeans --vocab-size 16 --refit --fields runs/mnist/fields --data-root DIR
         python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128
+        python -m tokenizers.build graph --fields runs/mnist/unconditioned --out runs/mnist/graph
         python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
     """
 

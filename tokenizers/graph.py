@@ -26,6 +26,8 @@ class GraphConfig(VQVAEConfig):
     messages: Literal["learnt", "coordinates"] = "learnt"
     """learnt: states of the input neurons are learnt. coordinates: they are encodings of a grid, so that the encoder renders
     the field: an upper reference to compare with, no encoder of weights."""
+    latents: int = 192
+    """Latents per field, T, in equal shares of the layers, or of the neurons; with rvq each gives `--residual` tokens."""
     channels: int = 512
     """Numbers per neuron's state, D."""
     rounds: int = 1
