@@ -132,7 +132,7 @@ def test_nothing_outside_depends_on_a_fit(weights):
 
 def test_last_batches_of_one_and_early_stop(weights):
     tokenizer = unfitted(batch=79, steps=50, eval_every=1, patience=2, lr=10.0).fit(weights[:80])
-    assert len(tokenizer.history) < 51  # far too high a rate: nothing gets better
+    assert 26 < len(tokenizer.history) < 51  # far too high a rate: nothing gets better; patience counts from the middle
     best = max(tokenizer.history, key=lambda look: look["psnr"])
     assert best["step"] == 0 or best["psnr"] > tokenizer.history[0]["psnr"]
 

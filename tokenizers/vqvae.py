@@ -61,7 +61,7 @@ class VQVAEConfig(TokenizerConfig):
     eval_every: int = 250
     """Steps between looks at held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
     patience: int = 10
-    """Looks without a better held-out PSNR (with --rate: loss) after which training stops."""
+    """Looks without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
     kind: Suppress[Literal["vqvae"]] = "vqvae"
 
     def __post_init__(self):

@@ -298,9 +298,10 @@ def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
     look = {"step": trainer.step, "loss": loss, **watch.look()}
     best = max((h["score"] for h in trainer.history), default=-math.inf)
     trainer.history.append(look)
-    trainer.worse = 0 if look["score"] > best else trainer.worse + 1
+    late = 2 * trainer.step > trainer.config.steps  # while the learning rate is high, the start may long be better
+    trainer.worse = 0 if look["score"] > best else trainer.worse + late
     trainer.done = trainer.worse >= trainer.config.patience
-    if trainer.worse == 0:
+    if look["score"] > best:
         trainer.best = {k: v.detach().clone() for k, v in trainer.tokenizer.state_dict().items()}
     return look
 
