@@ -202,6 +202,8 @@ def test_refusals(weights):
         unfitted(level="neuron", quantizer="vq")
     with pytest.raises(ValueError, match=r"--dropout in \[0, 1\)"):
         unfitted(dropout=1.0)
+    with pytest.raises(ValueError, match="--latents must be at least the field's 3 layers, got 2"):
+        unfitted(latents=2)
     tokenizer = unfitted().fit(weights)
     with pytest.raises(ValueError, match=r"must have shape \(N, "):
         tokenizer.encode(weights[:, :-1])

@@ -151,7 +151,20 @@ def test_compare_on_other_fits_of_the_same_signals(data, tmp_path):
     assert "fields" not in out["rows"][0] and out["rows"][1]["fields"] == str(tmp_path / "others")
     alone = compare(CompareConfig((str(tmp_path / "q"),), str(tmp_path / "others"), tmp_path / "d", held_out=15))
     assert out["rows"][1]["psnr_after"] == alone["rows"][0]["psnr_after"]
+    turned = {
+        **parts,
+        "validation": {k: (v.flip(0) if torch.is_tensor(v) else v[::-1]) for k, v in parts["validation"].items()},
+    }
+    WeightDataset.from_rows(FIELD, turned, signals=data.signals).save(tmp_path / "turned")
+    there = (f"{tmp_path / 'q'}={tmp_path / 'turned'}",)
+    again = compare(CompareConfig(there, str(tmp_path / "fields"), tmp_path / "f", held_out=15))
+    assert again["rows"][0]["psnr_after"] == pytest.approx(alone["rows"][0]["psnr_after"])  # signals count, not places
+    moved = {"train": parts["train"], "validation": {k: v[10:] for k, v in parts["validation"].items()}}
+    WeightDataset.from_rows(FIELD, moved, signals=data.signals).save(tmp_path / "fewer")
+    with pytest.raises(ValueError, match="of --fields is not in split validation there"):
+        paths = (f"{tmp_path / 'q'}={tmp_path / 'fewer'}",)
+        compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "g", held_out=15))
     WeightDataset.from_rows(FIELD, parts, signals={"name": "else", "channels": 1}).save(tmp_path / "strangers")
-    paths = (paths[0], f"{tmp_path / 'q'}={tmp_path / 'strangers'}")
+    paths = (str(tmp_path / "p"), f"{tmp_path / 'q'}={tmp_path / 'strangers'}")
     with pytest.raises(ValueError, match="these are fields of 'else', those of --fields of 'made'"):
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "e", held_out=15))

@@ -177,6 +177,7 @@ def test_same_seed_same_codes_however_batched(kind, options, weights):
     for name, value in first.state_dict().items():
         assert torch.allclose(value.float(), second.state_dict()[name].float(), atol=1e-5), name
     assert first.fingerprint == fitted(kind, weights, **options).fingerprint
+    assert first.fit(weights).fingerprint == fitted(kind, weights, **options).fingerprint  # a second fit is a new one
 
 
 @pytest.mark.parametrize("kind", KINDS)

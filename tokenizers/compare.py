@@ -1,7 +1,7 @@
 """Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR --out DIR"""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,11 +80,19 @@ def compare(config: CompareConfig) -> dict:
         check_field(tokenizer, loaded[pairs[text][1]])
     names = _names(list(found))
     prints = {f"tokenizer {names[text]}": tokenizer.fingerprint for text, tokenizer in found.items()}
-    prints |= {f"fields {path}": data.fingerprint for path, data in loaded.items() if path != config.fields}
+    others = {text: fields for text, (_, fields) in pairs.items() if fields != config.fields}
+    prints |= {f"fields of {names[text]}": loaded[fields].fingerprint for text, fields in others.items()}
     asked = {k: v for k, v in asdict(config).items() if k not in NOT_ASKED}
     parents = {"fields": loaded[config.fields].fingerprint, **prints}
     claim(config.out, {"kind": "compare", **asked}, parents=parents, seed=config.seed)
-    benches = {path: _bench(data, config) for path, data in loaded.items()}
+    main = loaded[config.fields]
+    bench = _bench(main, config)
+    benches = {config.fields: bench}
+    for text, (_, fields) in pairs.items():
+        if fields not in benches:
+            benches[fields] = _bench(
+                loaded[fields], replace(config, split=bench.split), same_signals(text, loaded[fields], main, bench)
+            )
     rows = []
     for text, tokenizer in found.items():
         path, fields = pairs[text]
@@ -92,7 +100,6 @@ def compare(config: CompareConfig) -> dict:
         own = {} if fields == config.fields else {"fields": fields}
         rows.append({"name": names[text], **own, **row})
         print(line(rows[-1]))
-    bench = benches[config.fields]
     result = {
         "split": bench.split,
         "fields": len(bench.weights),
@@ -119,8 +126,31 @@ def check_signals(text: str, data: WeightDataset, main: WeightDataset) -> None:
         )
 
 
-def _bench(data: WeightDataset, config: CompareConfig) -> Bench:
-    return make_bench(data, config.held_out, config.seed, config.signals, config.data_root, split=config.split)
+def same_signals(text: str, data: WeightDataset, main: WeightDataset, bench: Bench) -> Tensor:
+    """Where the signals of a bench stand in the same split of another dataset.
+
+    Raises:
+        ValueError: if one is not there, or is a training signal there.
+    """
+    names = main.ids(bench.split)
+    wanted = [names[i] for i in bench.chosen.tolist()]
+    known = set(data.ids("train")) if "train" in data.splits and bench.split != "train" else set()
+    places: dict[str, int] = {}
+    for i, name in enumerate(data.ids(bench.split) if bench.split in data.splits else []):
+        places.setdefault(name, i)
+    for name in wanted:
+        if not name or name not in places or name in known:
+            where = "a training signal" if name in known else f"not in split {bench.split}"
+            raise ValueError(
+                f"{text}: signal {name or '(without a name)'} of --fields is {where} there. Fit both with the same --split-seed "
+                "and --limit."
+            )
+    return torch.tensor([places[name] for name in wanted], dtype=torch.int64)
+
+
+def _bench(data: WeightDataset, config: CompareConfig, chosen: Tensor | None = None) -> Bench:
+    c = config
+    return make_bench(data, c.held_out, c.seed, c.signals, c.data_root, split=c.split, chosen=chosen)
 
 
 def _names(paths: list[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
+from fields.model import FieldConfig
 from tokenizers import quantizers
 from tokenizers.vqvae import VQVAEConfig, VQVAETokenizer, network, run
 
@@ -58,9 +59,9 @@ class GraphConfig(VQVAEConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.channels, self.taught, self.meta_steps) < 1 or self.hidden < 2:
-            raise ValueError(f"--channels and --taught must be at least 1, --hidden 2; got {self.channels}, "
-                             f"{self.taught}, {self.hidden}.")  # fmt: skip
+        for name, least in (("channels", 1), ("taught", 1), ("meta_steps", 1), ("hidden", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
         if self.rounds < 0 or not 0 <= self.dropout < 1 or self.decay < 0:
             raise ValueError("--rounds and --decay must be 0 or more, --dropout in [0, 1).")
         if self.level == "neuron" and self.quantizer in ("vq", "rvq"):
@@ -80,10 +81,13 @@ class GraphTokenizer(VQVAETokenizer):
         parts: per layer, from a neuron's latents to its share of the decoder's input (level neuron).
     """
 
-    learns_long = True
     same_row = False
+    chunk = 512
 
     def __init__(self, config: GraphConfig):  # loading reads the kind from this signature
+        layers = len(FieldConfig.from_dict(config.field).hidden) + 1 if config.field else 1
+        if config.latents < layers:
+            raise ValueError(f"--latents must be at least the field's {layers} layers, got {config.latents}.")
         super().__init__(config)
 
     def _make_encoder(self, size: int, count: int) -> None:
@@ -231,6 +235,7 @@ class GraphTokenizer(VQVAETokenizer):
         from tokenizers.graph_train import train_graph  # it imports this file
 
         self.check_reference()
+        self._make_networks()
         if self.config.reference:
             self.reader.reference.copy_(self.standardizer.reference)
         with torch.enable_grad():

@@ -1,7 +1,7 @@
 """A field as a graph: neurons are nodes, weights are edges; messages over it on torch-geometric.
 
 A message is the sender's state times the edge's weight, an update adds the neuron's bias and passes the field's own
-activation. So states keep every symmetry of the field exactly: they move with the hidden neurons, and a factor (ReLU) or a
+activation. So states keep every symmetry of the field exactly (without a reference): they move with the hidden neurons, and a factor (ReLU) or a
 sign (sine) that a neuron hands on to the next layer cancels where its messages arrive. In each channel the states are what the
 field computes for one made-up input; the inputs are learnt, as states of the input neurons, and need not be the encoding
 of any coordinate (compare deep linear probing, arXiv:2410.10811; graphs of fields: arXiv:2403.12143, arXiv:2406.10685).
@@ -55,7 +55,11 @@ def as_graph(config: FieldConfig, row: Tensor) -> Data:
     numbers = torch.arange(len(config.widths)).repeat_interleave(torch.tensor(config.widths))
     biases = torch.cat([row.new_zeros(config.encoded_dim), *(bias[0] for _, bias in layers)])
     weights = torch.cat([weight[0].flatten() for weight, _ in layers])
-    return Data(x=torch.stack([numbers.to(row), biases], 1), edge_index=edge_index(config), edge_attr=weights[:, None])
+    return Data(
+        x=torch.stack([numbers.to(row), biases], 1),
+        edge_index=edge_index(config).to(row.device),
+        edge_attr=weights[:, None],
+    )
 
 
 class Messages(MessagePassing):

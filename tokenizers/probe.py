@@ -14,7 +14,8 @@ MOST = 10_000
 def probe(tokenizer: WeightTokenizer, data: WeightDataset, split: str, *, seed: int = 0, most: int = MOST) -> dict:
     """Accuracy on held-out fields of a ridge classifier (scikit-learn) on standardised rows, before and after coding.
 
-    Tokens enter as their codes' centroids, that is as the standardised rows they decode to. Both see the same fields.
+    Tokens enter as their codes' centroids, that is as the standardised rows they decode to. Both see the same fields. Where a
+    tokenizer decodes to another row of the same function, weights are standardised by the probe's own training rows.
 
     Returns:
         weights, tokens (shares right), chance (share of the largest held-out class), rows and held_out; or only
@@ -34,6 +35,9 @@ def probe(tokenizer: WeightTokenizer, data: WeightDataset, split: str, *, seed: 
     scores = {}
     for name in ("weights", "tokens"):
         x, y = (_features(tokenizer, data.weights(s, i), name) for s, i in (("train", rows), (split, held)))
+        if name == "weights" and not tokenizer.same_row:
+            mean, std = x.mean(0), x.std(0, correction=0)
+            x, y = ((z - mean) / std.clamp_min(1e-12) * (std > 0) for z in (x, y))
         scores[name] = _accuracy(x, labels[rows], y, held_labels[held])
     chance = float(held_labels[held].bincount().max()) / len(held)
     return {**scores, "chance": chance, "rows": len(rows), "held_out": len(held), "model": "ridge classifier"}
@@ -47,6 +51,8 @@ def _features(tokenizer: WeightTokenizer, weights: Tensor, what: str) -> Tensor:
     """(N, P) float64 standardised rows, as they are or after coding."""
     if what == "tokens":
         weights = tokenizer.decode(tokenizer.encode(weights)).cpu()
+    if what == "weights" and not tokenizer.same_row:
+        return weights.double()
     return tokenizer.standardizer(weights.to(tokenizer.made.device)).cpu().double()
 
 

@@ -91,12 +91,18 @@ class Bench:
 
 
 def make_bench(
-    data: WeightDataset, most: int, seed: int, signals: str | None, data_root: Path | None, split: str | None = None
+    data: WeightDataset,
+    most: int,
+    seed: int,
+    signals: str | None,
+    data_root: Path | None,
+    split: str | None = None,
+    chosen: Tensor | None = None,
 ) -> Bench:
-    """At most `most` held-out fields by seed, and their signals where these can be had without a network."""
+    """At most `most` held-out fields by seed, or those chosen, and their signals where these can be had without a network."""
     split = split or held_out_split(data)
     data.split(split)
-    chosen = draw(len(data.splits[split]), most, seed)
+    chosen = draw(len(data.splits[split]), most, seed) if chosen is None else chosen
     weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
     recorded = data.psnr(split)[chosen]
     fitted = float(recorded.mean()) if bool(recorded.isfinite().all()) else None

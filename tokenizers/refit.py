@@ -165,7 +165,7 @@ class Refit:
             decoded = t._decode(ids)
             if step % LOOK == 0 or step == c.refit_steps:
                 error, excess = quality(field_, decoded, targets, points.coords)
-                now = error.log() + (c.refit_rate * self._bits(ids) if self.lengths is not None else 0)
+                now = error.log() + (c.refit_rate * self._bits(t.canonical(ids)) if self.lengths is not None else 0)
                 better = now < (now + 1 if cost is None else cost)
                 best[better] = ids[better]
                 cost = now if cost is None else torch.minimum(cost, now)

@@ -6,7 +6,7 @@ silent last layer is added to each. What is learnt with a quantiser of vector-qu
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +17,6 @@ from tyro.conf import Suppress
 from tokenizers import quantizers, scalar
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.pca import WIDEST
-
-CHUNK = 4096
-"""Fields encoded or decoded at once."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +134,8 @@ class VQVAETokenizer(WeightTokenizer):
     squash: Tensor
     books: Tensor
     learns_long = True
+    chunk = 4096
+    """Fields encoded or decoded at once."""
 
     def __init__(self, config: VQVAEConfig):
         super().__init__(config)
@@ -151,13 +150,18 @@ class VQVAETokenizer(WeightTokenizer):
         self.register_buffer("squash", torch.ones(count))
         books = torch.zeros(len(self.slots), config.codes, config.numbers, dtype=torch.float64)
         self.register_buffer("books", books)
-        with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
-            torch.manual_seed(config.seed)
-            self._make_encoder(size, count)
-            if config.hidden:
-                self.decoder = network(count, self.decoder_width, size)
-        self.requires_grad_(False)
+        self._make_networks()
         self.history: list[dict] = []
+
+    def _make_networks(self) -> None:
+        """Untrained ones of the seed, so that a second fit begins as the first did."""
+        device = self.made.device
+        with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
+            torch.manual_seed(self.config.seed)
+            self._make_encoder(self.field.size, self.components)
+            if self.config.hidden:
+                self.decoder = network(self.components, self.decoder_width, self.field.size)
+        self.requires_grad_(False).to(device)
 
     def _make_encoder(self, size: int, count: int) -> None:
         self.analysis = nn.Parameter(torch.zeros(size, count))
@@ -193,6 +197,7 @@ class VQVAETokenizer(WeightTokenizer):
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
         from tokenizers.vqvae_train import train  # it imports this file
 
+        self._make_networks()
         with torch.enable_grad():
             train(self, rows, held_out)
         self.requires_grad_(False)
@@ -222,13 +227,13 @@ class VQVAETokenizer(WeightTokenizer):
         return z
 
     def _encode(self, weights: Tensor) -> Tensor:
-        return chunked(self._encode_chunk, weights)
+        return torch.cat([self._encode_chunk(part) for part in weights.split(self.chunk)])
 
     def _encode_chunk(self, weights: Tensor) -> Tensor:
         return self.harden(self.relax(weights))
 
     def _decode(self, ids: Tensor) -> Tensor:
-        return chunked(self._decode_chunk, ids)
+        return torch.cat([self._decode_chunk(part) for part in ids.split(self.chunk)])
 
     def _decode_chunk(self, ids: Tensor) -> Tensor:
         latents = quantizers.look_up(ids, self.books, self.config.depth)
@@ -280,8 +285,3 @@ def run(net: Iterable[nn.Module], x: Tensor) -> Tensor:
         linear = isinstance(layer, nn.Linear)
         x = nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype)) if linear else layer(x)
     return x
-
-
-def chunked(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """`work` on a few thousand rows at a time."""
-    return torch.cat([work(part) for part in rows.split(CHUNK)])

@@ -104,7 +104,7 @@ class Trainer:
         c, device = tokenizer.config, tokenizer.made.device
         self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
         some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
-        latents = tokenizer.read(some).detach()
+        latents = torch.cat([tokenizer.read(part).detach() for part in some.split(tokenizer.chunk)])
         self.quantizer = quantizers.make_quantizer(
             c.quantizer, tokenizer.latents, c.numbers, c.codes, levels=c.fsq_levels, residual=c.residual, span=c.span,
             batch=min(c.batch, len(rows)),
@@ -242,12 +242,14 @@ def train(
     """
     c, device = tokenizer.config, tokenizer.made.device
     rows, held_out = _held_out(rows, held_out, c.seed)
+    mark = digest(
+        asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows)
+    )  # before `begin` changes it
     varied = begin(tokenizer, rows)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(c.seed)
         trainer = make(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
-        mark = digest(asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows))
         if not _resume(trainer, tokenizer.work, mark):
             _look(trainer, watch)
         if c.steps and varied:
