@@ -123,7 +123,7 @@ class TrainConfig:
     tracker: str | None = None
     """One of accelerate's trackers: tensorboard, wandb, ..."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AVX512-BF16 or AMX, else fp32; launcher = what accelerate says."""
+    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
     seed: int = 0
