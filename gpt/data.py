@@ -132,6 +132,17 @@ class Sequences:
         silent = (torch.arange(full.shape[1] - 1) > last) | empty[:, None]
         return full[:, :-1], full[:, 1:].masked_fill(silent, IGNORE)
 
+    def log_frequencies(self) -> Tensor:
+        """(context, vocab) float32: log of how often each id is the target of each position, one added to every count."""
+        v, counts = self.vocab, None
+        for rows in torch.arange(len(self)).split(COUNTED):
+            targets = self.batch(rows)[1]
+            place = torch.arange(targets.shape[1]) * v.size
+            found = torch.bincount((targets + place)[targets != IGNORE], minlength=targets.shape[1] * v.size)
+            counts = found if counts is None else counts + found
+        table = counts.view(-1, v.size).double() + 1
+        return (table / table.sum(1, keepdim=True)).log().float()
+
 
 @lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:

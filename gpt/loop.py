@@ -304,9 +304,10 @@ class Trainer:
 
 
 def make_optimizer(config: Any, model: GPT) -> torch.optim.Optimizer:
-    """AdamW with decay on matrices only, or plain SGD."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    """AdamW with decay on matrices only (gates are scales, not matrices), or plain SGD."""
+    scales = {id(p) for p in model.gates} if model.config.gates else set()
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in scales]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in scales]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr)

@@ -1,7 +1,9 @@
 """A decoder-only transformer over the tokens of neural fields (GPT-2's shape: pre-norm, GELU, learned positions).
 
 What differs from a text model: the place of every token in the network (layer, neuron, ...) is known beforehand, so the
-input at position t also gets the embedding of the place of the token to be predicted NEXT. No training, no sampling.
+input at position t also gets the embedding of the place of the token to be predicted NEXT; what codes mean depends on
+their position, so embedding and head are scaled by its gates; and how often each code stands where is counted, not
+learnt (`unigram`; `gpt.start` fills it in). No training, no sampling.
 """
 
 import math
@@ -17,6 +19,9 @@ from tokenizers.base import Vocab
 
 IGNORE = -100
 """Target that carries no loss. Set by position, never by id."""
+
+INITIAL = 0.02
+"""Standard deviation of initial weights."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,10 @@ class GPTConfig:
     dropout: float = 0.1
     tie: bool = False
     """One matrix for embedding and head."""
+    unigram: bool = False
+    """Logits are added to a fixed table of log-frequencies of each id at each position."""
+    gates: bool = False
+    """Token embeddings and what the head reads are scaled, number by number, by vectors of the position."""
     kind: Literal["gpt"] = "gpt"
 
     def __post_init__(self):
@@ -172,18 +181,19 @@ def initialise(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=INITIAL)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
     for block in model.blocks:
         for layer in (block.attention.proj, block.down):
-            nn.init.normal_(layer.weight, std=0.02 / math.sqrt(2 * len(model.blocks)))
+            nn.init.normal_(layer.weight, std=INITIAL / math.sqrt(2 * len(model.blocks)))
 
 
 class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data", tags=["neural-fields"]):
     """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
 
-    `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`.
+    `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`, and for
+    training tell it with `gpt.start` what is known beforehand.
     """
 
     def __init__(self, config: GPTConfig):
@@ -200,8 +210,14 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         self.head = nn.Linear(width, config.vocab.size, bias=False)
         if config.tie:
             self.head.weight = self.tokens.weight
+        if config.gates:
+            self.gates = nn.ParameterList(nn.Parameter(torch.empty(config.context, width)) for _ in ("in", "out"))
+        if config.unigram:
+            self.register_buffer("unigram", torch.zeros(config.context, config.vocab.size))
         self.register_buffer("slots", torch.zeros(config.tokens_per_field, len(config.slot_sizes), dtype=torch.int64))
         initialise(self)
+        for gate in self.gates if config.gates else ():
+            nn.init.normal_(gate, mean=1.0, std=1.0)  # a code's number can mean other things elsewhere, from the start
 
     @classmethod
     def create(cls, config: GPTConfig, slots: Tensor, seed: int = 0) -> "GPT":
@@ -277,12 +293,20 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
             raise ValueError(
                 f"a sequence of {end} tokens exceeds the context of {self.config.context} (SOS, label, codes)."
             )
-        x = self.drop(self.tokens(ids) + self._place(start, end))
+        x = self.tokens(ids)
+        if self.config.gates:
+            x = x * self.gates[0][start:end]
+        x = self.drop(x + self._place(start, end))
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, cache)
         if cache is not None:
             cache.length = end
-        logits = self.head(self.norm(x))
+        x = self.norm(x)
+        if self.config.gates:
+            x = x * self.gates[1][start:end]
+        logits = self.head(x)
+        if self.config.unigram:
+            logits = logits + self.unigram[start:end]
         if targets is None:
             return logits
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")

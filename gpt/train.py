@@ -19,6 +19,7 @@ from gpt.loop import Trainer
 from gpt.model import GPT, GPTConfig
 from gpt.processes import alike, on_main
 from gpt.schedule import warmup_steps
+from gpt.start import begin
 
 DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
@@ -54,6 +55,12 @@ class ModelConfig:
     """On embeddings and residual branches."""
     tie: bool = False
     """Use one matrix for token embedding and head."""
+    unigram: bool = True
+    """Start from how often each code stands at its position in the training fields, instead of learning it."""
+    gates: bool = True
+    """Scale token embeddings, and what the head reads, by learnt vectors of the position."""
+    alike: bool = True
+    """Start with similar weights for codes that mean alike, where the tokenizer knows which do."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         precision=config.precision,
         log_with=config.tracker,
         project_dir=str(config.out),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # the one buffer never changes
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # buffers never change
     )
     if config.tracker and not accelerator.log_with:
         raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
@@ -222,9 +229,11 @@ def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Train
         tokens_per_field=corpus.tokenizer.tokens_per_field,
         slot_sizes=tuple(corpus.tokenizer.slot_sizes),
         labels=corpus.vocab.labels,
-        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__},
+        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "alike"},
     )
-    return Trainer(config, corpus, GPT.create(architecture, corpus.tokenizer.slots, config.seed), accelerator)
+    model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
+    begin(model, corpus.train, corpus.tokenizer.points if sizes.alike else None, config.seed)
+    return Trainer(config, corpus, model, accelerator)
 
 
 def sources(config: TrainConfig) -> list[Any]:

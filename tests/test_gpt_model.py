@@ -12,7 +12,11 @@ SLOTS = torch.tensor([[i // 6, i % 6] for i in range(12)])
 
 def tiny(**kwargs) -> GPT:
     values = {"codes": 5, "tokens_per_field": 12, "slot_sizes": (2, 6), "n_layer": 2, "n_head": 2, "n_embd": 16}
-    return GPT.create(GPTConfig(**{**values, "dropout": 0.0, **kwargs}), SLOTS).eval()
+    values |= {"dropout": 0.0, "unigram": True, "gates": True}
+    model = GPT.create(GPTConfig(**{**values, **kwargs}), SLOTS).eval()
+    if model.config.unigram:
+        model.unigram.copy_(torch.randn(model.unigram.shape, generator=generator(9)))
+    return model
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 10])
@@ -115,9 +119,10 @@ def test_same_seed_same_weights_and_global_random_state_untouched():
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("tie", [False, True])
-def test_saved_and_loaded(tmp_path, tie):
-    model = tiny(tie=tie, labels=2)
+def test_saved_and_loaded(tmp_path, tie, plain):
+    model = tiny(tie=tie, labels=2, unigram=not plain, gates=not plain)
     model.save_pretrained(tmp_path)
     again = GPT.from_pretrained(str(tmp_path))
     ids = torch.randint(5, (2, 5), generator=torch.Generator().manual_seed(4))

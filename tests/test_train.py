@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy import TINY, config, make_corpus, make_fields, make_tokens
 
+import gpt.train
 from fields.launch import start
 from gpt.checkpoint import load_model
 from gpt.corpus import load_corpus
@@ -130,15 +131,12 @@ def test_divergence_stops_the_run(root):
 
 def test_numbers_that_are_not_finite_name_their_fields(root, monkeypatch):
     settings = config(root, "nan", steps=3)
-    create = GPT.create
 
-    def poisoned(*args):
-        model = create(*args)
+    def poisoned(model, *args):
         with torch.no_grad():
             model.tokens.weight[3] = float("nan")  # every field with code 3 has a NaN loss
-        return model
 
-    monkeypatch.setattr(GPT, "create", poisoned)
+    monkeypatch.setattr(gpt.train, "begin", poisoned)
     with pytest.raises(RuntimeError, match="diverged at step 1: loss nan.*not finite losses: toy/train/"):
         train(settings)
     assert not (settings.out / "last").exists()

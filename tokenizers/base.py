@@ -104,6 +104,11 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         """(N, T) checked int64 -> (N, P) float32."""
         raise NotImplementedError
 
+    @property
+    def points(self) -> Tensor | None:
+        """(V, D): codes whose points lie close mean much the same, whichever token they are; None where tokens differ."""
+        return torch.arange(self.codes)[:, None] if self.ordered else None
+
     # -- what refit needs (`tokenizers.refit`) ----------------------------------------------------------------------
 
     @property

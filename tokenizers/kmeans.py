@@ -98,6 +98,12 @@ class KMeansTokenizer(WeightTokenizer):
         return scalar.encode(weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book)
 
     @property
+    def points(self) -> Tensor | None:
+        """Centres of groups, where all tokens share them."""
+        shared = self.config.group > 1 and len(self.counts) == 1
+        return self.centres[0, : self.codes] if shared else super().points
+
+    @property
     def ordered(self) -> bool:
         """Scalar codes are."""
         return self.config.group == 1

@@ -239,6 +239,11 @@ class VQVAETokenizer(WeightTokenizer):
         latents = quantizers.look_up(ids, self.books, self.config.depth)
         return self.standardizer.invert(self.to_rows(latents).float())
 
+    @property
+    def points(self) -> Tensor | None:
+        """Code vectors, where all latents share them."""
+        return self.books[0] if self.config.quantizer in ("fsq", "lfq", "simvq") else super().points
+
     # -- refit ----------------------------------------------------------------------------------------------------
 
     @property
