@@ -47,8 +47,11 @@ class Reference:
     @classmethod
     def from_dict(cls, values: dict) -> "Reference":
         """The reference `to_dict` wrote."""
-        row = values.get("row")
-        return cls(values["start"], values["how"], None if row is None else torch.tensor(row, dtype=torch.float32))
+        try:
+            start, how, row = str(values["start"]), str(values["how"]), values.get("row")
+            return cls(start, how, None if row is None else torch.tensor(row, dtype=torch.float32))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}") from None
 
 
 class WeightDataset:
@@ -127,6 +130,7 @@ class WeightDataset:
             found = open_splits(source, path, "data", wanted.arrow_schema, HINT)
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
             data._fingerprint = card["fingerprint"]
+            data._check_counts(card.get("rows"), path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
         if not files:
@@ -140,6 +144,7 @@ class WeightDataset:
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(card["reference"]), card["signals"])
         data._fingerprint = card.get("fingerprint")
+        data._check_counts(card.get("rows"), path)
         return data
 
     def save(self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md")) -> None:
@@ -297,8 +302,28 @@ class WeightDataset:
 
     # -- checks and joining ---------------------------------------------------------------------------------------
 
+    def _check_counts(self, said: dict[str, int] | None, path: Path) -> None:
+        """What `field.json` counts is there: a split may have been lost whole, or shards of another dataset mixed in.
+
+        Raises:
+            ValueError: naming split and numbers.
+        """
+        for name in {**(said or {}), **self.splits} if said is not None else ():
+            found = len(self.splits.get(name, ()))
+            if found != said.get(name, 0):
+                raise ValueError(
+                    f"{path}/data has {found:,} rows of split {name}, its field.json says {said.get(name, 0):,}. "
+                    "Fetch or make it anew."
+                )
+
     def check(self) -> None:
-        """No signal stands in two splits; labels and columns are as declared."""
+        """No signal stands in two splits; labels, columns and the reference are as declared."""
+        row = self.reference.row
+        if row is not None and (row.shape != (self.config.size,) or not row.isfinite().all()):
+            raise ValueError(
+                f"the reference row has shape {tuple(row.shape)}{'' if row.isfinite().all() else ' and is not finite'}, "
+                f"expected {self.config.size:,} numbers, the weights of one field."
+            )
         wanted = features(self.config.size, self.label_names)
         seen: dict[str, str] = {}
         for name, rows in self.splits.items():

@@ -115,3 +115,30 @@ def test_a_card_that_lacks_something_is_named(key, dataset, tmp_path):
         (tmp_path / "field.json").write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match=f"field.json has no `(field|{key})`: it is not a weight dataset"):
             WeightDataset.load(tmp_path)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_lost_split_is_noticed(stream, dataset, tmp_path):
+    dataset.save(tmp_path / "d")
+    for file in (tmp_path / "d" / "data").glob("test-*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has 0 rows of split test, its field.json says 10. Fetch or make it anew"):
+        WeightDataset.load(tmp_path / "d", stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ([0.5, 1.0], r"the reference row has shape \(2,\), expected"),
+        ([[1.0], [1.0, 2.0]], "`reference` in field.json cannot be read"),
+        ("abc", "`reference` in field.json cannot be read"),
+    ],
+)
+def test_a_reference_that_is_no_field_is_refused(row, message, stream, dataset, tmp_path):
+    dataset.save(tmp_path / "d")
+    card = json.loads((tmp_path / "d" / "field.json").read_text())
+    card["reference"]["row"] = row
+    (tmp_path / "d" / "field.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=message):
+        WeightDataset.load(tmp_path / "d", stream=stream)
