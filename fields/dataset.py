@@ -51,7 +51,9 @@ class Reference:
             start, how, row = str(values["start"]), str(values["how"]), values.get("row")
             return cls(start, how, None if row is None else torch.tensor(row, dtype=torch.float32))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}") from None
+            raise ValueError(
+                f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}"
+            ) from None
 
 
 class WeightDataset:

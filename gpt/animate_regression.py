@@ -16,6 +16,7 @@ from fields.metrics import psnr
 from fields.panels import Curves, drawn, set_image
 from fields.render import render
 from fields.runs import read_json
+from gpt.memorise import align_to_best
 
 HINT = "The experiment is made with: accelerate launch scripts/train_regression.py --out DIR"
 BLOCKS = (44, 672)
@@ -44,7 +45,7 @@ class AnimateRegression(Film):
     experiment: Path = Path("runs/digits/regression")
     """Folder of the experiment, with its fields and its finished cells."""
     starts: tuple[str, str] = ("unconditioned", "conditioned")
-    """The ways of fitting at the left and at the right."""
+    """The ways of fitting at the left and at the right: unconditioned, conditioned, meta or aligned."""
     n: tuple[int, ...] = (1, 4, 32)
     """Numbers of memorised fields, one row of pictures each, at most four."""
     columns: int = 2
@@ -115,7 +116,9 @@ def read_experiment(folder: Path, start: str, sizes: tuple[int, ...]) -> Recited
     if "n" not in c or "between" not in c:
         raise ValueError(f"{folder} is not the folder of a regression experiment. {HINT}")
     most = max(*c["n"], *c["between"], 1)
-    data = WeightDataset.load(Path(folder) / "fields" / f"{start}-{c['seeds'] * most}")
+    fitted = "unconditioned" if start == "aligned" else start
+    data = WeightDataset.load(Path(folder) / "fields" / f"{fitted}-{c['seeds'] * most}")
+    data = align_to_best(data) if start == "aligned" else data
     weights, rows = data.weights("train"), {}
     for n in sizes:
         rows[n] = []

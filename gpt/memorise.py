@@ -142,7 +142,7 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     pool = alike(accelerator, choose_signals, signals, config)
     data = {way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)}
     if "aligned" in config.starts:
-        data["aligned"] = aligned(data["unconditioned"], int(data["unconditioned"].psnr("train").argmax()))[0]
+        data["aligned"] = align_to_best(data["unconditioned"])
     accelerator.wait_for_everyone()
     todo = [c for c in cells(config) if not (out / "cells" / c.name / "cell.json").is_file()]
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
@@ -168,6 +168,11 @@ def choose_signals(signals: Signals, config: MemoriseConfig) -> Signals:
 def rows_of(config: MemoriseConfig, cell: Cell) -> slice:
     """A cell's fields among those chosen: N = 4 is the beginning of N = 32."""
     return slice(cell.seed * config.most, cell.seed * config.most + cell.n)
+
+
+def align_to_best(data: WeightDataset) -> WeightDataset:
+    """The fields with their neurons matched to those of the best fitted one."""
+    return aligned(data, int(data.psnr("train").argmax()))[0]
 
 
 def _needed(starts: tuple[str, ...]) -> list[str]:

@@ -8,6 +8,7 @@ import torch
 from made import rows
 
 from fields import runs
+from gpt.animate_regression import read_experiment
 from gpt.memorise import MemoriseConfig, cells, memorise
 from gpt.memorise_cell import EXPLODED, WINDOW, Cell, explosion, train_cell
 from gpt.memorise_report import spread
@@ -118,6 +119,8 @@ def test_the_experiment_in_small_and_what_is_there_is_not_done_again(tmp_path, c
     assert "8 of 12 cells are there already" in capsys.readouterr().out
     assert (cell / "model" / "config.json").stat().st_mtime_ns == stamp
     assert (cell / "rows.safetensors").read_bytes() == before
+    found = read_experiment(first.folder, "aligned", (2,))  # what an animation reads
+    assert len(found.rows[2]) == 2 and found.rows[2][1][0].shape == found.rows[2][1][1].shape
     with pytest.raises(ValueError, match="made with another configuration"):
         memorise(MemoriseConfig(starts=("unconditioned",), n=(1, 2), **{**settings, "steps": 4}))
 
