@@ -17,6 +17,8 @@ from tokenizers.base import Vocab
 
 COUNTED = 16_384
 """Rows whose codes are counted at once."""
+TARGETS = 1 << 21
+"""Targets counted at once; each takes some 50 bytes."""
 
 
 def seed_of(*parts: int | str) -> int:
@@ -135,7 +137,7 @@ class Sequences:
     def log_frequencies(self) -> Tensor:
         """(context, vocab) float32: log of how often each id is the target of each position, one added to every count."""
         v, counts = self.vocab, None
-        for rows in torch.arange(len(self)).split(COUNTED):
+        for rows in torch.arange(len(self)).split(max(1, TARGETS // self.ids.shape[1])):
             targets = self.batch(rows)[1]
             place = torch.arange(targets.shape[1]) * v.size
             found = torch.bincount((targets + place)[targets != IGNORE], minlength=targets.shape[1] * v.size)
