@@ -13,11 +13,9 @@ from fields.launch import start
 from gpt.evaluate import EvaluateConfig, evaluate
 from gpt.processes import on_main
 from gpt.sample import SampleConfig, sample
-from gpt.train import TrainConfig, train
+from gpt.train import ModelConfig, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = 3000
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class PipelineConfig(TrainConfig):
 
     Without --fields and --tokenizer the whole way is run on the 1,797 digits of scikit-learn, in at most ten minutes on
     two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn
-    and judged. Each stage whose output lies under runs/digits already is skipped.
+    and judged. Each stage whose output lies under runs/digits already is skipped. The defaults below are the whole way's
+    (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
 
     For example:
         accelerate launch scripts/train_gpt.py
@@ -50,6 +49,15 @@ class PipelineConfig(TrainConfig):
     def training(self, **changes) -> TrainConfig:
         """The same settings as what `train` takes."""
         return TrainConfig(**{**{f.name: getattr(self, f.name) for f in fields(TrainConfig)}, **changes})
+
+
+DIGITS = PipelineConfig(labels=True, steps=1500, batch=32, model=ModelConfig(dropout=0.2))
+"""The whole way's settings: 1,437 digits are soon known by heart."""
+
+
+def defaults(words: list[str]) -> PipelineConfig:
+    """What a command line starts from: with --fields a training, without it the whole way."""
+    return PipelineConfig() if any(word.split("=")[0] == "--fields" for word in words) else DIGITS
 
 
 def run(config: PipelineConfig) -> None:
@@ -78,9 +86,8 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
 
     out = config.out or root / "gpt"
     announce(f"3/5 GPT over the tokens -> {out}")
-    steps = config.steps or (None if config.minutes else STEPS)
-    batch = BATCH if config.batch == TrainConfig.batch else config.batch
-    result = train(config.training(fields=str(folder), tokenizer=str(vocabulary), out=out, steps=steps, batch=batch))
+    steps = None if config.minutes and config.steps == DIGITS.steps else config.steps
+    train(config.training(fields=str(folder), tokenizer=str(vocabulary), out=out, steps=steps))
 
     drawn = root / "samples"
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
@@ -88,7 +95,7 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
 
     announce(f"5/5 the judge: new fields against held-out digits -> {root}/evaluation")
     judged = on_main(accelerator, judge, folder, drawn, out, root / "evaluation", config)
-    accelerator.print(summary(result, report, judged, root, out, time.perf_counter() - began))
+    accelerator.print(summary(config.labels, report, judged, root, out, time.perf_counter() - began))
 
 
 class Stages:
@@ -125,7 +132,7 @@ def judge(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineCon
     )  # fmt: skip
 
 
-def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, seconds: float) -> str:
+def summary(labels: bool, report: dict, judged: dict, root: Path, out: Path, seconds: float) -> str:
     """A few honest numbers, and where to look."""
     rows = {row["name"]: row for row in judged["rows"]}
     ours = next(row for name, row in rows.items() if name.startswith("SAMPLES"))
@@ -134,7 +141,7 @@ def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, sec
     lines = ["", f"== done in {seconds / 60:.1f} minutes"]
     if bits := judged.get("validation"):
         lines.append(
-            f"   held-out fields: {bits['model_bits_per_field']:.1f} bits by the GPT, "
+            f"   held-out fields: {bits['model_bits_per_field']:.1f} bits by the GPT{' told the label' if labels else ''}, "
             f"{bits['unigram_bits_per_field']:.1f} by the per-position unigram"
         )
     lines.append(
@@ -143,9 +150,11 @@ def summary(result: dict, report: dict, judged: dict, root: Path, out: Path, sec
     for name, measure in (
         ("1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)", _one_nna),
         ("FID", _fid),
+        ("label accuracy (share read as the digit asked for)", _accuracy),
     ):
         seen = [("samples", ours), ("unigram", unigram), ("training fields", ceiling)]
-        lines.append(f"   {name}: " + ", ".join(f"{label} {measure(row)}" for label, row in seen if row))
+        found = [f"{label} {value}" for label, row in seen if row and (value := measure(row)) != "n/a"]
+        lines += [f"   {name}: " + ", ".join(found)] if found else []
     lines += [
         "   pictures and tables:",
         f"     {out}/samples.png            new digits, each beside its nearest training field",
@@ -161,6 +170,10 @@ def _one_nna(row: dict) -> str:
 
 def _fid(row: dict) -> str:
     return _shown(row["fid"]["value"], ".0f")
+
+
+def _accuracy(row: dict) -> str:
+    return _shown(row["label_accuracy"]["value"], ".2f")
 
 
 def _shown(value: float | None, form: str) -> str:

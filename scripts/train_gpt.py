@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 import tyro
 
 from fields.launch import run_cli
-from gpt.pipeline import PipelineConfig, run
+from gpt.pipeline import PipelineConfig, defaults, run
 
 if __name__ == "__main__":
-    run_cli(run, tyro.cli(PipelineConfig))
+    run_cli(run, tyro.cli(PipelineConfig, default=defaults(sys.argv[1:])))
