@@ -102,7 +102,8 @@ def footnotes(result: dict[str, Any]) -> list[str]:
         f"References: {refs['name']}, {'; '.join(refs['notes'])}. {result['protocol'].capitalize()}.",
         "± is half of a 95 % interval: bootstrap of per-point scores (1,000 rounds); FID: jackknife of 20 groups.",
         "Bits are those of a vocabulary's own codes: one that drops more has fewer. FID of the round trip: held-out fields "
-        "encoded and decoded, what a perfect GPT would reach; of the unigram: every token drawn on its own.",
+        "encoded and decoded, what a perfect GPT would reach; of the unigram: every token drawn on its own."
+        + (" Each GPT was told the label, the unigram was not." if asked.get("labels") else ""),
         "Z_U: Mann-Whitney z of distances to the nearest training field against those of held-out fields; negative = "
         "copying. Near copies: nearer to one training signal, relative to the next, than 99 % of held-out fields.",
     ]

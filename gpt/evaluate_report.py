@@ -99,8 +99,8 @@ def footnotes(result: dict) -> list[str]:
     if result["validation"] is not None:
         bits = result["validation"]
         lines.append(
-            f"Validation bits per field: {_number(bits['model_bits_per_field'], '.1f')} by the model, "
-            f"{_number(bits['unigram_bits_per_field'], '.1f')} by the per-position unigram."
+            f"Validation bits per field: {_number(bits['model_bits_per_field'], '.1f')} by the model"
+            f"{', told the label' if bits.get('told_label') else ''}, {_number(bits['unigram_bits_per_field'], '.1f')} by the per-position unigram."
         )
     lines += [f"{row['name']}: {note}." for row in result["rows"] for note in row["notes"]]
     notes = {f"* {row['name']}: {part['note']}" for row in result["rows"] for part in _estimates(row) if _starred(part)}

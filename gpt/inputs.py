@@ -134,10 +134,17 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object |
 
 
 def model_bits_of(info: dict) -> dict:
-    """Validation bits per field of a model and of the unigram, and its step, from what model.json holds."""
+    """Validation bits per field of a model and of the unigram, its step, and whether it was told each field's label, from
+    what model.json holds."""
     flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
     unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
-    return {"model_bits_per_field": bits, "unigram_bits_per_field": unigram, "step": info.get("step")}
+    told = bool(info.get("label_names"))
+    return {
+        "model_bits_per_field": bits,
+        "unigram_bits_per_field": unigram,
+        "step": info.get("step"),
+        "told_label": told,
+    }
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, float]:

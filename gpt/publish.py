@@ -122,7 +122,8 @@ def other_model(metrics: dict, info: dict, sure: bool = False) -> str | None:
         return f"its fields are {fields}, the model's {info['dataset']}"
     if bits is None:
         return "it names no model" if sure else None
-    return None if bits == own else f"its model has {bits}, this one {own}"
+    same = all(own[name] == value for name, value in bits.items() if name in own)
+    return None if same else f"its model has {bits}, this one {own}"
 
 
 def draw_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -> None:
@@ -192,7 +193,8 @@ def numbers(metrics: dict | None, bits: dict) -> list[str]:
     lines = ["## Numbers", ""]
     if own is not None:
         said = "" if unigram is None else f", {unigram:,.1f} by the per-position unigram"
-        lines += [f"Held-out fields: {own:,.1f} bits per field by the model{said} (step {bits['step']}).", ""]
+        told = ", told the label" if bits.get("told_label") else ""
+        lines += [f"Held-out fields: {own:,.1f} bits per field by the model{told}{said} (step {bits['step']}).", ""]
     if metrics is None:
         return [*lines, "Its samples were not judged."[: None if own is None else 0], ""] if own is None else lines
     head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]

@@ -284,7 +284,12 @@ def test_model_bits_stand_in_the_table(home):
     (home / "model" / "best").mkdir(parents=True)
     (home / "model" / "best" / "model.json").write_text(json.dumps(info))
     result = judge(home, model=home / "model")
-    assert result["validation"] == {"model_bits_per_field": 80.0, "unigram_bits_per_field": 99.0, "step": 5}
+    assert result["validation"] == {
+        "model_bits_per_field": 80.0,
+        "unigram_bits_per_field": 99.0,
+        "step": 5,
+        "told_label": False,
+    }
     assert "80.0 by the model, 99.0 by the per-position unigram" in (home / "out" / "table.md").read_text()
     (home / "model" / "best" / "model.json").write_text(json.dumps({**info, "dataset": "0" * 16}))
     with pytest.raises(ValueError, match="trained on fields 0000"):
