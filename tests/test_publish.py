@@ -214,7 +214,7 @@ def test_tokens_tokenizer_and_model_come_back_by_name(tmp_path, capsys):
     assert words.fingerprint == corpus.tokenizer.fingerprint and info["step"] == 5
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in load_model(root / "gpt")[0].state_dict().items())
     card = HUB.files("model", "tester/gpt")["README.md"].decode()
-    assert "| SAMPLES | 9 | 0.750 ±0.050 |" in card and "80.0 bits per field by the model, 99.0" in card
+    assert "| SAMPLES | 9 | 0.750 ±0.050 |" in card and "80.0 bits per field by the model, told the label, 99.0" in card
     assert HUB.repos[("model", "tester/gpt")].private and "samples.png" in HUB.files("model", "tester/gpt")
     assert not any("checkpoint" in p or p.endswith((".pkl", ".bin")) for p in HUB.files("model", "tester/gpt"))
     rows = datasets.load_dataset("tester/tokens", split="train", cache_dir=str(tmp_path / "c"))
