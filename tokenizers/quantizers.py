@@ -90,31 +90,33 @@ class VQ(Quantizer):
 
 
 class RVQ(Quantizer):
-    """Residual vector quantisation (arXiv:2107.03312): each level codes what the levels before left over."""
+    """Residual vector quantisation (arXiv:2107.03312): each level codes what the levels before left over.
+
+    A `VQ` per level, which holds the codebooks of all tokens in one tensor: the library's own residual layers are one
+    module per token and level, hundreds of them.
+    """
 
     def __init__(self, tokens: int, dim: int, codes: int, batch: int, levels: int):
-        from vector_quantize_pytorch import GroupedResidualVQ
-
         super().__init__(tokens, dim)
-        self.inner = GroupedResidualVQ(
-            dim=tokens * dim,
-            groups=tokens,
-            num_quantizers=levels,
-            codebook_size=codes,
-            **_learning(codes, dim, batch),
-        )
+        self.levels = nn.ModuleList(VQ(tokens, dim, codes, batch) for _ in range(levels))
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
-        self.inner.train()
-        self.inner(latents.flatten(1)[:, None])
+        for level in self.levels:
+            level.start(latents)
+            level.eval()
+            latents = latents - level(latents)[0]
+            level.train()
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        quantised, _, loss = self.inner(latents.flatten(1)[:, None])
-        return quantised.view_as(latents), loss.sum()
+        total, losses = torch.zeros_like(latents), latents.new_zeros(())
+        for level in self.levels:
+            quantised, loss = level(latents - total.detach())
+            total, losses = total + quantised, losses + loss
+        return total, losses
 
     def books(self) -> Tensor:
-        return self.inner.codebooks.detach().double().cpu().flatten(0, 1)  # (T L, V, D)
+        return torch.stack([level.books() for level in self.levels], 1).flatten(0, 1)  # (T L, V, D)
 
 
 class LFQ(Quantizer):
