@@ -96,3 +96,11 @@ def test_the_whole_way_in_small(tmp_path, decoy):
     ):
         assert (here / made).is_file(), made
     assert "is complete" in run(*steps[0], cwd=here).stdout
+
+
+def test_what_a_command_line_starts_from():
+    from gpt.pipeline import DIGITS, PipelineConfig, defaults
+
+    assert defaults(["--steps", "10"]) == DIGITS and DIGITS.labels
+    for words in (["--fields", "a", "--tokenizer", "b"], ["--tokenizer=b", "--fields=a"]):
+        assert defaults(words) == PipelineConfig() and not PipelineConfig().labels
