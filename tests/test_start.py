@@ -80,6 +80,23 @@ def test_lengths_are_measured_where_codes_occur():
     assert torch.allclose(wide.diagonal(), torch.ones(64).double())
 
 
+def test_the_root_does_not_depend_on_the_eigenvectors():
+    signs = torch.cartesian_prod(
+        *[torch.tensor([-1.0, 1.0])] * 4
+    ).double()  # equal eigenvalues: any basis of them will do
+    root = covariance_root(signs, torch.ones(16).double() / 16)
+    other = torch.randperm(16, generator=generator(2))
+    assert torch.allclose(root, root.T)
+    assert torch.allclose(covariance_root(signs[other], torch.ones(16).double() / 16), root[other][:, other])
+
+
+def test_a_huge_vocabulary_starts_without_a_covariance(monkeypatch):
+    data = sequences()
+    monkeypatch.setattr("gpt.start.MOST", 8)
+    weight = fresh(data).tokens.weight
+    assert torch.equal(begin(fresh(data), data, torch.arange(9)[:, None], 0).tokens.weight, weight)
+
+
 def test_points_that_do_not_differ_are_one_code():
     data = sequences(codes=3)
     model = begin(fresh(data), data, torch.zeros(3, 2), 0)
