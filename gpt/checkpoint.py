@@ -18,16 +18,16 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import load_model as load_weights
 from torch import Tensor
 
-from fields.hub import fetch
-from fields.runs import digest, read_json, replace_folder, write_json
+from fields.hub.fetch import fetch
+from fields.runtime.processes import on_main
+from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from gpt.model import GPT, GPTConfig
-from gpt.processes import on_main
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 
 PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 LEFT = re.compile(r"\..+-(?:new|(?:new-|old-)?[0-9a-f]{8})(?:\.\w+)?")
-"""Temporary names of `fields.runs` and of this file."""
+"""Temporary names of `fields.runtime.runs` and of this file."""
 FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 AGAIN = "Free some space and run the same command again."

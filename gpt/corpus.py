@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fields.dataset import WeightDataset
-from fields.hub import is_local
-from gpt.data import Sequences
-from gpt.mapped import map_ids
+from fields.hub.fetch import is_local
+from fields.storage.dataset import WeightDataset
+from gpt.data import Sequences, map_ids
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset

@@ -7,14 +7,21 @@ processes see the same fields; a loader would only add state to save.
 
 import hashlib
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from fields.runtime.runs import read_json, write_atomic, write_json
 from gpt.model import IGNORE
-from tokenizers.base import Vocab
+from tokenizers.token_files import smallest
+from tokenizers.tokens import TokenDataset
+from tokenizers.vocab import Vocab
 
+MAPPED_ROWS = 8192
+"""Rows written to a mapped file at once."""
 COUNTED = 16_384
 """Rows whose codes are counted at once."""
 TARGETS = 1 << 21
@@ -42,6 +49,28 @@ class MappedIds:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """(n, T) int64 of the rows asked for."""
         return torch.from_numpy(self.array[rows if isinstance(rows, slice) else rows.numpy()].astype(np.int64))
+
+
+def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
+    """The ids of a split as `folder`/{split}.ids; written once, a few rows at a time, and found again.
+
+    Raises:
+        ValueError: for ids that are no codes of the tokenizer.
+    """
+    n, kind = tokens.count(split), smallest(tokens.codes)
+    shape, file, card = (n, tokens.tokens_per_field), folder / f"{split}.ids", folder / f"{split}.json"
+    known = {"tokens": tokens.fingerprint, "shape": list(shape), "dtype": kind.name}
+    if not (card.is_file() and file.is_file() and read_json(card) == known):
+        card.unlink(missing_ok=True)
+        with write_atomic(file) as temporary, temporary.open("wb") as handle:
+            for ids in tqdm(
+                tokens.batches(split, MAPPED_ROWS), total=-(-n // MAPPED_ROWS), desc=f"map {split}", disable=None
+            ):
+                if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < tokens.codes:
+                    raise ValueError(f"split {split} holds ids outside [0, {tokens.codes}). Encode the dataset anew.")
+                handle.write(np.ascontiguousarray(ids.numpy().astype(kind)).tobytes())
+        write_json(card, known)
+    return MappedIds(np.memmap(file, dtype=kind, mode="r", shape=shape))
 
 
 class Numbers:

@@ -3,7 +3,7 @@
 What differs from a text model: the place of every token in the network (layer, neuron, ...) is known beforehand, so the
 input at position t also gets the embedding of the place of the token to be predicted NEXT; what codes mean depends on
 their position, so embedding and head are scaled by its gates; and how often each code stands where is counted, not
-learnt (`unigram`; `gpt.start` fills it in). No training, no sampling.
+learnt (`unigram`; `gpt.training.priors` fills it in). No training, no sampling.
 """
 
 import math
@@ -193,7 +193,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
     """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
 
     `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`, and for
-    training tell it with `gpt.start` what is known beforehand.
+    training tell it with `gpt.training.priors` what is known beforehand.
     """
 
     def __init__(self, config: GPTConfig):
@@ -253,9 +253,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
             repo_id: user/name.
             tokenizer: the one it was trained with.
             info: what model.json says, as `gpt.checkpoint.load_model` gives it.
-            options: `private`, `revision` and the other ones of `gpt.publish.PublishModel`.
+            options: `private`, `revision` and the other ones of `gpt.hub.PublishModel`.
         """
-        from gpt.publish import push_model
+        from gpt.hub import push_model
 
         return push_model(self, repo_id, tokenizer=tokenizer, info=info, **options)
 

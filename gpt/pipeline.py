@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from fields.fit import FitConfig, fit
-from fields.hub import beside
-from fields.launch import start
-from gpt.evaluate import EvaluateConfig, evaluate
-from gpt.processes import on_main
-from gpt.sample import SampleConfig, sample
-from gpt.train import ModelConfig, TrainConfig, train
+from fields.fitting.fit import FitConfig, fit
+from fields.hub.fetch import beside
+from fields.runtime.launch import start
+from fields.runtime.processes import on_main
+from gpt.evaluation.evaluate import EvaluateConfig, evaluate
+from gpt.sampling.sample import SampleConfig, sample
+from gpt.training.train import ModelConfig, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
 

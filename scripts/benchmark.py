@@ -17,13 +17,13 @@ import tyro
 from torch import Tensor
 
 from fields import layout
-from fields.blocks import cut
-from fields.engine import Points, Schedule, quality
-from fields.fit import FitConfig, Worker, architecture_for, schedule_for
-from fields.init import make_reference, random_rows
-from fields.launch import cores, run_cli
+from fields.fitting.engine import Points, Schedule, quality
+from fields.fitting.fit import FitConfig, Worker, architecture_for, schedule_for
+from fields.fitting.parts import cut
+from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig, forward
-from fields.signals import Signals, SignalsConfig, grid, load_signals
+from fields.runtime.launch import cores, run_cli
+from fields.signals.base import Signals, SignalsConfig, grid, load_signals
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def tokenizers(config: TokenizersBenchmark) -> None:
     """Print the table of encoding."""
     from sklearn.cluster import KMeans
 
-    from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
+    from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 
     threads = config.threads or cores()
     torch.set_num_threads(threads)

@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 
 import tyro
 
-from fields.launch import run_cli
-from gpt.evaluate import EvaluateConfig, evaluate
+from fields.runtime.launch import run_cli
+from gpt.evaluation.evaluate import EvaluateConfig, evaluate
 
 if __name__ == "__main__":
     run_cli(evaluate, tyro.cli(EvaluateConfig))

@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 
 import tyro
 
-from fields.fit import FitConfig, main
-from fields.launch import run_cli
+from fields.fitting.fit import FitConfig, main
+from fields.runtime.launch import run_cli
 
 if __name__ == "__main__":
     run_cli(main, tyro.cli(FitConfig))

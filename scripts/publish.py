@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.launch import run_cli
-from gpt.publish import parse, run
+from fields.runtime.launch import run_cli
+from gpt.hub import parse, run
 
 if __name__ == "__main__":
     run_cli(run, parse())

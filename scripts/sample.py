@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 
 import tyro
 
-from fields.launch import run_cli
-from gpt.sample import SampleConfig, sample
+from fields.runtime.launch import run_cli
+from gpt.sampling.sample import SampleConfig, sample
 
 if __name__ == "__main__":
     run_cli(sample, tyro.cli(SampleConfig))

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 
 import tyro
 
-from fields.launch import run_cli
+from fields.runtime.launch import run_cli
 from gpt.pipeline import PipelineConfig, defaults, run
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 
 import tyro
 
-from fields.launch import run_cli
-from gpt.memorise import MemoriseConfig, memorise
+from fields.runtime.launch import run_cli
+from gpt.experiments.memorise import MemoriseConfig, memorise
 
 if __name__ == "__main__":
     run_cli(memorise, tyro.cli(MemoriseConfig))

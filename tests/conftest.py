@@ -5,8 +5,8 @@ import pytest
 import torch
 from made import rows
 
-from fields.dataset import Reference, WeightDataset
 from fields.model import FieldConfig
+from fields.storage.dataset import Reference, WeightDataset
 
 
 @pytest.fixture(autouse=True)

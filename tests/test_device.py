@@ -6,18 +6,18 @@ import pytest
 import torch
 from made import SMALL, generator, rows
 
-from fields.engine import Points, Schedule, fit_block, quality
-from fields.init import make_reference
-from fields.launch import choose_device
+from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.starts import make_reference
 from fields.model import FIELDS, FieldConfig
-from fields.signals import SignalsConfig, grid, load_signals
-from gpt.generate import sample_ids
+from fields.runtime.launch import choose_device
+from fields.signals.base import SignalsConfig, grid, load_signals
+from gpt.continuous.regression import RegressionConfig, RegressionTransformer
 from gpt.model import GPT, GPTConfig
-from gpt.regression import RegressionConfig, RegressionTransformer
-from tokenizers import vqvae_train
+from gpt.sampling.generate import sample_ids
+from tokenizers.learned import train
+from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.vqvae import VQVAEConfig, VQVAETokenizer
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)  # 49 weights
 QUANTIZERS = [
@@ -78,7 +78,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
     before = torch.cuda.get_rng_state(gpu)
     whole = unfitted(**options).to(gpu).fit(weights)
     assert torch.equal(before, torch.cuda.get_rng_state(gpu))
-    real, calls = vqvae_train.Trainer.advance, []
+    real, calls = train.Trainer.advance, []
 
     def dies(self):
         calls.append(1)
@@ -87,7 +87,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
         return real(self)
 
     for advance in (dies, real):
-        monkeypatch.setattr(vqvae_train.Trainer, "advance", advance)
+        monkeypatch.setattr(train.Trainer, "advance", advance)
         again = unfitted(**options).to(gpu)
         again.work = tmp_path
         if advance is dies:

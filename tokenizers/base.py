@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from fields import layout
-from fields.hub import fetch
+from fields.hub.fetch import fetch
 from fields.model import FieldConfig
-from fields.runs import digest, plain, read_json, write_atomic, write_json
-from tokenizers.rows import gather
+from fields.runtime.runs import digest, plain, read_json, write_atomic, write_json
+from fields.runtime.threads import one_thread
+from tokenizers.draws import gather
 from tokenizers.standardizer import Mode, Standardizer
-from tokenizers.threads import one_thread
 from tokenizers.vocab import Vocab
 
 __all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "read_config"]
@@ -329,7 +329,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None, **options: Any) -> Any:
         """Publish as `user/name`, with a card, as `scripts/publish.py tokenizer` does. Options: `PublishTokenizer`."""
-        from tokenizers.publish import push_tokenizer
+        from tokenizers.hub import push_tokenizer
 
         return push_tokenizer(self, repo_id, private=private, revision=revision, **options)
 

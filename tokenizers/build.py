@@ -9,18 +9,18 @@ from typing import Annotated, Any, Union
 import torch
 import tyro
 
-from fields.dataset import WeightDataset, summary
-from fields.hub import beside
-from fields.launch import Device, choose_device, cores, run_cli
-from fields.runs import claim, read_json
+from fields.hub.fetch import beside
+from fields.runtime.launch import Device, choose_device, cores, run_cli
+from fields.runtime.runs import claim, read_json
+from fields.storage.dataset import WeightDataset, summary
 from tokenizers.base import WeightTokenizer
+from tokenizers.classic.kmeans import KMeansConfig
+from tokenizers.draws import STATE, draw
 from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
-from tokenizers.kmeans import KMeansConfig
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.report import ReportConfig, report, write_report
-from tokenizers.report import summary as report_summary
-from tokenizers.rows import STATE, draw
+from tokenizers.report.report import ReportConfig, report, write_report
+from tokenizers.report.report import summary as report_summary
 from tokenizers.tokens import TokenDataset
 
 DIGITS = "runs/digits/fields"
@@ -99,7 +99,7 @@ def _dataset(path: str | Path, revision: str | None = None, stream: bool = False
     """The dataset; the embedded digits are fitted when they are asked for and missing."""
     if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
         print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
-        from fields.fit import FitConfig, fit
+        from fields.fitting.fit import FitConfig, fit
 
         fit(FitConfig(out=Path(path)))
     return WeightDataset.load(path, revision=revision, stream=stream, flag="--fields")

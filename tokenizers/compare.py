@@ -9,15 +9,15 @@ import torch
 import tyro
 from torch import Tensor
 
-from fields.dataset import WeightDataset
-from fields.launch import Device, choose_device, cores, run_cli
-from fields.runs import claim, write_atomic, write_json
+from fields.runtime.launch import Device, choose_device, cores, run_cli
+from fields.runtime.runs import claim, write_atomic, write_json
+from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
+from tokenizers.distortion import Bench, Counts, judge, make_bench
+from tokenizers.draws import draw
 from tokenizers.encode import check_field, divide
-from tokenizers.quality import Bench, Counts, judge, make_bench
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
-from tokenizers.rows import draw
 
 NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
 """What a folder's content does not depend on, or is named by fingerprint."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 import tyro
 
-from fields.dataset import Reference, WeightDataset
-from fields.launch import run_cli
-from fields.runs import claim
+from fields.runtime.launch import run_cli
+from fields.runtime.runs import claim
+from fields.storage.dataset import Reference, WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset

@@ -10,10 +10,10 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from fields.dataset import WeightDataset
-from fields.launch import Device, choose_device, run_cli
-from fields.runs import claim
-from fields.table import matrix
+from fields.runtime.launch import Device, choose_device, run_cli
+from fields.runtime.runs import claim
+from fields.storage.columns import matrix
+from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer

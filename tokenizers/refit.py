@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fields import engine
-from fields.dataset import WeightDataset
+from fields.fitting import engine
 from fields.model import FieldConfig, values
-from fields.signals import Signals, grid
+from fields.runtime.threads import share
+from fields.signals.base import Signals, grid
+from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.quality import Counts, find_signals
-from tokenizers.rows import draw
-from tokenizers.threads import share
+from tokenizers.distortion import Counts, find_signals
+from tokenizers.draws import draw
 
 BLOCK, WIDE = 128, 1024
 """Fields refitted side by side: what stays in the cache, and on a GPU what keeps it busy."""

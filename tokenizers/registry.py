@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from fields.hub import fetch
+from fields.hub.fetch import fetch
 from tokenizers.base import FILES, WeightTokenizer, read_config
-from tokenizers.graph import GraphConfig, GraphTokenizer
-from tokenizers.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.pca import PCAConfig, PCATokenizer
-from tokenizers.quantile import QuantileConfig, QuantileTokenizer
-from tokenizers.uniform import UniformConfig, UniformTokenizer
-from tokenizers.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+from tokenizers.classic.pca import PCAConfig, PCATokenizer
+from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
+from tokenizers.classic.uniform import UniformConfig, UniformTokenizer
+from tokenizers.learned.graph import GraphConfig, GraphTokenizer
+from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
 
 TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
     "kmeans": (KMeansConfig, KMeansTokenizer),

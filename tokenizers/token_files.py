@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fields.runs import digest, replace_folder, write_json
+from fields.runtime.runs import digest, replace_folder, write_json
 from tokenizers.base import WeightTokenizer
 
 FORMAT = "neural-fields-as-data/tokens/1"

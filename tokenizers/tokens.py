@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.hub import fetch
-from fields.runs import read_json
-from fields.stream import open_splits
+from fields.hub.fetch import fetch
+from fields.runtime.runs import read_json
+from fields.storage.streaming import open_splits
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.token_files import (
     FORMAT,
@@ -96,7 +96,7 @@ class TokenDataset:
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
         """Publish as `user/name`, with a card, as `scripts/publish.py tokens` does. Options: `PublishTokens`."""
-        from tokenizers.publish import push_tokens
+        from tokenizers.hub import push_tokens
 
         return push_tokens(self, repo, private=private, revision=revision, **options)
 

@@ -1,0 +1,213 @@
+"""An existing weight dataset with the neurons of all fields matched to one row, or sorted:  python scripts/align_fields.py"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fields.metrics.pairs import psnr
+from fields.runtime import runs
+from fields.storage.dataset import Reference, WeightDataset, summary
+from fields.symmetry import align, balance, canonical
+from fields.view.render import render, save_png, sheet
+
+How = Literal["match", "sort"]
+PAIRS = 500
+"""Pairs of fields whose distances and means are reported."""
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """Reorder (and rescale) the hidden neurons of every field to lie close to one another; no field computes another value.
+
+    Fields fitted from random weights differ by permutations of their neurons and, with ReLU, by scales. What is left
+    after alignment is closer in weight space: easier to interpolate, to quantise and to learn.
+
+    For example:
+        accelerate launch scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
+        python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
+        python scripts/align_fields.py --fields runs/digits/unconditioned --how sort --out runs/digits/sorted
+    """
+
+    fields: str
+    """A weight dataset: a folder, or user/name on the Hub."""
+    out: Path
+    """Folder for the aligned one."""
+    how: How = "match"
+    """match: neurons matched to those of one field. sort: without any other field, each layer's neurons ascend by their
+    weights on the output along all paths. A row then depends on its own field alone, but a little noise can swap two."""
+    reference: str | None = None
+    """Signal id of the training field that all are matched to (--how match); default: the training field with the highest PSNR."""
+    threads: int | None = None
+    """CPU threads; None = PyTorch's choice."""
+
+    def __post_init__(self):
+        if self.reference is not None and self.how != "match":
+            raise ValueError("--reference belongs to --how match: nothing is matched when neurons are sorted.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+def align_dataset(config: AlignConfig) -> dict:
+    """The command: every split aligned and saved, and what it changed, also in OUT/align.json.
+
+    Returns:
+        Mean distances to the reference and within pairs of training fields, and the PSNR of the pairs' renders against
+        the mean of their pictures when their weights are averaged; each before and after.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    data = WeightDataset.load(config.fields, flag="--fields")
+    print(summary(data))
+    _check_training(data)
+    at = _reference(data, config.reference) if config.how == "match" else None
+    settings = {**asdict(config), "fields": None, "out": None}
+    if config.how == "match":
+        del settings["how"]  # folders made before there was a choice
+    runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",))
+    if (config.out / "align.json").is_file():
+        print(f"{config.out} is complete")
+        return runs.read_json(config.out / "align.json")
+    made, report = save_aligned(data, at, config.out, config.how)
+    print(f"wrote {config.out} (fingerprint {made.fingerprint})")
+    return report
+
+
+def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "match") -> tuple[WeightDataset, dict]:
+    """Align (or sort), save to `out`, draw walks between fields before and after (interpolation.png), and, last, write align.json.
+
+    Args:
+        data: the fields.
+        at: training field that all are matched to; None = the one with the highest PSNR.
+        out: may be the folder that `data` was read from.
+        how: matched to that field, or sorted.
+    Returns:
+        The aligned dataset, and what align.json says.
+    """
+    began = time.perf_counter()
+    if how == "sort":
+        made = in_order(data)
+        report = {"reference": None, "how": how, "before": measure(data), "after": measure(made)}
+    else:
+        at = _reference(data, None) if at is None else at
+        made, row = aligned(data, at)
+        name, before = data.ids("train")[at] or f"row {at}", measure(data, data.weights("train", [at])[0])
+        report = {"reference": name, "before": before, "after": measure(made, row)}
+    made.save(out, keep=("run.json", "README.md", "failed.json"))
+    draw_walks(out / "interpolation.png", data, made, "sorted" if how == "sort" else "aligned")
+    runs.write_json(out / "align.json", report)
+    fields = sum(len(rows) for rows in data.splits.values())
+    seconds = time.perf_counter() - began
+    done = "sorted" if how == "sort" else f"aligned to {report['reference']}"
+    print(f"{fields:,} fields {done} in {seconds:.1f} s, none changed its function")
+    for key, text in (
+        ("to_reference", "mean distance to the reference"),
+        ("between", "mean distance between two fields"),
+        ("halfway_psnr", "PSNR of a field half-way between two, against the mean of their pictures (dB)"),
+    ):
+        before, after = report["before"][key], report["after"][key]
+        if before is not None:
+            print(f"{text}: {before:.2f} -> {after:.2f}")
+    return made, report
+
+
+def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
+    """Every field matched to one of them; each is checked to compute what it did before.
+
+    Args:
+        at: that one, a row of the training split.
+    Returns:
+        The aligned dataset and the balanced row, (P,), that its fields were matched to.
+    """
+    row = balance(data.config, data.weights("train", [at]))[0]
+    name = data.ids("train")[at] or f"row {at}"
+    splits = {
+        split: _with(data, split, align(data.config, data.weights(split), row, quiet=False)) for split in data.splits
+    }
+    how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
+    return WeightDataset.from_rows(data.config, splits, Reference("unknown", how, row), data.signals), row
+
+
+def in_order(data: WeightDataset) -> WeightDataset:
+    """Every field with its neurons in canonical order; each is checked to compute what it did before."""
+    splits = {
+        split: _with(data, split, canonical(data.config, data.weights(split), quiet=False)) for split in data.splits
+    }
+    how = f"{data.reference.how}; neurons sorted by their weights on the output"
+    start = data.reference.start if data.reference.row is None else "unknown"  # rows left the common start
+    return WeightDataset.from_rows(data.config, splits, Reference(start, how), data.signals)
+
+
+def draw_walks(
+    path: Path, before: WeightDataset, after: WeightDataset, name: str = "aligned", pairs: int = 4, steps: int = 9
+) -> bool:
+    """A picture of straight lines between training fields, by their weights: each pair before and after alignment.
+
+    Returns:
+        Whether there was something to draw: two training fields of pictures of one known size.
+    """
+    height, width = before.sizes("train")[0].tolist()
+    pairs = min(pairs, len(before.splits["train"]) // 2)
+    if before.config.in_dim != 2 or min(height, width) < 1 or not pairs:
+        return False
+    order = torch.randperm(len(before.splits["train"]), generator=torch.Generator().manual_seed(0))[: 2 * pairs]
+    share, pictures, captions = torch.linspace(0, 1, steps)[:, None], [], []
+    for a, b in order.view(-1, 2).tolist():
+        for which, data in (("before", before), (name, after)):
+            ends = data.weights("train", [a, b])
+            pictures.append(render(data.config, ends[:1].lerp(ends[1:], share), height, width))
+            captions += [which] + [""] * (steps - 1)
+    save_png(path, sheet(torch.cat(pictures), steps, captions=captions))
+    return True
+
+
+def _check_training(data: WeightDataset) -> None:
+    """They are matched to, and measured."""
+    if "train" not in data.splits or not len(data.splits["train"]):
+        raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
+
+
+def _reference(data: WeightDataset, name: str | None) -> int:
+    """Position of the reference in the training split."""
+    _check_training(data)
+    if name is None:
+        return int(data.psnr("train").nan_to_num(-1.0).argmax())
+    ids = data.ids("train")
+    if name not in ids:
+        raise ValueError(
+            f"--reference {name} is no training signal of the dataset; they are called {ids[0]} and so on."
+        )
+    return ids.index(name)
+
+
+def _with(data: WeightDataset, split: str, weights: Tensor) -> dict:
+    """A split's columns with other weights."""
+    return {
+        "weights": weights,
+        "psnr": data.psnr(split),
+        "labels": data.labels(split),
+        "signal_id": data.ids(split),
+        "seed": data.seeds(split),
+        "sizes": data.sizes(split),
+    }
+
+
+def measure(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> dict[str, float | None]:
+    """How close the training fields lie to `row` (if there is one) and to each other, and whether mean weights are mean pictures."""
+    weights = data.weights("train")
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(weights), generator=generator)[: 2 * PAIRS]
+    a, b = weights[order[: len(order) // 2]], weights[order[len(order) // 2 :][: len(order) // 2]]
+    found = {"to_reference": None, "between": None, "halfway_psnr": None}
+    if row is not None:
+        found["to_reference"] = float((weights - row).norm(dim=1).mean())
+    if len(a):
+        found["between"] = float((a - b).norm(dim=1).mean())
+        height, width = data.sizes("train")[0].tolist()
+        if data.config.in_dim == 2 and min(height, width) > 0:
+            mean = (render(data.config, a, height, width) + render(data.config, b, height, width)) / 2
+            found["halfway_psnr"] = float(psnr(render(data.config, (a + b) / 2, height, width), mean).mean())
+    return found

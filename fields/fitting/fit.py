@@ -1,0 +1,347 @@
+"""Fit thousands of fields: blocks that fill the cache, one thread a block, parts that survive an interruption.
+
+The work is cut into blocks by the global order of the jobs alone, so that neither the number of threads, nor the number of
+processes, nor an interruption changes a single weight. Finished parts lie under OUT/parts until all are there; then they
+become the weight dataset.
+"""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.fitting.align import save_aligned
+from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
+from fields.fitting.starts import Start, make_reference, random_rows
+from fields.model import FIELDS, FieldConfig
+from fields.runtime import launch, runs
+from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.storage.dataset import Reference, WeightDataset, summary
+
+
+@dataclass(frozen=True)
+class FieldOptions:
+    """Changes to the architecture that the signals suggest; None keeps it. See `fields.model.FieldConfig`."""
+
+    hidden: tuple[int, ...] | None = None
+    """Widths of the hidden layers."""
+    octaves: int | None = None
+    """Octaves of the Fourier encoding, 0 = none."""
+    raw_input: bool | None = None
+    """Put the raw coordinate before the encoding."""
+    use_pi: bool | None = None
+    """Frequencies 2^k pi instead of 2^k."""
+    activation: str | None = None
+    """relu | sine | elu."""
+    w0: float | None = None
+    """Frequency of the sine activation."""
+    output: str | None = None
+    """logit | linear | tanh | offset."""
+    coords: str | None = None
+    """centres | linspace | corner."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Fit one neural field to every signal and write a weight dataset.
+
+    For example:
+        accelerate launch scripts/fit_fields.py                                  # the embedded digits
+        accelerate launch scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
+        accelerate launch scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
+    """
+
+    signals: str = "digits"
+    """digits | mnist | fashion-mnist | a folder of images."""
+    out: Path | None = None
+    """Output folder; default runs/SIGNALS/fields."""
+    data_root: Path | None = None
+    """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
+    start: Start = "meta"
+    """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals."""
+    reference: str | None = None
+    """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over."""
+    steps: int = 64
+    """Adam steps per field."""
+    lr: float = 1e-2
+    """Learning rate, at the start of the cosine."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    """Of Adam. Short memory suits short fits: better by 3 dB than (0.9, 0.999), and the weights move half as far."""
+    pixels: float | None = None
+    """Share of the pixels each step sees; None = half of a picture of 256 pixels or more, else all."""
+    target_psnr: float | None = None
+    """Stop a field when it reaches this many dB."""
+    align: bool = False
+    """Afterwards match the neurons of all fields to those of the best one, which brings fields of --start unconditioned
+    closer together; no field computes another value. As scripts/align_fields.py does with an existing dataset."""
+    fits: int | None = None
+    """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
+    jitter: float = 0.01
+    """Standard deviation of the noise on the start of every fit after the first."""
+    limit: int | None = None
+    """Only the first LIMIT signals of each split, for a trial."""
+    seed: int = 0
+    """Of starts and pixel subsets."""
+    split_seed: int = 0
+    """Of the split into training, validation and test."""
+    strict: bool = False
+    """Stop at the first unreadable image instead of leaving it out."""
+    meta_steps: int = 300
+    """Outer steps of Reptile."""
+    threads: int | None = None
+    """CPU threads per process; None = cores / processes."""
+    field: FieldOptions = field(default_factory=FieldOptions)
+    """Changes to the architecture."""
+
+    def __post_init__(self):
+        if self.fits is None:
+            object.__setattr__(self, "fits", 4 if self.signals == "digits" else 1)
+        for name in ("steps", "fits", "meta_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
+        if not self.lr > 0:
+            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+        if self.pixels is not None and not 0 < self.pixels <= 1:
+            raise ValueError(f"--pixels is a share in (0, 1], got {self.pixels}.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be at least 1, got {self.limit}.")
+        if not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(f"--betas must lie in [0, 1), got {self.betas}.")
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset goes."""
+        return self.out or Path("runs") / Path(self.signals).resolve().name / "fields"
+
+
+def fit(config: FitConfig) -> WeightDataset:
+    """The command: signals -> weight dataset in `config.folder`. Finished work is found again and not repeated."""
+    accelerator = launch.start(threads=config.threads, precision="fp32")
+    out = config.folder
+    signals = _limited(load_signals(_signals_config(config)), config.limit)
+    architecture = architecture_for(signals, config.field)
+    paths = {"out": None, "data_root": None}
+    claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
+    if not config.align:
+        del claimed["align"]  # folders made before there was a choice
+    if accelerator.is_main_process:
+        runs.claim(out, claimed, seed=config.seed, free=("threads", "strict"))
+    accelerator.wait_for_everyone()
+    fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
+    accelerator.wait_for_everyone()  # everyone has looked before anyone writes
+    if done:
+        data = WeightDataset.load(out)
+        accelerator.print(f"{out} is complete: {summary(data)}")
+        return data
+    accelerator.print(f"field {architecture}; {len(signals):,} signals of {signals.name}")
+    if not fitted:
+        fit_fields(architecture, signals, config, out=out, accelerator=accelerator)
+    if accelerator.is_main_process:
+        if config.align:
+            save_aligned(WeightDataset.load(out), None, out)
+        _report(WeightDataset.load(out), signals, out)
+    accelerator.wait_for_everyone()
+    return WeightDataset.load(out)
+
+
+def main(config: FitConfig) -> None:
+    """The command; exits with 1 when images had to be skipped or fields left out, after writing all the others."""
+    fit(config)
+    failed = config.folder / "failed.json"
+    if failed.is_file():
+        names = runs.read_json(failed)
+        raise RuntimeError(
+            f"{len(names)} signals are not in the dataset: {', '.join(names[:5])} ... All are in {failed}."
+        )
+
+
+def fit_fields(
+    architecture: FieldConfig,
+    signals: Signals,
+    config: FitConfig,
+    *,
+    out: Path,
+    accelerator,
+    reference: Reference | None = None,
+) -> WeightDataset:
+    """Fit every signal `config.fits` times and save the dataset to `out`.
+
+    Args:
+        reference: where the fits begin, if it was made before (from more signals, say); None = as `config` says.
+    Raises:
+        ValueError: for channels that do not match.
+        RuntimeError: if no field could be fitted.
+    """
+    if architecture.out_dim != signals.channels:
+        raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
+    out.mkdir(parents=True, exist_ok=True)
+    schedule = schedule_for(config, signals)
+    reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
+    jobs = cut(architecture, signals, config.fits, accelerator.device)
+    _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        assemble(architecture, signals, reference, jobs, out, partial(field_seed, config.seed))
+    accelerator.wait_for_everyone()
+    return WeightDataset.load(out)
+
+
+def architecture_for(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
+    """The field that suits the signals, with the changes asked for."""
+    largest = int(signals.sizes.max())
+    base = FIELDS["digits" if largest <= 8 else "default"]
+    changes = {k: v for k, v in asdict(options or FieldOptions()).items() if v is not None}
+    return replace(base, out_dim=signals.channels, **changes)
+
+
+def field_seed(seed: int, signal: str, number: int) -> int:
+    """The seed of one fit: a function of the run's seed, the signal's id and the number of the fit."""
+    return int(runs.digest(seed, signal, number), 16) >> 1  # 63 bits
+
+
+# -- the work --------------------------------------------------------------------------------------------------------
+
+
+def _fit_parts(architecture, signals, config, schedule, reference, parts, out, accelerator) -> None:
+    """Fit this process's share of the parts that are not there yet."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    counts = [sum(len(b.indices) for b in part) for part in parts]
+    mine = [i for i in range(rank, len(parts), world) if read_part(out, i, counts[i], architecture.size) is None]
+    accelerator.wait_for_everyone()  # everyone has looked before anyone writes
+    total = sum(counts[rank::world])
+    left = sum(counts[i] for i in mine)
+    if left < total and accelerator.is_main_process:
+        print(f"resuming: {total - left:,} of {total:,} fields of this process are already fitted", flush=True)
+    _check_disk(out, sum(counts), architecture.size)
+    threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
+    bar = tqdm(total=total, initial=total - left, unit="field", desc="fit", disable=rank > 0, smoothing=0.05)
+    seen, done, began, told = 0.0, 0, time.perf_counter(), left < 4 * PART
+    work = Worker(architecture, signals, config, schedule, reference, accelerator.device)
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for i in mine:
+            pieces = []
+            for rows, decibels in pool.map(work, parts[i]):
+                pieces.append((rows, decibels))
+                bar.update(len(rows))
+                seen, done = seen + float(decibels.nansum()), done + int(decibels.isfinite().sum())
+                bar.set_postfix_str(f"mean {seen / max(done, 1):.2f} dB", refresh=False)
+            weights, psnr = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
+            with runs.write_atomic(part_file(out, i)) as temporary:
+                np.savez(temporary, weights=weights, psnr=psnr)
+            if not told and accelerator.is_main_process:
+                told = True
+                minutes = (time.perf_counter() - began) / counts[i] * left / 60
+                size = sum(counts) * architecture.size * 4 / 2**20
+                bar.write(f"estimate: {minutes:.1f} minutes for {left:,} fields, {size:,.0f} MiB on disk")
+    bar.close()
+
+
+class Worker:
+    """Fits one block; called from several threads, each on its own block."""
+
+    def __init__(self, architecture, signals, config, schedule, reference, device):
+        self.architecture, self.signals, self.config = architecture, signals, config
+        self.schedule, self.reference, self.device = schedule, reference, device
+        self.points: dict[tuple, Points] = {}
+
+    def __call__(self, block: Block) -> tuple[Tensor, Tensor]:
+        """(n, P) rows and (n,) dB, on the CPU."""
+        targets = self.signals.images(list(block.indices)).flatten(1, 2).to(self.device)  # (n, M, C)
+        points = self._points(block)
+        rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule)
+        decibels = quality(self.architecture, rows, targets, points.coords)
+        for bad in (~(rows.isfinite().all(1) & decibels.isfinite())).nonzero().flatten().tolist():
+            rows[bad], decibels[bad] = self._again(block, bad, targets[bad : bad + 1], points)
+        return rows.cpu(), decibels.cpu()
+
+    def _points(self, block: Block) -> Points:
+        key = (block.size, block.number)
+        if key not in self.points:
+            coords = grid(self.architecture, *block.size).to(self.device)
+            self.points[key] = Points(self.architecture, coords, self.schedule.pixels, self.config.seed + block.number)
+        return self.points[key]
+
+    def _start(self, block: Block, only: int | None = None) -> Tensor:
+        """(n, P): random weights, or the reference, with a little noise on every fit after the first."""
+        chosen = block.indices if only is None else block.indices[only : only + 1]
+        seeds = [field_seed(self.config.seed, self.signals.ids[i], block.number) for i in chosen]
+        if self.reference.row is None:
+            return random_rows(self.architecture, seeds).to(self.device)
+        rows = self.reference.row.expand(len(chosen), -1).clone()
+        if block.number and self.config.jitter:
+            noise = [torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+            rows += self.config.jitter * torch.stack(noise)
+        return rows.to(self.device)
+
+    def _again(self, block: Block, at: int, target: Tensor, points: Points) -> tuple[Tensor, Tensor]:
+        """Refit one diverged field, slower each time; NaN if it never stays finite."""
+        name = self.signals.ids[block.indices[at]]
+        for rate in (self.schedule.lr / 3, self.schedule.lr / 30):
+            row = fit_block(self.architecture, self._start(block, at), target, points, replace(self.schedule, lr=rate))
+            decibels = quality(self.architecture, row, target, points.coords)
+            if row.isfinite().all() and decibels.isfinite().all():
+                tqdm.write(
+                    f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {float(decibels):.2f} dB"
+                )
+                return row[0], decibels[0]
+        tqdm.write(f"{name} diverged at every rate tried and will be left out")
+        return torch.full_like(row[0], float("nan")), torch.full_like(decibels[0], float("nan"))
+
+
+# -- beginning and end ------------------------------------------------------------------------------------------------
+
+
+def _signals_config(config: FitConfig) -> SignalsConfig:
+    return SignalsConfig(config.signals, config.data_root, config.split_seed, config.strict)
+
+
+def _limited(signals: Signals, limit: int | None) -> Signals:
+    if limit is None:
+        return signals
+    return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
+
+
+def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
+    """The optimiser's schedule for these signals."""
+    smallest = int(signals.sizes.prod(1).min())
+    share = config.pixels if config.pixels is not None else (0.5 if smallest >= 256 else 1.0)
+    return Schedule(config.steps, config.lr, config.betas, share, config.target_psnr)
+
+
+def _reference(architecture, signals, config, schedule, out: Path, accelerator) -> Reference:
+    """Made once by the main process, kept beside the parts, read by all."""
+    path = out / "parts" / "reference.json"
+    if accelerator.is_main_process and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = make_reference(
+            architecture, signals, config.start, schedule=schedule, seed=config.seed,
+            given=config.reference, meta_steps=config.meta_steps, device=accelerator.device,
+        )  # fmt: skip
+        runs.write_json(path, made.to_dict())
+    accelerator.wait_for_everyone()
+    reference = Reference.from_dict(runs.read_json(path))
+    accelerator.print(f"start {reference.start}: {reference.how}")
+    return reference
+
+
+def _check_disk(out: Path, fields: int, size: int) -> None:
+    """Refuse a job whose result cannot be written: parts and dataset stand side by side for a moment."""
+    need, free = 2 * fields * (size + 4) * 4, shutil.disk_usage(out).free
+    if need > free:
+        raise OSError(f"{fields:,} fields need {need / 2**30:.1f} GiB under {out}, {free / 2**30:.1f} GiB are free.")
+
+
+def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
+    """What came out, where; and a non-zero exit when something had to be left out."""
+    for split in data.splits:
+        decibels = data.psnr(split)
+        print(f"{split}: {len(decibels):,} fields, PSNR mean {decibels.mean():.2f} dB, worst {decibels.min():.2f} dB")
+    print(f"wrote {out} (fingerprint {data.fingerprint})")

@@ -1,0 +1,183 @@
+"""Where fits begin: random weights, one fitted field, or a start learnt over many signals. Nothing held out is looked at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields import layout
+from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.model import FieldConfig
+from fields.signals.base import Signals, grid
+from fields.storage.dataset import Reference, WeightDataset
+
+Start = Literal["unconditioned", "conditioned", "meta"]
+REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
+"""The one field of `conditioned` is fitted long and carefully: it is fitted once."""
+
+
+def random_rows(config: FieldConfig, seeds: list[int]) -> Tensor:
+    """Random fields, each a function of its own seed.
+
+    PyTorch's default for linear layers, uniform in +-1/sqrt(fan_in); for sine SIREN's (arXiv:2006.09661, section 3.2).
+
+    Returns:
+        (N, P) float32.
+    """
+    rows = []
+    for seed in seeds:
+        generator, layers = torch.Generator().manual_seed(seed % 2**63), []
+        for i, (fan_in, fan_out) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
+            bound = fan_in**-0.5
+            if config.activation == "sine":
+                bound = 1 / fan_in if i == 0 else (6 / fan_in) ** 0.5 / config.w0
+            uniform = torch.rand(1, fan_out, fan_in + 1, generator=generator) * 2 - 1
+            layers.append((uniform[..., :-1] * bound, uniform[..., -1] * bound))
+        rows.append(layout.join(layers))
+    return torch.cat(rows)
+
+
+def make_reference(
+    config: FieldConfig,
+    signals: Signals,
+    start: Start,
+    *,
+    schedule: Schedule,
+    seed: int = 0,
+    given: str | None = None,
+    meta_steps: int = 300,
+    meta_batch: int = 32,
+    inner_steps: int = 20,
+    quiet: bool = False,
+    device: torch.device | str = "cpu",
+) -> Reference:
+    """The row that fits begin from.
+
+    Args:
+        config: the architecture.
+        signals: all signals; only the training split is used.
+        start: unconditioned | conditioned | meta.
+        schedule: of the fits to come; Reptile's inner loop uses its rate and betas.
+        seed: of the random start and of the choice of signals.
+        given: for `conditioned`: a training signal's id, or the folder of a weight dataset whose reference is taken over.
+        meta_steps, meta_batch, inner_steps: of Reptile.
+        quiet: no progress bar.
+        device: where Reptile computes; one field alone is fitted on the CPU.
+    Raises:
+        ValueError: for a reference of another architecture, or fitted to a signal that is held out.
+    """
+    if start == "unconditioned":
+        return Reference()
+    if given is not None and start != "conditioned":
+        raise ValueError(f"--reference belongs to --start conditioned, got --start {start}.")
+    if start == "conditioned":
+        if given is not None and (Path(given) / "field.json").is_file():
+            return _taken_over(config, given)
+        return _fitted(config, signals, seed, given)
+    return _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
+
+
+def _taken_over(config: FieldConfig, folder: str) -> Reference:
+    """The reference of another dataset, or its first training row."""
+    data = WeightDataset.load(folder)
+    if data.config != config:
+        raise ValueError(
+            f"--reference {folder} holds fields {data.config}, the fits are to be {config}. Give one of these."
+        )
+    if data.reference.row is not None:
+        how = f"the reference of dataset {data.fingerprint}, there: {data.reference.how}"
+        return Reference("conditioned", how, data.reference.row)
+    split = next(iter(data.splits))
+    return Reference(
+        "conditioned", f"row 0 of split {split} of dataset {data.fingerprint}", data.weights(split, [0])[0]
+    )
+
+
+def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None) -> Reference:
+    """One training signal, fitted from random weights."""
+    train = signals.indices("train")
+    if given is None:
+        index = int(train[torch.randint(len(train), (1,), generator=torch.Generator().manual_seed(seed))])
+    else:
+        index = int(signals.find([given])[0])
+        if signals.split[index] != "train":
+            raise ValueError(f"--reference {given} is held out ({signals.split[index]}); choose a training signal.")
+    image = signals.images([index])  # (1, H, W, C)
+    coords = grid(config, image.shape[1], image.shape[2])
+    targets = image.flatten(1, 2)
+    points = Points(config, coords, 1.0, seed)
+    row = fit_block(config, random_rows(config, [seed]), targets, points, REFERENCE_SCHEDULE)
+    if not row.isfinite().all():
+        raise RuntimeError(f"the reference fit to {signals.ids[index]} diverged. Choose another --reference or --seed.")
+    reached = float(quality(config, row, targets, coords))
+    steps = REFERENCE_SCHEDULE.steps
+    how = f"{signals.ids[index]} fitted from random weights (seed {seed}), {steps} steps, {reached:.2f} dB"
+    return Reference("conditioned", how, row[0])
+
+
+def _reptile(
+    config: FieldConfig,
+    signals: Signals,
+    schedule: Schedule,
+    seed: int,
+    steps: int,
+    batch: int,
+    inner: int,
+    quiet: bool,
+    device: torch.device,
+) -> Reference:
+    """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
+    train = signals.indices("train")
+    sizes = signals.sizes[train]
+    common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
+    train = train[(sizes == torch.tensor(common)).all(1)]  # mixed folders: the most frequent size
+    batch = min(batch, len(train))
+    points = Points(config, grid(config, *common).to(device), schedule.pixels, seed)
+
+    def draw(generator: torch.Generator) -> Tensor:
+        chosen = train[torch.randperm(len(train), generator=generator)[:batch]]
+        return signals.images(chosen).flatten(1, 2).to(device)
+
+    row = reptile(config, draw, points, schedule, seed=seed, steps=steps, inner=inner, quiet=quiet)
+    how = (
+        f"Reptile over {len(train):,} training signals: {steps} outer steps of {batch} signals, "
+        f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
+    )
+    return Reference("meta", how, row.cpu())
+
+
+def reptile(
+    config: FieldConfig,
+    draw: Callable[[torch.Generator], Tensor],
+    points: Points,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+    steps: int = 300,
+    inner: int = 20,
+    quiet: bool = False,
+) -> Tensor:
+    """A row from which a few steps lead far (Reptile, arXiv:1803.02999).
+
+    Args:
+        draw: targets (B, M, C) of a batch, drawn with the generator given, where the points lie.
+        points: the M points.
+        schedule: its rate, betas and share of the points.
+        seed: of the random start and of the draws.
+        steps, inner: outer and inner steps.
+    Returns:
+        (P,), where the points lie.
+    """
+    generator, device = torch.Generator().manual_seed(seed), points.coords.device
+    loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
+    row = random_rows(config, [seed]).to(device)
+    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet or None, leave=False):
+        targets = draw(generator)
+        reached = fit_block(config, row.expand(len(targets), -1), targets, points, loop)
+        reached = reached[reached.isfinite().all(1)]
+        if len(reached):
+            row = row + (1 - step / steps) * (reached.mean(0, keepdim=True) - row)
+    return row[0]

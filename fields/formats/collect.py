@@ -1,0 +1,284 @@
+"""Foreign fields grouped by architecture: collected, looked up among the signals, proved, drawn and saved."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.formats import verify
+from fields.formats.convert import Rows, differing, finite, name_of, translate
+from fields.formats.readers import read
+from fields.formats.sidecars import Beside, columns
+from fields.formats.sources import OCCUPANCY, SDF, Source
+from fields.model import FieldConfig
+from fields.runtime import runs
+from fields.signals.base import Signals
+from fields.storage.dataset import Reference, WeightDataset
+from fields.view import volumes
+
+BOUNDS = {"seed": (-(2**63), 2**63 - 1), "height": (0, 2**31 - 1), "width": (0, 2**31 - 1)}
+"""What the columns of a dataset hold; paths and lists beside the files may say anything."""
+
+
+@dataclass
+class Batch:
+    """What all files of one import share."""
+
+    name: str
+    source: Source
+    extra: Beside
+    given: dict[str, Any]
+    """`FieldConfig` values that stand above the source's."""
+    signals: Signals | None = None
+
+    def label_names(self, config: FieldConfig) -> list[str] | None:
+        """Class names of the signals, of our own sidecar, or of the source."""
+        if self.signals is not None:
+            return self.signals.label_names
+        pictures = self.source.pictures_of(config.out_dim) if config.in_dim == 2 else None
+        return self.extra.signals.get("label_names") or (list(pictures.label_names) if pictures else None)
+
+    def inside(self, config: FieldConfig) -> str:
+        """Which side of the surface of a 3-D field's last layer is the object: `below 0` or `above 0`."""
+        usual = "above 0" if config.output == "logit" else "below 0"
+        return self.extra.signals.get("inside") or self.source.inside or usual
+
+
+@dataclass
+class Group:
+    """Fields of one architecture."""
+
+    config: FieldConfig
+    quantity: str
+    """What the value of a 3-D field is."""
+    weights: Tensor
+    """(N, P)."""
+    columns: dict[str, list]
+    """N entries for each key of `fields.formats.sidecars.COLUMNS`."""
+    at: Tensor
+    """(N,) positions of the signals, -1 where there is none."""
+
+    def look_up(self, batch: Batch, size: tuple[int, int] | None) -> None:
+        """Find the signals, and with them labels and sizes."""
+        known, signals = self.columns, batch.signals
+        if self.config.in_dim != 2:
+            return
+        pictures = batch.source.pictures_of(self.config.out_dim)
+        usual = size or ((pictures.size, pictures.size) if pictures else (0, 0))
+        place = {name: i for i, name in enumerate(signals.ids)} if signals is not None else {}
+        self.at = torch.tensor([place.get(name, -1) for name in known["signal_id"]])
+        for i, at in enumerate(self.at.tolist()):
+            if not known["height"][i]:
+                known["height"][i], known["width"][i] = usual
+            if at >= 0:
+                known["height"][i], known["width"][i] = signals.sizes[at].tolist()
+                if signals.labels is not None:
+                    known["label"][i] = int(signals.labels[at])
+
+    def captions(self, chosen: list[int]) -> list[str]:
+        """The ends of some fields' ids, with [label] and PSNR where they are known."""
+        found = []
+        for i in chosen:
+            name, label, decibels = (self.columns[key][i] for key in ("signal_id", "label", "psnr"))
+            parts = [name.split("/")[-1] or str(i)] + [f"[{label}]"] * (label >= 0)
+            found.append(" ".join(parts + [f"{decibels:.1f} dB"] * (decibels == decibels)))
+        return found
+
+
+def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], list[tuple[str, str]]]:
+    """All files' rows by architecture, and (name, reason) of what could not be used."""
+    parts: dict[tuple[FieldConfig, str], list[Rows]] = {}
+    skipped: list[tuple[str, str]] = []
+    for file, relative in tqdm(files, desc="reading", unit="file", disable=len(files) < 1_000):
+        try:
+            rows = _rows(batch, file, relative)
+        except Exception as error:  # libraries raise nearly any type on a broken file; one file must not end the import
+            skipped.append((relative, _reason(error)))
+            continue
+        skipped += rows.skipped
+        if len(rows.weights):
+            parts.setdefault((rows.config, _quantity(batch, rows)), []).append(rows)
+    groups = []
+    for (config, quantity), rows in parts.items():
+        weights = torch.cat([r.weights for r in rows])
+        known = {name: [value for r in rows for value in r.columns[name]] for name in rows[0].columns}
+        groups.append(Group(config, quantity, weights, known, torch.full((len(weights),), -1)))
+    return groups, skipped
+
+
+def _quantity(batch: Batch, rows: Rows) -> str:
+    """What a 3-D field's value is. Files of one project may hold either; a distance is never beyond the diagonal."""
+    stated = batch.extra.signals.get("quantity") or batch.source.quantity
+    if rows.config.in_dim != 3 or stated != SDF or volumes.is_distance(rows.config, rows.weights):
+        return stated
+    return OCCUPANCY
+
+
+def _rows(batch: Batch, file: Path, relative: str) -> Rows:
+    """One file's fields."""
+    raw = read(file)
+    config, weights = translate(batch.source, raw, batch.given)
+    name = None if batch.signals is None else batch.signals.name
+    known = columns(batch.source, file, relative, len(weights), config.out_dim, batch.extra, name)
+    if raw.labels is not None and relative not in batch.extra.columns:
+        if len(raw.labels) != len(weights):
+            raise ValueError(f"it has {len(raw.labels)} labels for {len(weights)} fields")
+        known["label"] = raw.labels
+    classes = len(batch.label_names(config) or range(2**31))
+    for key, (low, high) in {**BOUNDS, "label": (-1, classes - 1)}.items():
+        wrong = [value for value in known[key] if not low <= value <= high]
+        if wrong:
+            raise ValueError(f"its {key} is {wrong[0]}, expected {low} .. {high}")
+    return finite(config, weights, known, relative)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file was not used, in one line."""
+    text = " ".join((str(error) or type(error).__name__).split())
+    return text if type(error) is ValueError and len(text) < 400 else f"truncated or corrupt ({text[:120]})"
+
+
+def prove(group: Group, signals: Signals | None, least: float, force: bool) -> dict:
+    """Render against the signals.
+
+    Returns:
+        Mean, worst and number of PSNRs; empty without signals.
+    Raises:
+        ValueError: if they do not fit, naming the convention that would.
+    """
+    if signals is None:
+        return {}
+    if group.config.in_dim != 2:
+        raise ValueError(
+            f"--signals {signals.name}: the fields have {group.config.in_dim} coordinates, so no picture shows what they "
+            "say. Leave --signals out and look at preview.png."
+        )
+    sample = (group.at >= 0).nonzero().flatten()
+    if not len(sample):
+        raise ValueError(
+            f"none of the fields' signals, {group.columns['signal_id'][0]} and so on, is among the "
+            f"{len(signals):,} signals of {signals.name}, which are called {signals.ids[0]} and so on. Leave --signals out, or name the files as the source does."
+        )
+    if group.config.out_dim != signals.channels:
+        raise ValueError(f"the fields have {group.config.out_dim} channels, {signals.name} has {signals.channels}.")
+    sample = sample[verify.spread(len(sample), 8 * verify.TRIED)]
+    mean = float(verify.decibels(group.config, group.weights[sample], signals, group.at[sample]).mean())
+    other, better = verify.best_convention(group.config, group.weights[sample], signals, group.at[sample])
+    hint = f"with {differing(group.config, other)} it would be {better:.1f} dB"
+    better = mean if other == group.config else better
+    if not mean >= least and not force:  # NaN too
+        advice = f"A convention looks wrong: {hint}" if better > mean + 1 else "No other convention does better"
+        raise ValueError(
+            f"the fields ({group.config}) come to {mean:.1f} dB on average against {signals.name}, expected at least "
+            f"--min-psnr {least:g}. {advice}. Nothing was written; --force imports them as they are."
+        )
+    measured = verify.decibels(group.config, group.weights, signals, group.at, bar=True)
+    group.columns["psnr"] = measured.tolist()
+    found = measured[measured.isfinite()]
+    print(
+        f"{verify.count(len(found))} against {signals.name}: PSNR mean {found.mean():.2f} dB, worst {found.min():.2f} dB"
+    )
+    if better > mean + 1:
+        print(f"note: {hint}")
+    if len(found) < len(measured):
+        print(
+            f"note: {verify.count(len(measured) - len(found))} without a signal of that id in {signals.name}, so without PSNR"
+        )
+    return {"mean": float(found.mean()), "worst": float(found.min()), "measured": len(found)}
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict], batch: Batch, out: Path) -> list[dict]:
+    """One weight dataset and preview per architecture.
+
+    Returns:
+        Per group its folder, rows, PSNR, and what the volumes of 3-D fields show.
+    """
+    made, taken, several = [], set(), len(groups) > 1
+    if several:
+        print(f"{len(groups)} architectures or quantities: one dataset each, never mixed, in {out}/ARCHITECTURE")
+    for group, data, measured in zip(groups, datasets, proofs, strict=True):
+        suffix = "-occupancy" if group.quantity == OCCUPANCY != batch.source.quantity else ""
+        name = name_of(group.config, suffix, taken)
+        taken.add(name)
+        folder = out / name if several else out
+        if several:
+            parents = {"rows": runs.digest(group.weights, group.columns["signal_id"])}
+            runs.claim(folder, {"source": batch.name, "architecture": name}, parents=parents)
+        shown = _preview(folder / "preview.png", group, batch)
+        data.save(folder, keep=("run.json", "README.md", "preview.png"))
+        counts = {split: len(rows) for split, rows in data.splits.items()}
+        what = f", {group.quantity}, inside {batch.inside(group.config)}" if group.config.in_dim == 3 else ""
+        print(f"{folder}: {verify.count(len(group.weights))} {group.config}{what}; {counts}; look at preview.png there")
+        made.append({"folder": name if several else ".", "rows": counts, "psnr": measured, "volumes": shown})
+    return made
+
+
+def dataset_of(group: Group, batch: Batch) -> WeightDataset:
+    """The rows in their splits, with what is known of their origin."""
+    source, known = batch.source, group.columns
+    splits: dict[str, dict] = {}
+    for split in dict.fromkeys(known["split"]):
+        at = [i for i, s in enumerate(known["split"]) if s == split]
+        column = {k: [v[i] for i in at] for k, v in known.items()}
+        splits[split] = {"weights": group.weights[at], "labels": torch.tensor(column["label"])}
+        splits[split] |= {"psnr": torch.tensor(column["psnr"]), "signal_id": column["signal_id"]}
+        splits[split] |= {"seed": torch.tensor(column["seed"])}
+        splits[split]["sizes"] = torch.tensor([column["height"], column["width"]]).T
+    sizes = sorted(set(zip(known["height"], known["width"], strict=True)))
+    pictures = source.pictures_of(group.config.out_dim)
+    described = {
+        "name": batch.signals.name if batch.signals is not None else batch.extra.signals.get("name"),
+        "label_names": batch.label_names(group.config) if max(known["label"]) >= 0 else None,
+        "channels": group.config.out_dim,
+        "shape": list(sizes[0]) if len(sizes) == 1 and min(sizes[0]) else None,
+        "source": {"format": batch.name, "title": source.title, "kernels": f"({source.kernel}) in the files"},
+    }
+    described["name"] = described["name"] or (pictures.name if pictures else source.dataset or "fields")
+    if group.config.in_dim == 3:
+        described |= {"quantity": group.quantity, "inside": batch.inside(group.config)}
+    return WeightDataset.from_rows(group.config, splits, _reference(group, batch), described)
+
+
+def _reference(group: Group, batch: Batch) -> Reference:
+    """The start of the fits, which only our own sidecar can know."""
+    if batch.extra.reference is not None and FieldConfig.from_dict(batch.extra.stated).size == group.config.size:
+        return Reference.from_dict(batch.extra.reference)
+    return Reference("unknown", f"imported from files of {batch.source.title}; they do not say how they were fitted")
+
+
+def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
+    """Draw preview.png of fields spread over the group; what the volumes of 3-D fields show."""
+    chosen = verify.spread(len(group.weights), verify.SHOWN)
+    if group.config.in_dim == 3:
+        return _preview_shapes(path, group, chosen, below=batch.inside(group.config) == "below 0")
+    if group.config.in_dim != 2:
+        return []
+    sizes = [(group.columns["height"][i], group.columns["width"][i]) for i in chosen]
+    chosen = [i for i, size in zip(chosen, sizes, strict=True) if size == sizes[0]]  # one sheet has one size
+    size, beside = sizes[0], None
+    if not min(size):
+        size = (64, 64)
+        print(
+            "note: the pictures' size is not known (--size H W): drawn as 64 x 64, height and width are 0 in the rows"
+        )
+    if batch.signals is not None and bool((group.at[chosen] >= 0).all()):
+        beside = batch.signals.images(group.at[chosen])
+    verify.preview_pictures(path, group.config, group.weights[chosen], size, group.captions(chosen), beside)
+    return []
+
+
+def _preview_shapes(path: Path, group: Group, chosen: list[int], *, below: bool) -> list[dict]:
+    names = group.captions(chosen)
+    with tqdm(total=len(chosen), desc="volumes", unit="field", disable=len(chosen) < 8) as bar:
+        found = volumes.preview_shapes(path, group.config, group.weights[chosen], names, below=below, tick=bar.update)
+    for name, facts in zip(names, found, strict=True):
+        if not facts["bounds"] or facts["touches"]:
+            what = "reaches the faces of the cube [-1, 1]^3" if facts["bounds"] else "has no inside in [-1, 1]^3"
+            print(f"note: {name} {what}: is the sign right, are the bounds?")
+    return [{"name": name, **facts} for name, facts in zip(names, found, strict=True)]

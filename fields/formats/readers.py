@@ -1,0 +1,187 @@
+"""Foreign weight files as tensors, read without running anything that a file could carry.
+
+Pickles only by PyTorch's `weights_only`, arrays without object types, HDF5 without links to other files. Each reader
+returns tensors by name and what the file says about its network; it knows nothing of fields.
+"""
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fields.runtime.runs import read_json
+
+LARGEST = 8 << 30  # bytes that a file may say it holds: a cut or hostile header can claim anything
+NETWORK = ("nef.json", "cfg.json")  # what fit-a-nef writes beside its fields
+STATES = ("state_dict", "params", "model_state_dict", "model")
+
+
+@dataclass
+class Raw:
+    """A file's content."""
+
+    tensors: dict[str, Tensor]
+    """By key; with a leading axis of fields where the format stacks them."""
+    meta: dict[str, Any] = field(default_factory=dict)
+    """What the file, or one beside it, says about the network."""
+    labels: list[int] | None = None
+    """One per field, where the file has them."""
+
+
+def read(path: Path) -> Raw:
+    """A weight file by its ending.
+
+    Raises:
+        ValueError: saying what is wrong with the file.
+        Exception: of whatever type the format's library chooses for a broken file.
+    """
+    if path.stat().st_size == 0:
+        raise ValueError("empty file (0 bytes)")
+    return READERS[path.suffix.lower()](path)
+
+
+def read_torch(path: Path) -> Raw:
+    """A state dict saved by PyTorch, alone or under one of the usual keys."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are refused or not
+            content = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        found = re.search(r"(?i:unsupported (?:global|class)(?:: global)?) ([\w.]*\w)", str(error))
+        if found is None:
+            raise ValueError("truncated or corrupt, or a file of something else than tensors") from None
+        raise ValueError(
+            f"holds Python objects ({found[1]}), not only tensors: loading them would run code from the file, so it was "
+            "not loaded; save its plain state_dict and give that"
+        ) from None
+    except RuntimeError as error:
+        if "TorchScript" not in str(error):
+            raise
+        raise ValueError(
+            "holds a TorchScript program, which was not loaded; save its plain state_dict and give that"
+        ) from None
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a state dict, got a {type(content).__name__}")
+    meta = {k: v for k, v in content.items() if not isinstance(v, (dict, Tensor))}
+    for name in STATES:
+        if isinstance(content.get(name), dict) and any(isinstance(v, Tensor) for v in content[name].values()):
+            for other in content.values():
+                if other is not content[name] and isinstance(other, dict):
+                    meta |= {k: v for k, v in other.items() if not isinstance(v, (dict, Tensor))}
+            content = content[name]
+            break
+    return Raw({str(k): floats(str(k), v) for k, v in content.items() if isinstance(v, Tensor)}, meta)
+
+
+def read_npz(path: Path) -> Raw:
+    """Arrays of an .npz; object arrays (pickles) are refused by numpy."""
+    with zipfile.ZipFile(path) as archive:
+        _check_size(sum(entry.file_size for entry in archive.infolist()))
+    with np.load(path, allow_pickle=False) as archive:
+        return Raw({name: floats(name, torch.from_numpy(archive[name])) for name in archive.files})
+
+
+def read_safetensors(path: Path) -> Raw:
+    """All tensors of a .safetensors file, and its metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        meta = dict(file.metadata() or {})
+        return Raw({name: floats(name, file.get_tensor(name)) for name in file.keys()}, meta)  # noqa: SIM118
+
+
+def read_keras(path: Path) -> Raw:
+    """All arrays of a Keras weight file, by their path in it."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        arrays = {k: v for k, v in _arrays(file).items() if not k.startswith("optimizer_weights/")}
+    return Raw({name: floats(name, torch.from_numpy(array)) for name, array in arrays.items()})
+
+
+def read_arena(path: Path) -> Raw:
+    """`params` (N, P) cut into the arrays that `param_config` names; nef.json and cfg.json beside it are read too."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        arrays = _arrays(file)
+        missing = [name for name in ("params", "param_config") if name not in arrays]
+        if missing:
+            raise ValueError(f"no {missing[0]} in it; it holds {', '.join(sorted(arrays)[:5]) or 'nothing'}")
+        text = np.asarray(arrays["param_config"]).reshape(-1)[0]
+        parts = json.loads(text.decode() if isinstance(text, bytes) else text)
+    rows, at, tensors = floats("params", torch.from_numpy(arrays["params"])), 0, {}
+    for name, shape in parts:
+        size = int(np.prod(shape))
+        tensors[str(name)] = rows[:, at : at + size].reshape(len(rows), *shape)
+        at += size
+    if rows.ndim != 2 or at != rows.shape[1]:
+        raise ValueError(f"params must have shape (N, {at}) by its param_config, got {tuple(rows.shape)}")
+    labels = None if "labels" not in arrays else [int(v) for v in np.asarray(arrays["labels"]).reshape(-1)]
+    return Raw(tensors, _arena_meta(path.parent), labels)
+
+
+def _arena_meta(folder: Path) -> dict[str, Any]:
+    """The network's name and parameters and the data set, from the files that fit-a-nef writes beside its fields."""
+    meta = {}
+    network, task = (folder / name for name in NETWORK)
+    if network.is_file():
+        values = read_json(network)
+        meta = {"name": values.get("name"), **values.get("params", {})}
+    if task.is_file():
+        meta["dataset"] = read_json(task).get("dataset", {}).get("name")
+    return {k: v for k, v in meta.items() if v is not None}
+
+
+def _arrays(file: Any) -> dict[str, np.ndarray]:
+    """Every array inside an open HDF5 file; one that lies in another file is refused."""
+    import h5py
+
+    found, total = [], 0
+
+    def visit(name: str, item: Any) -> None:  # called for hard links only: links to other files are never followed
+        nonlocal total
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ValueError(f"its array {name} lies in another file: not followed")
+            total += item.nbytes
+            found.append((name, item))
+
+    file.visititems(visit)
+    _check_size(total)
+    return {name: item[()] for name, item in found}
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST:
+        raise ValueError(f"it says that it holds {size / 2**30:.0f} GiB: not read")
+
+
+def floats(name: str, tensor: Tensor) -> Tensor:
+    """A floating-point tensor as dense float32.
+
+    Raises:
+        ValueError: for integers and other types, which are no weights.
+    """
+    if not tensor.is_floating_point() or tensor.layout != torch.strided:
+        raise ValueError(f"{name} must hold floating-point numbers, got {tensor.dtype}")
+    return tensor.detach().to(torch.float32)
+
+
+READERS = {
+    ".pth": read_torch,
+    ".pt": read_torch,
+    ".ckpt": read_torch,
+    ".npz": read_npz,
+    ".safetensors": read_safetensors,
+    ".h5": read_keras,
+    ".hdf5": read_arena,
+}

@@ -1,0 +1,102 @@
+"""Whether foreign fields are read rightly: rendered against their signals, by the stated conventions and by others."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.metrics.pairs import psnr
+from fields.model import FieldConfig
+from fields.signals.base import Signals
+from fields.view.render import render, save_png, sheet
+
+TRIED = 32
+"""Fields that other conventions are tried on."""
+SHOWN = 64
+"""Fields on a preview."""
+OUTPUTS = (
+    {"output": "logit"},
+    {"output": "linear"},
+    {"output": "offset", "output_scale": 1.0, "output_shift": 0.5},
+    {"output": "offset", "output_scale": 0.5, "output_shift": 0.5},
+    {"output": "tanh"},
+)
+FREQUENCIES = (1.0, 8.0, 9.0, 10.0, 20.0, 30.0)
+
+
+def count(n: int) -> str:
+    """n fields, in words."""
+    return f"{n:,} field" if n == 1 else f"{n:,} fields"
+
+
+def spread(n: int, most: int) -> list[int]:
+    """At most `most` of n positions, evenly spread."""
+    return torch.linspace(0, n - 1, min(n, most)).round().long().tolist() if n else []
+
+
+def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor, *, bar: bool = False) -> Tensor:
+    """PSNR of each field against its signal.
+
+    Args:
+        weights: (N, P).
+        at: (N,) positions of the signals; -1 where there is none.
+    Returns:
+        (N,) dB, NaN without a signal.
+    """
+    out = torch.full((len(weights),), math.nan)
+    known = (at >= 0).nonzero().flatten()
+    if config.in_dim != 2 or config.out_dim != signals.channels:
+        return out
+    sizes = signals.sizes[at[known]]
+    with tqdm(total=len(known), desc="rendering", unit="field", disable=not bar or len(known) < 1_000) as shown:
+        for size in sizes.unique(dim=0):
+            rows = known[(sizes == size).all(1)]
+            for part in rows.split(1_000):
+                pictures = render(config, weights[part], *size.tolist())
+                out[part] = psnr(pictures, signals.images(at[part]))
+                shown.update(len(part))
+    return out
+
+
+def alternatives(config: FieldConfig) -> list[FieldConfig]:
+    """The conventions that people mix up, in all combinations; the given one is among them."""
+    found = [config]
+    choices = [
+        [{"coords": c} for c in ("centres", "linspace", "corner")],
+        [{"axes": a} for a in ("xy", "yx")],
+        [{"use_pi": p} for p in (True, False)] if config.octaves else [{}],
+        [{"w0": w} for w in dict.fromkeys((config.w0, *FREQUENCIES))] if config.activation == "sine" else [{}],
+        [{}, *OUTPUTS],
+    ]
+    for values in choices:
+        found = [replace(c, **changed) for c in found for changed in values]
+    return list(dict.fromkeys(found))
+
+
+def best_convention(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor) -> tuple[FieldConfig, float]:
+    """The convention under which the fields are nearest to their signals, and its mean PSNR in dB."""
+    known = (at >= 0).nonzero().flatten()
+    chosen = known[spread(len(known), TRIED)]
+    scores = [
+        float(decibels(other, weights[chosen], signals, at[chosen]).mean())
+        for other in tqdm(alternatives(config), desc="other conventions", unit="way", disable=len(chosen) < 8)
+    ]
+    best = max(range(len(scores)), key=lambda i: (scores[i], -i))
+    return alternatives(config)[best], scores[best]
+
+
+def preview_pictures(
+    path: Path, config: FieldConfig, weights: Tensor, size: tuple[int, int], captions: list[str], signals: Tensor | None
+) -> None:
+    """A sheet of fields of pictures; each beside its signal in an orange frame, where there is one.
+
+    Args:
+        weights: (N, P), at most SHOWN are sensible.
+        signals: (N, H, W, C).
+    """
+    scale = max(1, 224 // max(size)) if len(weights) <= 4 else None
+    page = sheet(render(config, weights, *size), 8, scale=scale, neighbours=signals, captions=captions)
+    save_png(path, page)

@@ -1,0 +1,257 @@
+"""The card of a weight dataset, and what all cards share: front matter, commands, licences. Text only; nothing is read."""
+
+import inspect
+import re
+import shlex
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import PurePath
+from typing import Any
+
+from fields.hub.fetch import scrub
+from fields.model import FieldConfig
+from fields.view.numpy_render import render
+
+TAGS = ["neural-fields", "implicit-neural-representations", "weight-space"]
+TASK = "unconditional-image-generation"
+BOUNDS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+SOURCES = {
+    "digits": (
+        "cc-by-4.0",
+        "scikit-learn's digits: the test part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin and "
+        "C. Kaynak, 1998), CC BY 4.0",
+    ),
+    "mnist": ("cc-by-sa-3.0", "MNIST (Y. LeCun, C. Cortes and C. Burges), CC BY-SA 3.0"),
+    "fashion-mnist": ("mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"),
+}
+"""Signals -> licence identifier of the Hub, and where they come from."""
+STARTS = {
+    "meta": "one start learnt over the training signals (Reptile)",
+    "conditioned": "one fitted field",
+    "unconditioned": "random weights of its own for each",
+}
+
+
+def front_matter(**values: Any) -> str:
+    """The YAML at the head of a card; empty values are left out."""
+    from huggingface_hub import CardData
+
+    kept = {k: deepcopy(v) for k, v in values.items() if v not in (None, [], {}, "")}  # YAML marks shared values
+    return f"---\n{CardData(**kept).to_yaml()}\n---\n"
+
+
+def size_category(n: int) -> str:
+    """The Hub's name for a number of rows."""
+    return next((name for bound, name in BOUNDS if n < bound), "n>1M")
+
+
+def licence(signals: dict, given: str | None) -> tuple[str | None, str]:
+    """Identifier and sentence; `samples of mnist` have the licence of mnist."""
+    name = str(signals.get("name") or "")
+    known = SOURCES.get(name.removeprefix("samples of "))
+    source = known[1] if known else f"{name or 'not recorded'} (its licence is not known here)"
+    return given or (known[0] if known else None), source
+
+
+def command(run: dict | None) -> str:
+    """The command that made a folder, as a user types it; folders of the machine it ran on are left out."""
+    words = [shorten(word) for word in (run or {}).get("command", [])]
+    if not words:
+        return "not recorded"
+    if not words[0].endswith(".py"):
+        words = words[1:]
+    module = words[0].removesuffix(".py").replace("/", ".") if words else ""
+    start = f"python -m {module}" if module.startswith("tokenizers.") else f"python {words[0]}"
+    return " ".join([start, *(shlex.quote(word) for word in words[1:])])
+
+
+def shorten(word: str) -> str:
+    """A path from outside becomes its last part (of a file of ours: from its folder on); a token is struck out."""
+    if re.match(r"([A-Za-z]:)?[\\/]|~|\.\.", word):
+        parts = PurePath(word).parts
+        ours = parts[-2:] if len(parts) > 2 and parts[-2] in ("scripts", "tokenizers", "fields", "gpt") else parts[-1:]
+        word = "/".join(ours)
+    return scrub(word)
+
+
+def plain_run(run: dict) -> dict:
+    """`run.json` without what is private: folders of the machine, tokens."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [clean(v) for v in value]
+        return shorten(value) if isinstance(value, str) else value
+
+    return clean(run)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns are text."""
+    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+# -- weight datasets -------------------------------------------------------------------------------------------------
+
+
+def configs(variants: dict[str, dict]) -> list[dict]:
+    """Which files a config has: `default` is the first variant, which has its own name too."""
+    out = []
+    for i, (name, card) in enumerate(variants.items()):
+        prefix = "" if i == 0 else f"{name}/"
+        files = [{"split": split, "path": f"{prefix}data/{split}-*.parquet"} for split in card["shards"]]
+        out += [
+            {"config_name": label, "data_files": deepcopy(files)} for label in (["default", name] if i == 0 else [name])
+        ]
+    return out
+
+
+def fields_card(repo: str, variants: dict[str, dict]) -> str:
+    """README.md of a repository of weight datasets.
+
+    Args:
+        repo: user/name.
+        variants: name -> what its published field.json holds, the default first.
+    """
+    first, card = next(iter(variants.items()))
+    features = {name: c["columns"] for name, c in variants.items()}
+    rows = {name: sum(c["rows"].values()) for name, c in variants.items()}
+    label, source = licence(card["signals"], card.get("license"))
+    name = card["signals"].get("name") or "signals"
+    infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
+    head = front_matter(
+        pretty_name=f"Neural fields of {name}", license=label,
+        task_categories=[TASK] if card["field"]["in_dim"] == 2 else None,
+        tags=[*TAGS, *([name] if re.fullmatch(r"[\w-]+", name) else [])],
+        size_categories=[size_category(max(rows.values()))], configs=configs(variants), dataset_info=infos,
+    )  # fmt: skip
+    return head + "\n".join(
+        [
+            f"# {repo.split('/')[1]}: neural fields of {name}",
+            "",
+            _lead(rows[first], card),
+            "",
+            *(_picture(n, c) for n, c in variants.items() if c.get("picture")),
+            _overview(variants),
+            "",
+            f"PSNR (dB) of the fields against their pictures; {_splits_note(card)}",
+            "",
+            *_loading(repo, variants),
+            *_rendering(card),
+            "## The field",
+            "",
+            _field(card),
+            "",
+            "`field.json` holds the architecture, all conventions, the order of a row, and the row the fits started "
+            "from (`reference`). " + "Columns: " + ", ".join(f"`{column['name']}`" for column in features[first]) + ".",
+            "",
+            "## Source and licence",
+            "",
+            f"Signals: {source}. Licence of this dataset: {label or 'not stated'}.",
+            "",
+            *_made(variants),
+        ]
+    )
+
+
+def _lead(rows: int, card: dict) -> str:
+    what = (
+        f"{rows:,} small neural network{'s' if rows > 1 else ''}, one row of weights each. A field here is a network "
+    )
+    signals = card["signals"]
+    if card["field"]["in_dim"] != 2:
+        value = signals.get("quantity") or "value"
+        inside = f" (inside {signals['inside']})" if signals.get("inside") else ""
+        return f"{what}from the {card['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
+    what += "from the coordinates of a pixel to its value"
+    if set(card["shards"]) == {"samples"}:
+        return f"{what}. These were not fitted to any picture: they were drawn from a model trained on fitted ones."
+    name = signals.get("name") or "the signals"
+    return f"{what}; each was fitted to one picture of {name}, so the row *is* the picture, in weights."
+
+
+def _picture(name: str, card: dict) -> str:
+    return (
+        f"![Fields of the config {name}, rendered.]({card['picture']})\n\nConfig `{name}`, rendered from the weights.\n"
+    )
+
+
+def _overview(variants: dict[str, dict]) -> str:
+    rows = []
+    for i, (name, card) in enumerate(variants.items()):
+        weights = FieldConfig.from_dict(card["field"]).size
+        for split in card["shards"]:
+            psnr = card.get("psnr", {}).get(split)
+            said = "n/a" if psnr is None else f"{psnr['mean']:.2f} ({psnr['least']:.2f})"
+            label = f"{name} (default)" if i == 0 else name
+            rows.append([label, split, f"{card['rows'][split]:,}", f"{weights:,}", said, card["reference"]["start"]])
+    return table(["config", "split", "fields", "weights", "PSNR mean (worst)", "started from"], rows, 2)
+
+
+def _splits_note(card: dict) -> str:
+    start = card["reference"]["start"]
+    said = STARTS.get(start, card["reference"]["how"])
+    return f"`{start}` fits start from {said}. Nothing is learnt from validation and test fields."
+
+
+def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
+    first = next(iter(variants.values()))
+    split = next(iter(first["shards"]))
+    lines = [
+        "## Load", "", "```python", "import json", "", "from datasets import load_dataset",
+        "from huggingface_hub import hf_hub_download", "",
+        f'rows = load_dataset("{repo}", split="{split}")',
+        f'with open(hf_hub_download("{repo}", "field.json", repo_type="dataset")) as file:',
+        "    card = json.load(file)", "```", "",
+        f"With the code that made it, the name stands wherever a folder does: `--fields {repo}`, or "
+        f'`WeightDataset.load("{repo}")`.',
+    ]  # fmt: skip
+    others = list(variants)[1:]
+    if others:
+        names = ", ".join(f'`load_dataset("{repo}", "{n}")` with `{n}/field.json`' for n in others)
+        lines.append(f"The other variants: {names}; with the code `{repo}:{others[0]}`.")
+    return [*lines, ""]
+
+
+def _rendering(card: dict) -> list[str]:
+    if card["field"]["in_dim"] != 2:
+        return []
+    return [
+        "## Render a row in numpy", "", "```python", "import numpy as np", "", "", inspect.getsource(render).rstrip(),
+        "", "", 'picture = render(rows[0]["weights"], card, rows[0]["height"], rows[0]["width"])', "```", "",
+    ]  # fmt: skip
+
+
+def _field(card: dict) -> str:
+    config = FieldConfig.from_dict(card["field"])
+    encoding = f"sin and cos of 2^k {'pi ' if config.use_pi else ''}x for k = 0 .. {config.octaves - 1}"
+    shown = (["the coordinates"] if config.raw_input else []) + ([encoding] if config.octaves else [])
+    value = {"logit": "its sigmoid", "tanh": "its tanh", "linear": "as it is"}.get(
+        config.output, f"{_number(config.output_scale)} times it plus {_number(config.output_shift)}"
+    )
+    where = {"centres": "(2i + 1)/W - 1", "linspace": "2i/(W - 1) - 1", "corner": "i/W"}[config.coords]
+    first = "column (x)" if config.axes == "xy" else "row (y)"
+    sine = f" with w0 = {config.w0:g}" if config.activation == "sine" else ""
+    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if config.in_dim == 2 else ""
+    return (
+        f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
+        f"{card['order']}; float32."
+    )
+
+
+def _number(value: float | tuple[float, ...]) -> str:
+    """A number, or one per channel."""
+    return f"({', '.join(f'{v:g}' for v in value)})" if isinstance(value, tuple) else f"{value:g}"
+
+
+def _made(variants: dict[str, dict]) -> list[str]:
+    lines = ["## How it was made", ""]
+    for name, card in variants.items():
+        made, commit = card.get("made") or {}, (card.get("made") or {}).get("commit")
+        lines += [f"{name}, started from {card['reference']['how']}:", "", "```bash"]
+        lines += [made.get("command", "not recorded"), "```", ""]
+        versions = ", ".join(f"{k} {v}" for k, v in (made.get("versions") or {}).items() if v)
+        lines += [f"Code at {commit or 'an unknown commit'}; {versions}. Fingerprint `{card['fingerprint']}`.", ""]
+    return lines

@@ -1,0 +1,302 @@
+"""What all kinds of publishing share - options, the folder a repository is laid out in, the push - and weight datasets.
+
+Tokens and tokenizers: `tokenizers.hub`; models, and the command: `gpt.hub`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from fields.hub.cards import command, fields_card, plain_run
+from fields.hub.fetch import Kind, is_repo
+from fields.hub.push import Push, Sent
+from fields.hub.shards import drawn, has_pictures, hub_features, preview_size, write_shards
+from fields.runtime.runs import read_json, write_json
+from fields.storage.dataset import WeightDataset
+from fields.view.render import save_png, sheet
+
+MARK = ".hub.json"
+SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Options of every kind."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """The folder to publish."""
+    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
+    """user/name on the Hub."""
+    private: bool = False
+    """Make a new repository private; without it a new one is public. An existing one stays as it is."""
+    revision: str | None = None
+    """Branch to push to, made where missing; default: main."""
+    dry_run: bool = False
+    """Lay the whole repository out in a folder and send nothing; needs no token and no network."""
+    out: Path | None = None
+    """Where the repository is laid out; default: runs/hub/user/name. It stays after --dry-run only."""
+    license: str | None = None
+    """Licence identifier for the card (cc-by-4.0, mit, ...); default: that of the signals where it is known."""
+
+    def __post_init__(self):
+        if not is_repo(self.repo):
+            raise ValueError(
+                f"a repository is named user/name, of letters, digits and single '-', '_' and '.', got {self.repo!r}."
+            )
+
+
+@dataclass(frozen=True)
+class PublishFields(Publish):
+    """A weight dataset: Parquet shards, field.json, a card with a sample picture and thirty lines that render a row.
+
+    The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta) becomes
+    a config beside it, and one with the same start takes the place of the older.
+
+    For example:
+        python scripts/publish.py fields runs/mnist/fields user/mnist-fields --dry-run
+        python scripts/publish.py fields runs/mnist/fields user/mnist-fields --private
+        python scripts/publish.py fields runs/mnist/unconditioned user/mnist-fields    # a second config
+    """
+
+    preview: bool = True
+    """Add a small picture of every field, which the Hub's viewer shows."""
+    variant: str | None = None
+    """Name of the config; default: how the fits began."""
+
+
+@contextmanager
+def stage(options: Publish) -> Iterator[Path]:
+    """The folder a repository is laid out in; gone afterwards, unless it was asked for and the block ended well.
+
+    Raises:
+        ValueError: if the folder holds something else, or another push is at work in it.
+    """
+    from filelock import FileLock, Timeout
+
+    out = options.out or Path("runs/hub") / options.repo
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise ValueError(f"--out {out} holds something else. Choose another folder.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another command is laying out {options.repo} in {out}. Wait for it.") from None
+    kept = False
+    try:
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        write_json(out / MARK, {"repo": options.repo})
+        yield out
+        kept = options.dry_run
+    finally:
+        if not kept:
+            shutil.rmtree(out, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def read_run(folder: Path) -> dict:
+    """run.json of a folder, without what is private; nothing where there is none."""
+    return plain_run(read_json(folder / "run.json")) if (folder / "run.json").is_file() else {}
+
+
+@dataclass
+class Layout:
+    """What a kind's preparation gives.
+
+    Attributes:
+        kind: of the repository.
+        message: of the commit.
+        mark: files of which one lies at the top of every repository of this kind.
+        check: looks at what is there (None for a dry run) and refuses it, before any work; asked again when somebody
+            else has committed meanwhile.
+        prepare: writes all files but the card.
+        card: the card's text, from the folder and what is there.
+        mine: paths that belong to what is published.
+    """
+
+    kind: Kind
+    message: str
+    mark: tuple[str, ...]
+    prepare: Callable[[Path], None]
+    card: Callable[[Path, Push | None], str]
+    mine: Callable[[str], bool]
+    check: Callable[[Push | None], None] = lambda push: None
+
+
+def publish(options: Publish, layout: Layout) -> Sent | None:
+    """Check, prepare, push, and say what happened; None for a dry run."""
+    push = None
+    if not options.dry_run:
+        push = Push(options.repo, layout.kind, options.private, options.revision).check()
+    check_place(layout, push)
+    with stage(options) as folder:
+        layout.prepare(folder)
+
+        def finish(now: Push | None) -> None:
+            check_place(layout, now)
+            (folder / "README.md").write_text(layout.card(folder, now), encoding="utf-8")
+
+        if push is None:
+            finish(None)
+            files = [p for p in folder.rglob("*") if p.is_file() and p.name != MARK]
+            size = sum(p.stat().st_size for p in files)
+            print(f"dry run: {len(files)} files, {size / 1e6:,.1f} MB in {folder}; nothing was sent")
+            return None
+        done = push.send(folder, layout.message, layout.mine, finish)
+    if done.files or done.deleted:
+        print(
+            f"{done.url}: {done.files} files new or changed ({done.sent / 1e6:,.1f} MB), {done.deleted} deleted, "
+            f"{done.unchanged} unchanged"
+        )
+    else:
+        print(f"{done.url}: all {done.unchanged} files are there already; nothing was sent")
+    return done
+
+
+def check_place(layout: Layout, push: Push | None) -> None:
+    """Refuse a repository that holds something else; of a dry run nothing is known."""
+    others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")] if push else []
+    if others and not any(name in push.files for name in layout.mark):
+        raise ValueError(
+            f"{push.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
+            "Choose another name, or empty it first."
+        )
+    layout.check(push)
+
+
+# -- weight datasets -------------------------------------------------------------------------------------------------
+
+
+def publish_fields(options: PublishFields, given: WeightDataset | None = None) -> Sent | None:
+    """Push a weight dataset; see `PublishFields`.
+
+    Args:
+        options: what and where to.
+        given: a dataset in memory, where none is to be read from `options.path`.
+    """
+    data = WeightDataset.load(options.path, stream=True) if given is None else given
+    name = options.variant or variant_name(data)
+    if not name.isidentifier() or name in ("data", "default", "assets"):
+        raise ValueError(f"--variant must be a plain word other than data, default and assets, got {name!r}.")
+    if not any(len(rows) for rows in data.splits.values()):
+        raise ValueError("there are no fields to publish.")
+    run = read_run(options.path) if given is None else {}
+    place = FieldsPlace(name)
+
+    def prepare(folder: Path) -> None:
+        root = folder / place.prefix
+        preview = options.preview and has_pictures(data)
+        shards = write_shards(data, root / "data", preview)
+        made = {"command": command(run), "commit": run.get("commit"), "versions": run.get("versions")}
+        card = data.card() | {"variant": name, "shards": shards, "psnr": _psnr(data), "made": made}
+        card |= {"license": options.license} if options.license else {}
+        card["columns"] = _columns(data, preview)
+        if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
+            card["picture"] = f"assets/{name}.png"
+        write_json(root / "field.json", card)
+        if run:
+            write_json(root / "run.json", run)
+        if given is None and (options.path / "samples.json").is_file():
+            shutil.copyfile(options.path / "samples.json", root / "samples.json")
+
+    def card(folder: Path, push: Push | None) -> str:
+        variants = place.others(push) | {name: read_json(folder / place.prefix / "field.json")}
+        if not place.prefix:
+            variants = {name: variants.pop(name)} | variants
+        return fields_card(options.repo, variants)
+
+    message = f"{name}: {sum(len(rows) for rows in data.splits.values()):,} fields"
+    return publish(options, Layout("dataset", message, ("field.json",), prepare, card, place.mine, place.find))
+
+
+class FieldsPlace:
+    """Where a variant lies in a repository: the default at the top, each other one in a folder of its own."""
+
+    def __init__(self, name: str):
+        self.name, self.first, self.prefix = name, None, None
+
+    def find(self, push: Push | None) -> None:
+        """At the top of a new repository or where this variant stands already, else in its folder.
+
+        Raises:
+            ValueError: if another push has taken the place found before.
+        """
+        there = push.read("field.json") if push is not None else None
+        self.first = None if there is None else json.loads(there).get("variant")
+        prefix = "" if self.first in (None, self.name) else f"{self.name}/"
+        if self.prefix not in (None, prefix):
+            raise ValueError(
+                f"another push has changed where {push.repo} keeps its variants, whose default is now {self.first}. "
+                "Run the same command again."
+            )
+        self.prefix = prefix
+
+    def mine(self, path: str) -> bool:
+        """Whether a path belongs to this variant."""
+        if path == f"assets/{self.name}.png":
+            return True
+        if self.prefix:
+            return path.startswith(self.prefix)
+        return path.startswith("data/") or path in ("field.json", "run.json", "samples.json")
+
+    def others(self, push: Push | None) -> dict[str, dict]:
+        """The other variants of the repository, the default first."""
+        if push is None:
+            return {}
+        found = {}
+        for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
+            card = json.loads(push.read(path))
+            if card.get("variant", self.name) != self.name and "shards" in card:
+                found[card["variant"]] = card
+        return dict(sorted(found.items(), key=lambda item: (item[0] != self.first, item[0])))
+
+
+def variant_name(data: WeightDataset) -> str:
+    """How the fits began, or `samples`."""
+    return "samples" if set(data.splits) == {"samples"} else data.reference.start
+
+
+def _psnr(data: WeightDataset) -> dict[str, dict]:
+    """Mean and least of each split that knows it."""
+    out = {}
+    for split in data.splits:
+        known = (values := data.psnr(split))[values.isfinite()].double()
+        if len(known):
+            out[split] = {"mean": round(float(known.mean()), 3), "least": round(float(known.min()), 3)}
+    return out
+
+
+def _columns(data: WeightDataset, preview: bool) -> list[dict[str, Any]]:
+    """The features as the Hub's YAML lists them."""
+    from datasets import DatasetInfo
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    card = DatasetCardData()
+    info = DatasetInfo(features=hub_features(data, preview), config_name="default")
+    DatasetInfosDict({"default": info}).to_dataset_card_data(card)
+    return card["dataset_info"]["features"]
+
+
+def draw_fields(path: Path, data: WeightDataset) -> bool:
+    """A sheet of fields spread over the largest split; of several sizes those of the most frequent one."""
+    split = max(data.splits, key=lambda name: len(data.splits[name]))
+    sizes, group, counts = torch.unique(data.sizes(split), dim=0, return_inverse=True, return_counts=True)
+    known = sizes.amin(1) > 0
+    if not known.any():
+        return False
+    chosen = int((counts * known).argmax())
+    rows = (group == chosen).nonzero().flatten()
+    rows = rows[torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()]
+    images = drawn(data.config, data.weights(split, rows.tolist()), preview_size(*sizes[chosen].tolist()))
+    save_png(path, sheet(images, 10))
+    return True

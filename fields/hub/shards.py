@@ -1,0 +1,127 @@
+"""A weight dataset as the Hub gets it: Parquet shards of a sane size, with a picture of every field for the viewer.
+
+The same rows give the same names and the same bytes, so that what the Hub has is not sent again.
+"""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.model import FieldConfig
+from fields.storage.columns import matrix
+from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
+from fields.view.render import render, to_pil
+
+SHARD = 256 << 20
+"""Most bytes of weights in a shard."""
+PREVIEW = 64
+"""Longest side of a preview, in pixels."""
+DRAWN = 512
+"""Fields rendered at once."""
+
+
+def shard_rows(size: int) -> int:
+    """Rows of a shard of fields with P = `size` weights."""
+    return max(1, min(ROWS_PER_SHARD, SHARD // (4 * size)))
+
+
+def write_shards(data: WeightDataset, folder: Path, preview: bool) -> dict[str, int]:
+    """Write all rows; memory holds one row group.
+
+    Args:
+        folder: of `{split}-00000-of-0000K.parquet`.
+        preview: add a column with the rendered field.
+    Returns:
+        Shards of each split that has rows.
+    """
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = hub_features(data, preview).arrow_schema
+    rows, group = shard_rows(data.config.size), max(1, ROW_GROUP // (4 * data.config.size))
+    total, made = sum(len(split) for split in data.splits.values()), {}
+    with tqdm(total=total, unit="field", desc="prepare", disable=None) as bar:
+        for name, split in data.splits.items():
+            shards = -(-len(split) // rows)
+            for i in range(shards):
+                end = min(len(split), (i + 1) * rows)
+                file = folder / f"{name}-{i:05d}-of-{shards:05d}.parquet"
+                with pq.ParquetWriter(file, schema, compression="snappy", write_page_index=True) as writer:
+                    for table in _tables(data, split, range(i * rows, end, group), end, group, preview):
+                        writer.write_table(table.cast(schema), row_group_size=group)
+                        bar.update(len(table))
+            if shards:
+                made[name] = shards
+    return made
+
+
+def hub_features(data: WeightDataset, preview: bool):
+    """The columns, declared; `preview` first, where the viewer shows it."""
+    from datasets import Features, Image
+
+    columns = next(iter(data.splits.values())).features
+    return Features(({"preview": Image()} if preview else {}) | dict(columns))
+
+
+def has_pictures(data: WeightDataset) -> bool:
+    """Whether fields can be drawn: two coordinates, gray or RGB."""
+    return data.config.in_dim == 2 and data.config.out_dim in (1, 3)
+
+
+def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int, preview: bool) -> Iterator[Any]:
+    """Row groups of one shard."""
+    import pyarrow as pa
+
+    for at in starts:
+        table = split.with_format("arrow")[at : min(end, at + group)]
+        if preview:
+            sizes = np.stack([table[side].to_numpy() for side in ("height", "width")], 1)
+            images = previews(data, matrix(table["weights"], data.config.size), torch.from_numpy(sizes))
+            column = pa.array([None if i is None else {"bytes": i, "path": None} for i in images], _image_type())
+            table = table.append_column("preview", column)
+            table = table.select(["preview", *split.features])
+        yield table
+
+
+def _image_type():
+    import pyarrow as pa
+
+    return pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes | None]:
+    """PNG files of fields at their signals' own size, larger ones reduced; None where the size is unknown."""
+    out: list[bytes | None] = [None] * len(weights)
+    for height, width in torch.unique(sizes, dim=0).tolist():
+        if min(height, width) < 1:
+            continue
+        shape = preview_size(height, width)
+        rows = ((sizes[:, 0] == height) & (sizes[:, 1] == width)).nonzero().flatten()
+        for part in rows.split(DRAWN):
+            for i, image in zip(part.tolist(), drawn(data.config, weights[part], shape), strict=True):
+                file = BytesIO()
+                to_pil(image).save(file, format="PNG")
+                out[i] = file.getvalue()
+    return out
+
+
+def drawn(config: FieldConfig, weights: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(N, H, W, C), rendered on one thread: with several the order of sums, and so a byte of a picture, may differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return render(config, weights, *shape)
+    finally:
+        torch.set_num_threads(before)
+
+
+def preview_size(height: int, width: int) -> tuple[int, int]:
+    """The size a field is drawn at: its signal's, or smaller with the same shape."""
+    scale = min(1.0, PREVIEW / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,0 +1,231 @@
+"""Folders of pictures, of any size and kind, as signals.
+
+How a file becomes a picture in [0, 1]:
+- 8 bits are divided by 255, 16-bit gray by 65535 (integers of 32 bits too, if they lie in 0 .. 65535); floats are taken
+  as they are and must lie in [0, 1]. Pillow reads colour of 16 bits as 8.
+- Palettes become the colours they stand for, CMYK and YCbCr become RGB, 1 bit becomes black and white.
+- Transparent pixels are laid over black: value = colour x alpha.
+- A picture is turned as its EXIF orientation says. Of an animation, or of several pages, the first is read.
+- A picture whose three channels are equal everywhere counts as gray. The set has 3 channels if ANY picture is coloured.
+
+Which files: those with a picture's extension, in all subfolders; hidden files and folders, and other extensions, are
+passed over. What cannot be read, and what a link brings in from outside the folder, is named in `Signals.skipped`.
+
+Labels: if ALL pictures lie in subfolders, the first subfolder is the class (torchvision's ImageFolder); else none.
+Split: 80 % train, 10 % validation, 10 % test, by a seeded order of the sorted paths; with fewer than 10 pictures all
+are train.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fields.signals.base import Signals, held_out
+
+EXTENSIONS = {
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".avif"),
+}
+# Named, because Pillow would otherwise try all it knows on a file: EPS starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
+SMALLEST_SPLIT = 10  # fewer pictures are not split
+BAR_FROM = 1_000  # files from which on a progress bar is shown
+NAMED = 20  # bad files named in an error
+
+
+def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Signals:
+    """All pictures of a folder.
+
+    Args:
+        strict: refuse the folder if any picture is unreadable.
+    Raises:
+        ValueError: if there is no readable picture; with `strict`, naming every bad file.
+    """
+    root = Path(root)
+    files, skipped = find_files(root)
+    names, pictures = [], []
+    for relative in _progress(files):
+        try:
+            pictures.append(read_picture(root / relative))
+            names.append(relative)
+        except Exception as error:  # Pillow raises nearly any type on a broken file; one file must not end the reading
+            skipped.append((relative, _reason(error)))
+    skipped.sort()
+    _refuse(root, len(names), skipped, strict)
+    labels, label_names = _labels(names)
+    name = root.resolve().name or "root"
+    held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
+    return Signals(
+        name,
+        [f"{name}/{relative}" for relative in names],
+        held_out(len(names), split_seed, held, held),
+        pictures,
+        labels=labels,
+        label_names=label_names,
+        channels=max(p.shape[2] for p in pictures),
+        skipped=skipped,
+        split_seed=split_seed,
+    )
+
+
+def find_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> tuple[list[str], list[tuple[str, str]]]:
+    """Relative paths (with /) of a folder's files of a kind, sorted, and what is left out with its reason."""
+    files, skipped, top = [], [], root.resolve()
+    for folder, subfolders, names in os.walk(root, onerror=_unreadable(root, skipped)):
+        here = Path(folder)
+        for name in [n for n in subfolders if not n.startswith(".") and (here / n).is_symlink()]:
+            skipped.append((_relative(here / name, root), "a link to a folder: not followed"))
+        subfolders[:] = [n for n in subfolders if not n.startswith(".")]
+        for name in names:
+            if name.startswith(".") or Path(name).suffix.lower() not in extensions:
+                continue
+            path, relative = here / name, _relative(here / name, root)
+            reason = _left_out(path, top)
+            if reason:
+                skipped.append((relative, reason))
+            else:
+                files.append(relative)
+    return sorted(files), skipped
+
+
+def _unreadable(root: Path, skipped: list[tuple[str, str]]):
+    """What `os.walk` calls for a folder that it may not read."""
+    return lambda error: skipped.append((_relative(Path(error.filename), root), error.strerror or "unreadable"))
+
+
+def _relative(path: Path, root: Path) -> str:
+    """A printable path below the root."""
+    return path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _left_out(path: Path, top: Path) -> str | None:
+    """Why a file is not read at all, or None."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    if path.is_symlink() and not path.exists():
+        return "a broken link"
+    if not path.resolve().is_relative_to(top):
+        return "a link that leads outside the folder"
+    if not path.is_file():
+        return "not a file"
+    return "empty file (0 bytes)" if path.stat().st_size == 0 else None
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """One picture by the rules above.
+
+    Returns:
+        (H, W, 1 or 3) uint8, uint16 (white is 65535) or float32 in [0, 1].
+    Raises:
+        Exception: of whatever type Pillow chooses; `load_folder` turns it into a short reason.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata is no reason to leave a picture out
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # An open file, not a path: Pillow maps plain TIFFs given by path into memory and then turns them wrongly.
+        with path.open("rb") as file, Image.open(file, formats=_formats()) as image:
+            image.load()
+            return _collapsed(_array(_upright(image)))
+
+
+def _formats() -> list[str]:
+    """Those of FORMATS that this Pillow can read."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; as it lies in the file where the EXIF is broken."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block raises many types; the pixels are good
+        return image
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """Values of an opened picture, (H, W) or (H, W, 3)."""
+    if image.mode.startswith("I;16"):
+        return _without_key(np.asarray(image).astype(np.uint16), image)
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"32-bit integers {values.min()} .. {values.max()}; expected 0 .. 65535")
+        return _without_key(values.astype(np.uint16), image)
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values.min() >= 0 and values.max() <= 1):  # also refuses NaN
+            raise ValueError(f"floats {values.min():.4g} .. {values.max():.4g}; expected 0 .. 1")
+        return values.astype(np.float32)
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        pixels = np.asarray(image.convert("RGBA")).astype(np.uint16)
+        return ((pixels[..., :3] * pixels[..., 3:] + 127) // 255).astype(np.uint8)  # rounded; 255 * 255 fits 16 bits
+    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+def _without_key(values: np.ndarray, image: Image.Image) -> np.ndarray:
+    """16-bit gray with the one transparent value that a PNG may name laid over black."""
+    key = image.info.get("transparency")
+    return np.where(values == key, np.uint16(0), values) if isinstance(key, int) else values
+
+
+def _collapsed(values: np.ndarray) -> np.ndarray:
+    """(H, W, 1) for what is gray, else (H, W, 3)."""
+    if values.ndim == 2:
+        return values[..., None].copy()
+    gray = (values == values[..., :1]).all()
+    return np.ascontiguousarray(values[..., :1] if gray else values)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, in a few words without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture in a format known here"
+    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    text = " ".join((str(error) or type(error).__name__).split())
+    if isinstance(error, ValueError) and "expected" in text:
+        return text
+    return f"truncated or corrupt ({text[:100]})"
+
+
+def _refuse(root: Path, good: int, skipped: list[tuple[str, str]], strict: bool) -> None:
+    """Refuse an empty folder, and a bad file where that was asked for."""
+    listed = "; ".join(f"{name}: {reason}" for name, reason in (skipped if strict else skipped[:NAMED]))
+    if strict and skipped:
+        raise ValueError(
+            f"{root}: {len(skipped)} of {good + len(skipped)} pictures are unreadable ({listed}). "
+            "Mend or remove them, or go on without --strict."
+        )
+    if not good:
+        bad = f"; {len(skipped)} unreadable: {listed}" if skipped else ""
+        raise ValueError(
+            f"{root} holds no readable picture ({', '.join(sorted(EXTENSIONS))}){bad}. Give a folder of pictures."
+        )
+
+
+def _labels(names: list[str]) -> tuple[torch.Tensor | None, list[str] | None]:
+    """(N,) int64 and class names from the first subfolders, or None if a picture lies at the top."""
+    first = [Path(name).parts[0] for name in names if "/" in name]
+    if len(first) < len(names):
+        return None, None
+    classes = sorted(set(first))
+    place = {c: i for i, c in enumerate(classes)}
+    return torch.tensor([place[c] for c in first], dtype=torch.int64), classes
+
+
+def _progress(files: list[str]) -> Iterator[str]:
+    """The files, with a bar on the first process when there are many."""
+    from tqdm import tqdm
+
+    quiet = len(files) <= BAR_FROM or os.environ.get("RANK", "0") != "0"
+    return tqdm(files, desc="reading pictures", unit="file", file=sys.stderr, disable=quiet)

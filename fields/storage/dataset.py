@@ -1,0 +1,377 @@
+"""WeightDataset: rows of weights with what one needs to read them, on Hugging Face `datasets`.
+
+A folder holds `data/{split}-00000-of-0000K.parquet` and `field.json` (the field's architecture and conventions, the
+reference row the fits began from, the signals' description, a fingerprint). It is readable without this code:
+`datasets.load_dataset(folder)` gives the rows, and `field.json` says how to evaluate one.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fields import layout
+from fields.hub.fetch import fetch_fields
+from fields.model import FieldConfig
+from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.storage.columns import features, matrix, read_parquet, table_of
+from fields.storage.streaming import StreamedRows, open_splits
+
+ROWS_PER_SHARD = 20_000
+ROW_GROUP = 16 << 20  # bytes of weights that a reader of a stream holds at once
+SPLITS = ("train", "validation", "test", "samples")
+HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
+ORDER = "per layer: weight (out, in) row by row, then bias (out)"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The row the fits began from."""
+
+    start: str = "unconditioned"
+    """unconditioned | conditioned | meta | unknown."""
+    how: str = "each field from its own random weights"
+    """How the row was made, in words."""
+    row: Tensor | None = None
+    """(P,) float32, None without a common start."""
+
+    def to_dict(self) -> dict:
+        """Plain values; float32 numbers survive JSON exactly."""
+        return {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Reference":
+        """The reference `to_dict` wrote."""
+        try:
+            start, how, row = str(values["start"]), str(values["how"]), values.get("row")
+            return cls(start, how, None if row is None else torch.tensor(row, dtype=torch.float32))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}"
+            ) from None
+
+
+class WeightDataset:
+    """Fields of one architecture as rows, in splits.
+
+    Attributes:
+        config: the architecture.
+        reference: the row the fits began from.
+        signals: what `Signals.describe()` says.
+        splits: split name -> `datasets.Dataset`.
+        fingerprint: 16 hexadecimal digits of rows, ids, splits, architecture and reference.
+    """
+
+    def __init__(self, config: FieldConfig, splits: dict[str, Any], reference: Reference, signals: dict):
+        self.config, self.splits, self.reference, self.signals = config, splits, reference, signals
+        self._fingerprint: str | None = None
+        self.check()
+
+    # -- making ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_rows(
+        cls,
+        config: FieldConfig,
+        splits: dict[str, dict[str, Any]],
+        reference: Reference | None = None,
+        signals: dict | None = None,
+    ) -> "WeightDataset":
+        """Rows in memory as a dataset.
+
+        Args:
+            config: the architecture.
+            splits: per split a dict of `weights` (N, P), and optionally `labels` (N,), `psnr` (N,), `signal_id` (N strings),
+                `seed` (N,), `sizes` (N, 2) of height and width.
+            reference: what the fits began from.
+            signals: the signals' description; `label_names` in it names the classes.
+        Raises:
+            ValueError: for rows of another layout or non-finite ones, naming the first.
+        """
+        from datasets import Dataset
+
+        signals = dict(signals or {})
+        names, made = signals.get("label_names"), {}
+        for split, rows in splits.items():
+            table = table_of(config, split, rows, names, signals)
+            made[split] = Dataset(table, split=split)
+        return cls(config, made, reference or Reference("unknown", "not recorded"), signals)
+
+    @classmethod
+    def load(
+        cls, path: Path | str, *, revision: str | None = None, stream: bool = False, flag: str = ""
+    ) -> "WeightDataset":
+        """Open a folder, or `user/name[:variant][@revision]` on the Hub. A folder never touches the network.
+
+        Args:
+            path: the folder or the name.
+            revision: for a Hub name without one.
+            stream: read rows when they are asked for, a row group at a time, instead of holding all in memory; files
+                of the Hub are not kept on disk. That no signal stands in two splits is then not checked again.
+            flag: the flag it came from, for messages.
+        Raises:
+            FileNotFoundError: if there is no weight dataset, with the command that makes one.
+            ValueError: if rows and `field.json` disagree.
+        """
+        from datasets import Dataset, concatenate_datasets
+
+        source, path = path, fetch_fields(path, revision, flag, small=stream)
+        card = read_json(path / "field.json", HINT)
+        for key in ("field", "reference", "signals"):
+            if not isinstance(card, dict) or not isinstance(card.get(key), dict):
+                raise ValueError(f"{path}/field.json has no `{key}`: it is not a weight dataset. {HINT}")
+        config = FieldConfig.from_dict(card["field"])
+        wanted, splits = features(config.size, card["signals"].get("label_names")), {}
+        if stream:
+            data = cls(config, {}, Reference.from_dict(card["reference"]), card["signals"])
+            found = open_splits(source, path, "data", wanted.arrow_schema, HINT)
+            data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
+            data._fingerprint = card["fingerprint"]
+            data._check_counts(card.get("rows"), path)
+            return data
+        files = sorted((path / "data").glob("*-*-of-*.parquet"))
+        if not files:
+            raise FileNotFoundError(f"{path}/data holds no Parquet files. {HINT}")
+        for split in sorted({f.name.split("-")[0] for f in files}, key=_split_order):
+            shards = [f for f in files if f.name.split("-")[0] == split]
+            expected = int(shards[0].stem.split("-of-")[1])
+            if len(shards) != expected:
+                raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
+            parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
+            splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+        data = cls(config, splits, Reference.from_dict(card["reference"]), card["signals"])
+        data._fingerprint = card.get("fingerprint")
+        data._check_counts(card.get("rows"), path)
+        return data
+
+    def save(self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md")) -> None:
+        """Write the folder, all or nothing: `field.json` comes last and makes it a dataset.
+
+        Args:
+            path: the folder; what else lies in a folder that is not a dataset yet stays.
+            keep: names of files that stay when an older dataset is replaced.
+        Raises:
+            ValueError: if there are no rows.
+        """
+        path = Path(path)
+        if not any(len(rows) for rows in self.splits.values()):
+            raise ValueError(f"there are no rows to save in {path}.")
+        if (path / "field.json").is_file():
+            with replace_folder(path) as temporary:
+                self._write(temporary / "data")
+                for name in keep:
+                    if (path / name).is_file():
+                        (temporary / name).write_bytes((path / name).read_bytes())
+                write_json(temporary / "field.json", self.card())
+            return
+        with replace_folder(path / "data") as temporary:
+            self._write(temporary)
+        write_json(path / "field.json", self.card())
+
+    def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
+        """Publish as `user/name`, with a card; as `scripts/publish.py fields` does. Options: `PublishFields`."""
+        from fields.hub.publish import PublishFields, publish_fields
+
+        return publish_fields(PublishFields(Path("."), repo, private, revision, **options), self)
+
+    def _write(self, folder: Path) -> None:
+        """The Parquet shards; an empty split is left out, as `datasets.load_dataset` cannot read one."""
+        import pyarrow.parquet as pq
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, rows in self.splits.items():
+            shards = -(-len(rows) // ROWS_PER_SHARD)
+            for i in range(shards):
+                part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
+                table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
+                group = max(1, ROW_GROUP // (4 * self.config.size))
+                pq.write_table(table, folder / f"{split}-{i:05d}-of-{shards:05d}.parquet", row_group_size=group)
+
+    def card(self) -> dict:
+        """What `field.json` holds: enough to evaluate a row without this code."""
+        return {
+            "format": "neural-fields-as-data/weights/1",
+            "field": self.config.to_dict(),
+            "widths": list(self.config.widths),
+            "order": ORDER,
+            "layers": [[name, list(shape)] for name, shape in layout.shapes(self.config.widths)],
+            "reference": self.reference.to_dict(),
+            "signals": self.signals,
+            "rows": {split: len(rows) for split, rows in self.splits.items()},
+            "fingerprint": self.fingerprint,
+        }
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything a reader depends on."""
+        if self._fingerprint is None:
+            parts: list[Any] = [self.config.to_dict(), self.reference.to_dict()]
+            for split in sorted(name for name, rows in self.splits.items() if len(rows)):  # empty ones are not stored
+                parts += [split, self.ids(split)]
+                parts += [batch for batch in self.batches(split, 65_536)]
+                if (labels := self.labels(split)) is not None:
+                    parts.append(labels)
+            self._fingerprint = digest(*parts)
+        return self._fingerprint
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Class names, None for unlabelled signals."""
+        return self.signals.get("label_names")
+
+    def split(self, name: str):
+        """One split.
+
+        Raises:
+            ValueError: if it is not there, naming those that are.
+        """
+        if name not in self.splits:
+            raise ValueError(f"split {name!r} not found; this dataset has {', '.join(self.splits)}.")
+        return self.splits[name]
+
+    def batches(self, split: str, size: int = 4096) -> Iterator[Tensor]:
+        """Rows of a split, streamed: (n, P) float32, n <= size."""
+        for table in self.tables(split, size):
+            yield matrix(table["weights"], self.config.size)
+
+    def tables(self, split: str, size: int = 4096) -> Iterator[Any]:
+        """Rows of a split as Arrow tables with all columns, at most `size` rows each."""
+        rows = self.split(split).with_format("arrow")
+        for at in range(0, len(rows), size):
+            yield rows[at : at + size]
+
+    def weights(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
+        """(N, P) float32, whole or the rows asked for."""
+        rows = self.split(split)
+        if indices is not None:
+            rows = rows.select([int(i) for i in indices])
+            return matrix(rows.with_format("arrow")[:]["weights"], self.config.size)
+        out, at = torch.empty(len(rows), self.config.size), 0
+        for batch in self.batches(split):
+            out[at : at + len(batch)] = batch
+            at += len(batch)
+        return out
+
+    def _column(self, split: str, name: str) -> np.ndarray:
+        rows = self.split(split).with_format("arrow")
+        column = rows.column(name) if isinstance(rows, StreamedRows) else rows[:][name]
+        return column.to_numpy(zero_copy_only=False)
+
+    def labels(self, split: str) -> Tensor | None:
+        """(N,) int64 class indices, -1 where unknown; None for unlabelled signals."""
+        if self.label_names is None:
+            return None
+        return torch.from_numpy(np.array(self._column(split, "label"), dtype=np.int64))
+
+    def ids(self, split: str) -> list[str]:
+        """Signal ids."""
+        return self._column(split, "signal_id").tolist()
+
+    def psnr(self, split: str) -> Tensor:
+        """(N,) dB of each fit."""
+        return torch.from_numpy(np.array(self._column(split, "psnr"), dtype=np.float32))
+
+    def seeds(self, split: str) -> Tensor:
+        """(N,) int64: which fit of its signal a row is, by seed."""
+        return torch.from_numpy(np.array(self._column(split, "seed"), dtype=np.int64))
+
+    def sizes(self, split: str) -> Tensor:
+        """(N, 2) int64 height and width of each signal."""
+        both = [np.array(self._column(split, name), dtype=np.int64) for name in ("height", "width")]
+        return torch.from_numpy(np.stack(both, 1))
+
+    def render(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
+        """(N, H, W, C) pictures at the signals' own size.
+
+        Raises:
+            ValueError: if the rows asked for have several sizes.
+        """
+        from fields.view.render import render
+
+        sizes = self.sizes(split)
+        sizes = torch.unique(sizes if indices is None else sizes[torch.as_tensor(indices)], dim=0)
+        if len(sizes) != 1:
+            raise ValueError(f"render needs pictures of one size, got {sizes.tolist()[:5]}. Ask for rows of one size.")
+        height, width = sizes[0].tolist()
+        return render(self.config, self.weights(split, indices), height, width)
+
+    # -- checks and joining ---------------------------------------------------------------------------------------
+
+    def _check_counts(self, said: dict[str, int] | None, path: Path) -> None:
+        """What `field.json` counts is there: a split may have been lost whole, or shards of another dataset mixed in.
+
+        Raises:
+            ValueError: naming split and numbers.
+        """
+        if said is None:  # not every writer counts
+            return
+        for name in {**said, **self.splits}:
+            found = len(self.splits.get(name, ()))
+            if found != said.get(name, 0):
+                raise ValueError(
+                    f"{path}/data has {found:,} rows of split {name}, its field.json says {said.get(name, 0):,}. "
+                    "Fetch or make it anew."
+                )
+
+    def check(self) -> None:
+        """No signal stands in two splits; labels, columns and the reference are as declared."""
+        row = self.reference.row
+        if row is not None and (row.shape != (self.config.size,) or not row.isfinite().all()):
+            raise ValueError(
+                f"the reference row has shape {tuple(row.shape)}{'' if row.isfinite().all() else ' and is not finite'}, "
+                f"expected {self.config.size:,} numbers, the weights of one field."
+            )
+        wanted = features(self.config.size, self.label_names)
+        seen: dict[str, str] = {}
+        for name, rows in self.splits.items():
+            if rows.features != wanted:
+                raise ValueError(
+                    f"split {name} has columns {rows.features}, expected {wanted} for the field {self.config}."
+                )
+            if name == "samples":
+                continue
+            for signal in set(self.ids(name)):
+                if signal and seen.setdefault(signal, name) != name:
+                    raise ValueError(
+                        f"signal {signal} stands in two splits, {seen[signal]} and {name}. Split by signal."
+                    )
+
+    def concatenate(self, *others: "WeightDataset") -> "WeightDataset":
+        """Rows of several datasets of one architecture, split by split.
+
+        Raises:
+            ValueError: naming the first differing architecture, reference or classes, and the rows concerned.
+        """
+        from datasets import concatenate_datasets
+
+        reference = self.reference
+        for i, other in enumerate(others, 1):
+            if other.config != self.config:
+                counts = {name: len(rows) for name, rows in other.splits.items()}
+                raise ValueError(
+                    f"dataset {i} (rows {counts}) is {other.config}, dataset 0 is {self.config}: cannot mix them."
+                )
+            if other.label_names != self.label_names:
+                raise ValueError(f"dataset {i} has classes {other.label_names}, dataset 0 has {self.label_names}.")
+            if other.reference.to_dict() != reference.to_dict():
+                reference = Reference("unknown", "rows from several references")
+        names = sorted({n for d in (self, *others) for n in d.splits}, key=_split_order)
+        splits = {n: concatenate_datasets([d.splits[n] for d in (self, *others) if n in d.splits]) for n in names}
+        return WeightDataset(self.config, splits, reference, self.signals)
+
+
+def _split_order(name: str) -> tuple[int, str]:
+    return (SPLITS.index(name) if name in SPLITS else len(SPLITS), name)
+
+
+def summary(data: WeightDataset) -> str:
+    """One line for logs."""
+    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in data.splits.items())
+    return f"{data.config}; {counts}; start {data.reference.start}; {json.dumps(data.signals.get('name'))}"

@@ -1,0 +1,211 @@
+"""The lines that every table carries beside the samples: what copies, blurs and guesses would score.
+
+All draw N without replacement from a pool of training fields (at most `POOL` of them, at random), seeded. None of them
+sees a reference.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fields.signals.base import Signals
+from fields.storage.dataset import WeightDataset
+from gpt.evaluation.items import Row, fields_row
+
+POOL = 20_000
+"""Training fields from which statistics and codes are taken: plenty for a covariance, and bounded in memory."""
+NOISE = 0.3
+"""Standard deviations of the noise on training weights."""
+ROUND_TRIP_SPLITS = ("validation", "test")
+
+
+@dataclass
+class World:
+    """What all baselines share.
+
+    Attributes:
+        data: the fields.
+        signals: what they were fitted to, None where it is not at hand.
+        tokenizer: whose round trip and unigram are judged, or None.
+        size: height and width of every picture.
+        n: pictures per line.
+        seed: of every draw; each line has its own stream.
+        references: signal ids of the references: not used for a baseline.
+        label: the one class to which everything is restricted (predecessor's protocol), or None.
+        replacement: whether lines are drawn with replacement (predecessor's protocol).
+    """
+
+    data: WeightDataset
+    signals: Signals | None
+    tokenizer: object | None
+    size: tuple[int, int]
+    n: int
+    seed: int
+    references: set[str]
+    label: int | None = None
+    replacement: bool = False
+
+    def stream(self, line: int) -> torch.Generator:
+        """The generator of one line of the table."""
+        return torch.Generator().manual_seed(self.seed * 1000 + line)
+
+    def draw(self, of: int, generator: torch.Generator) -> Tensor:
+        """N positions below `of`; fewer where there are not as many."""
+        return draw(of, self.n, generator, self.replacement)
+
+    def candidates(self, split: str) -> Tensor:
+        """Positions in a split of the dataset, one fit per signal, of the protocol's class if there is one."""
+        first, labels = first_fits(self.data.ids(split)), self.data.labels(split)
+        return first if self.label is None or labels is None else first[labels[first] == self.label]
+
+
+def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False) -> Tensor:
+    """n positions below `of`, at random: without replacement at most `of` of them, sorted."""
+    if replacement and of:
+        return torch.randint(of, (n,), generator=generator).sort().values
+    return torch.randperm(of, generator=generator)[:n].sort().values
+
+
+def baselines(world: World) -> list[Row]:
+    """All lines but the samples', in the table's order."""
+    pool, weights, labels = draw_pool(world)
+    rows = [training_images(world), training_fields(world, pool, weights, labels), held_out(world)]
+    rows += [noise(world, weights, labels), mean_of_two(world, weights)]
+    rows += [unigram(world, weights), gaussian(world, weights)]
+    return [row for row in rows if row is not None]
+
+
+def draw_pool(world: World) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Training fields that the lines draw from: positions, (N, P) weights, labels."""
+    candidates = world.candidates("train")
+    pool = candidates[torch.randperm(len(candidates), generator=world.stream(0))[:POOL].sort().values]
+    return pool, world.data.weights("train", pool), _take(world.data.labels("train"), pool)
+
+
+def training_images(world: World) -> Row | None:
+    """Training signals as they are: what a perfect generator of pictures would score."""
+    if world.signals is None:
+        return None
+    where = world.signals.indices("train")
+    if world.label is not None and world.signals.labels is not None:
+        where = where[world.signals.labels[where] == world.label]
+    where = where[world.draw(len(where), world.stream(1))]
+    labels = None if world.signals.labels is None else world.signals.labels[where]
+    return Row("training images", world.signals.images(where), labels=labels).readable()
+
+
+def training_fields(world: World, pool: Tensor, weights: Tensor, labels: Tensor | None) -> Row:
+    """Training fields: the ceiling for samples of fields."""
+    pick = world.draw(len(weights), world.stream(2))
+    owners = signal_numbers(world.data)[pool[pick]]
+    extra = {"labels": _take(labels, pick), "signals": owners}
+    return fields_row("training fields (ceiling)", world.data.config, weights[pick], world.size, **extra)
+
+
+def held_out(world: World) -> Row | None:
+    """Held-out fields after the tokenizer's round trip: the ceiling for samples of tokens. References are left out."""
+    for split in ROUND_TRIP_SPLITS:
+        if split not in world.data.splits:
+            continue
+        ids = world.data.ids(split)
+        free = [i for i in world.candidates(split).tolist() if not ids[i] or ids[i] not in world.references]
+        if not free:
+            continue
+        where = torch.tensor(free)[world.draw(len(free), world.stream(3))]
+        weights, labels = world.data.weights(split, where), world.data.labels(split)
+        name = "held-out fields, no tokenizer given"
+        if world.tokenizer is not None:
+            weights, name = _round_trip(world.tokenizer, weights), "held-out fields after round trip"
+        row = fields_row(name, world.data.config, weights, world.size, labels=_take(labels, where))
+        row.notes.append(f"{split} fields that are not references")
+        return row
+    return None
+
+
+def noise(world: World, weights: Tensor, labels: Tensor | None) -> Row:
+    """Training weights with noise: near copies, which MMD, COV and 1-NNA like."""
+    generator = world.stream(4)
+    pick = world.draw(len(weights), generator)
+    spread = NOISE * weights.std(0, unbiased=False)
+    noisy = weights[pick] + spread * torch.randn(len(pick), weights.shape[1], generator=generator)
+    name = f"training weights + {NOISE} sd noise"
+    return fields_row(name, world.data.config, noisy, world.size, labels=_take(labels, pick))
+
+
+def mean_of_two(world: World, weights: Tensor) -> Row:
+    """The mean of two training fields, never of one with itself."""
+    generator, many = world.stream(5), len(weights)
+    first = world.draw(many, generator)
+    shift = torch.randint(1, max(many, 2), (len(first),), generator=generator)
+    mean = (weights[first] + weights[(first + shift) % max(many, 1)]) / 2
+    return fields_row("mean of two training fields", world.data.config, mean, world.size)
+
+
+def unigram(world: World, weights: Tensor) -> Row:
+    """Every position drawn on its own from the training rows: over codes with a tokenizer, else over weights."""
+    generator = world.stream(6)
+    rows, name = weights, "per-position unigram of weights"
+    if world.tokenizer is not None:
+        rows, name = encode(world.tokenizer, weights), "per-position unigram of tokens"
+    count = world.n if world.replacement else min(world.n, len(rows))
+    pick = torch.randint(max(len(rows), 1), (count if len(rows) else 0, rows.shape[1]), generator=generator)
+    drawn = rows.gather(0, pick)
+    if world.tokenizer is not None:
+        drawn = decode(world.tokenizer, drawn)
+    return fields_row(name, world.data.config, drawn, world.size)
+
+
+def gaussian(world: World, weights: Tensor) -> Row:
+    """A Gaussian in PCA space: all directions the pool spans, independent, with the pool's variances."""
+    generator = world.stream(7)
+    mean = weights.double().mean(0)
+    centred = weights.double() - mean
+    variances, directions = torch.linalg.eigh(centred.T @ centred / max(len(weights) - 1, 1))
+    keep = min(len(weights) - 1, weights.shape[1]) if len(weights) else 0
+    scale = variances.clamp_min(0).sqrt()[len(variances) - keep :]
+    count = world.n if world.replacement else min(world.n, len(weights))
+    z = torch.randn(count, keep, generator=generator, dtype=torch.float64)
+    drawn = (mean + (z * scale) @ directions[:, len(variances) - keep :].T).float()
+    return fields_row("Gaussian in PCA space", world.data.config, drawn, world.size)
+
+
+def first_fits(ids: list[str]) -> Tensor:
+    """Positions of each signal's first fit; rows without an id stand alone.
+
+    Two fits of one signal in a set would be each other's neighbours.
+    """
+    found: dict[str, int] = {}
+    for i, name in enumerate(ids):
+        found.setdefault(name or f"#{i}", i)
+    return torch.tensor(list(found.values()), dtype=torch.int64)
+
+
+def signal_numbers(data: WeightDataset) -> Tensor:
+    """(N,) a number per training signal: several fits of one signal share it; rows without an id stand alone."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(s or f"#{i}", len(numbers)) for i, s in enumerate(data.ids("train"))])
+
+
+@torch.no_grad()
+def encode(tokenizer, weights: Tensor, batch: int = 2048) -> Tensor:
+    """(N, P) -> (N, T) codes, in batches."""
+    tokenizer.eval()
+    parts = [tokenizer.encode(weights[i : i + batch]) for i in range(0, len(weights), batch)]
+    return torch.cat(parts) if parts else torch.zeros(0, tokenizer.tokens_per_field, dtype=torch.int64)
+
+
+@torch.no_grad()
+def decode(tokenizer, ids: Tensor, batch: int = 2048) -> Tensor:
+    """(N, T) -> (N, P), in batches."""
+    tokenizer.eval()
+    parts = [tokenizer.decode(ids[i : i + batch]) for i in range(0, len(ids), batch)]
+    return torch.cat(parts).float() if parts else torch.zeros(0, tokenizer.field.size)
+
+
+def _round_trip(tokenizer, weights: Tensor) -> Tensor:
+    return decode(tokenizer, encode(tokenizer, weights))
+
+
+def _take(labels: Tensor | None, pick: Tensor) -> Tensor | None:
+    return None if labels is None else labels[pick]

@@ -1,0 +1,135 @@
+"""Judging generated fields: set metrics, FID, novelty, validation bits, and the baselines that give them a meaning.
+
+This file fixes N, references and seeds, and puts the parts together: `inputs` reads, `draws` chooses, `baselines`
+makes the other lines, `judge` scores a line, `novelty` looks for copies, `evaluate_report` writes.
+"""
+
+import time
+
+import torch
+from tqdm import tqdm
+
+from fields.runtime.launch import cores
+from fields.runtime.runs import claim, digest
+from fields.storage.dataset import summary
+from gpt.evaluation import items, novelty
+from gpt.evaluation.baselines import World, baselines, encode
+from gpt.evaluation.inputs import EvaluateConfig, Inputs, open_classifier, read_inputs
+from gpt.evaluation.items import Row
+from gpt.evaluation.report import write_report
+from gpt.evaluation.scores import Judge
+from gpt.evaluation.selection import digit, draw_references, draw_samples, protocol_text
+
+
+def evaluate(config: EvaluateConfig) -> dict:
+    """Judge, write and print; returns what metrics.json holds."""
+    start = time.perf_counter()
+    torch.set_num_threads(config.threads or cores())
+    inputs = read_inputs(config)
+    parents = {"fields": inputs.data.fingerprint}
+    parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
+    parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
+    again = claim(config.out, config, parents=parents, seed=config.seed, free=("threads", "classifiers"))
+    print(
+        f"fields: {summary(inputs.data)}"
+        + ("; the folder holds the same evaluation, it is made again" if again else "")
+    )
+    try:
+        with torch.no_grad():
+            result, pictures = compute(config, inputs)
+    except BaseException:
+        if not again:  # nothing was made: the folder is free for another try
+            (config.out / "run.json").unlink(missing_ok=True)
+        raise
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    print(write_report(config.out, result, pictures))
+    print(f"{result['seconds']:.1f} s in all -> {config.out}/metrics.json, table.md, curves.png")
+    return result
+
+
+def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
+    """All numbers, and the pictures for the report."""
+    nefgpt = config.protocol == "nefgpt"
+    classifier, classifier_note = open_classifier(config, inputs)
+    inputs.notes += [classifier_note] if classifier_note else []
+    label = digit(inputs.data) if nefgpt else None
+    refs, ids = draw_references(config, inputs, label)
+    size = tuple(refs.images.shape[1:3])
+    n = len(refs)
+    samples = draw_samples(config, inputs, refs, classifier, label)
+    if samples is not None and len(samples):
+        n = min(n, len(samples))
+    refs = refs.pick(torch.arange(n))
+    world = World(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
+    rows = ([samples] if samples is not None else []) + fitting(baselines(world), refs, inputs)
+    distances = ("ssim",) if nefgpt else ("l2", "ssim")
+    judge = Judge(refs, classifier, config.seed, distances, with_fid=not nefgpt)
+    lines = [judge.line(row) for row in tqdm(rows, desc="judging", unit="row", leave=False)]
+    new, pictures = look_for_copies(world, rows, samples, inputs.source.kind if inputs.source else "fields")
+    for line, extra in zip(lines, new.pop("lines"), strict=True):
+        line["novelty"] = extra
+    result = {
+        "protocol": protocol_text(config),
+        "n": n,
+        "seed": config.seed,
+        "without_replacement": not nefgpt,
+        "references": {"name": refs.name, "n": n, "notes": refs.notes, "drawn": digest(refs.images)},
+        "fields": {"name": inputs.data.signals.get("name"), "fingerprint": inputs.data.fingerprint},
+        "samples": None if inputs.source is None else inputs.source.describe(),
+        "tokenizer": None if inputs.tokenizer is None else inputs.tokenizer.fingerprint,
+        "classifier": None if classifier is None else classifier.describe(),
+        "validation": inputs.bits,
+        "rows": lines,
+        "novelty": new,
+        "notes": inputs.notes,
+    }
+    return result, {**pictures, "samples": samples}
+
+
+def fitting(rows: list[Row], refs: Row, inputs: Inputs) -> list[Row]:
+    """Baselines whose pictures can be compared with the references: training images may have another size.
+
+    Raises:
+        ValueError: if the fields themselves cannot (other channels).
+    """
+    kept = []
+    for row in rows:
+        if row.weights is None and row.images.shape[1:] != refs.images.shape[1:]:
+            inputs.notes.append(f"no line of {row.name}: they have another size than the references")
+            continue
+        items.check_shapes(row, refs)
+        kept.append(row)
+    return kept
+
+
+def look_for_copies(world: World, rows: list[Row], samples: Row | None, kind: str) -> tuple[dict, dict]:
+    """Novelty of all rows, and the nearest training pictures of the samples for the sheet.
+
+    Samples that are fields are compared with the renders of training fields, pictures (`kind` = "images") with the
+    training images where these are at hand: like with like.
+    """
+    training = novelty.TrainingSet(world.data, world.size, world.signals if kind == "images" else None)
+    held = novelty.held_out_row(world, training)
+    if held is not None and world.tokenizer is not None and held.weights is not None:
+        held.tokens = encode(world.tokenizer, held.weights)
+    every = rows + ([held] if held is not None else [])
+    found = novelty.neighbours(every, training)
+    beside = found[-1] if held is not None else None
+    limit = novelty.near_limit(beside) if beside is not None and len(beside.pixels) else None
+    token_copies = novelty.token_copies(every, world)
+    lines = [novelty.line(f, beside) | {"token_copies": t} for f, t in zip(found, token_copies, strict=True)]
+    summary_ = {
+        "against": training.kind,
+        "of": len(training),
+        "held_out": None if held is None else {"name": held.name, "n": len(held)} | lines[-1],
+        "near_duplicate_limit": limit,
+        "lines": lines[: len(rows)],
+    }
+    pictures = {"held_out": beside, "train_to_train": None, "found": None}
+    names = [row.name for row in rows]
+    if "training fields (ceiling)" in names:
+        pictures["train_to_train"] = found[names.index("training fields (ceiling)")]
+    if samples is not None:
+        summary_["duplicates"] = novelty.duplicates(samples, limit)
+        pictures |= {"found": found[0], "nearest": training.picture(found[0].where) if len(samples) else None}
+    return summary_, pictures

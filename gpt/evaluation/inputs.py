@@ -1,0 +1,188 @@
+"""What `evaluate` reads: its config, the datasets, the tokenizer, the model's card, the classifier."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fields.hub.fetch import at, fetch
+from fields.runtime.runs import read_json
+from fields.signals.base import Signals
+from fields.storage.dataset import WeightDataset
+from gpt.checkpoint import FILES as MODEL_FILES
+from gpt.evaluation import items
+from gpt.evaluation.classifier import Classifier, cached_classifier, load_classifier, measure
+from gpt.evaluation.items import Source, fields_row
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge samples against held-out references, with all baselines."""
+
+    fields: str
+    """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
+    out: Path = Path("runs/evaluation")
+    """Folder for metrics.json, table.md, samples.png, curves.png."""
+    samples: str | None = None
+    """What to judge: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
+    split: str | None = None
+    """Split of the samples' dataset; default `samples`, or its only one."""
+    tokenizer: str | None = None
+    """Tokenizer (folder or Hub id) for round trip, unigram and token copies; default: that of --model."""
+    model: str | None = None
+    """Model (folder or Hub id), for its validation bits and its tokenizer."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    signals: str | None = None
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
+    data_root: Path | None = None
+    """Where the signals' files lie."""
+    references: str = "images"
+    """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
+    n: int = 1000
+    """Pictures on each side, without replacement; fewer where there are not as many."""
+    classifier: Path | None = None
+    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
+    classifiers: Path = Path("runs/classifiers")
+    """Where trained classifiers are kept."""
+    protocol: Literal["standard", "nefgpt"] = "standard"
+    """nefgpt = NeF-GPT's own: digit 3, 256 vs 256 with replacement, TRAINING references, D = (1-SSIM)/2."""
+    seed: int = 0
+    """Of references, baselines, bootstrap and classifier."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+    def __post_init__(self):
+        if self.n < 1:
+            raise ValueError(f"--n must be at least 1, got {self.n}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+@dataclass
+class Inputs:
+    """Everything read from disk."""
+
+    data: WeightDataset
+    signals: Signals | None
+    source: Source | None
+    tokenizer: object | None
+    bits: dict | None
+    notes: list[str]
+
+
+def read_inputs(config: EvaluateConfig) -> Inputs:
+    """Open datasets, signals, tokenizer and the model's card; refuse what does not fit together."""
+    config = located(config)
+    data = WeightDataset.load(items.fetch(config.fields, "--fields"))
+    if not len(data.splits.get("train", ())):
+        raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
+    signals, note = items.open_signals(data, config.signals, config.data_root)
+    source = open_samples(config)
+    tokenizer = open_tokenizer(config, data)
+    bits = model_bits(config.model, data, tokenizer)
+    return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
+
+
+def located(config: EvaluateConfig) -> EvaluateConfig:
+    """Hub names with their revision; a model of the Hub fetched."""
+    names = ("fields", "samples", "tokenizer", "references")
+    found = {name: at(getattr(config, name), config.revision) for name in names}
+    model = at(config.model, config.revision)
+    model = None if model is None else fetch(model, "model", patterns=MODEL_FILES, flag="--model")
+    return replace(config, **found, model=model)
+
+
+def open_samples(config: EvaluateConfig) -> Source | None:
+    """The samples, if there are any."""
+    return None if config.samples is None else items.open_source(config.samples, "--samples", config.split)
+
+
+def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
+    """The tokenizer given, or the model's; refused where its fields are others than the dataset's."""
+    path = config.tokenizer
+    if path is None and config.model is not None:
+        found = [p for p in (Path(config.model) / part for part in ("tokenizer", "best/tokenizer")) if p.is_dir()]
+        path = found[0] if found else None
+    if path is None:
+        return None
+    from tokenizers.registry import load_tokenizer
+
+    tokenizer = load_tokenizer(path, flag="--tokenizer")
+    if tokenizer.field != data.config:
+        raise ValueError(f"--tokenizer {path} is for the field {tokenizer.field}, --fields for {data.config}.")
+    return tokenizer
+
+
+def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
+    """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
+
+    Raises:
+        ValueError: if the model was trained on other fields or tokens: its copies would be sought in data it never saw.
+    """
+    if path is None:
+        return None
+    path = Path(path)
+    card = next((p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json")
+    info = read_json(card, "A model is made with: accelerate launch scripts/train_gpt.py")
+    if info.get("dataset", data.fingerprint) != data.fingerprint:
+        raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
+    if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:
+        raise ValueError(f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
+    return model_bits_of(info)
+
+
+def model_bits_of(info: dict) -> dict:
+    """Validation bits per field of a model and of the unigram, its step, and whether it was told each field's label, from
+    what model.json holds."""
+    flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
+    unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
+    told = bool(info.get("label_names"))
+    return {
+        "model_bits_per_field": bits,
+        "unigram_bits_per_field": unigram,
+        "step": info.get("step"),
+        "told_label": told,
+    }
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            flat[prefix + key] = float(value)
+    return flat
+
+
+def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier | None, str]:
+    """The classifier given, or one learnt from labelled training signals or their fields; and a note without one."""
+    signals, data = inputs.signals, inputs.data
+    one_size = signals is not None and len(torch.unique(signals.sizes, dim=0)) == 1
+    if one_size and signals.labels is not None:
+        held_out = _labelled(signals, "test")
+        if config.classifier is not None:
+            return measure(load_classifier(config.classifier), *held_out, signals.label_names), ""
+        train, labels = _labelled(signals, "train")
+        name, names = f"{signals.name} training images", signals.label_names
+    elif config.classifier is not None:
+        return load_classifier(config.classifier), ""
+    elif data.label_names is not None:
+        size = items.common_size(data, "train")
+        train, labels = fields_row("", data.config, data.weights("train"), size).images, data.labels("train")
+        held_out, name, names = None, f"{data.signals.get('name')} training fields", data.label_names
+    else:
+        return None, "no labels and no --classifier: FID and label accuracy cannot be said"
+    with torch.enable_grad():
+        settings = {"name": name, "seed": config.seed, "label_names": names, "held_out": held_out}
+        classifier, path = cached_classifier(config.classifiers, train, labels, **settings)
+    print(f"classifier {classifier.fingerprint} from {name}: {path}")
+    return classifier, ""
+
+
+def _labelled(signals: Signals, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    where = signals.indices(split)
+    where = where[signals.labels[where] >= 0]
+    return signals.images(where), signals.labels[where]

@@ -1,0 +1,226 @@
+"""What is judged, and against what: samples and references from weight datasets, Hub ids or folders of pictures.
+
+A line of the table is a `Row` of readable pictures. Unreadable ones (weights or pixels that are not finite, files that
+cannot be opened) are counted as failures, not dropped in silence.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fields.hub.fetch import fetch_fields, is_local
+from fields.model import FieldConfig
+from fields.runtime.runs import digest, read_json
+from fields.signals.base import Signals, SignalsConfig, load_signals
+from fields.storage.dataset import WeightDataset
+from fields.view.render import render
+
+EMBEDDED = ("digits", "mnist", "fashion-mnist")
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: the line's name.
+        images: (N, H, W, C) readable pictures in [0, 1].
+        weights: (N, P) rows of the fields, None for pictures without fields.
+        labels: (N,) intended classes, -1 for none, or None.
+        tokens: (N, T) codes as sampled, or None.
+        signals: (N,) positions of the training signals the pictures come from, -1 for none, or None.
+        unreadable: how many more could not be read.
+        notes: what a reader must know.
+    """
+
+    name: str
+    images: Tensor
+    weights: Tensor | None = None
+    labels: Tensor | None = None
+    tokens: Tensor | None = None
+    signals: Tensor | None = None
+    unreadable: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pick(self, indices: Tensor) -> "Row":
+        """The rows asked for; `unreadable` and the notes stay."""
+        parts = {k: getattr(self, k) for k in ("images", "weights", "labels", "tokens", "signals")}
+        return replace(self, **{k: None if v is None else v[indices] for k, v in parts.items()})
+
+    def readable(self) -> "Row":
+        """Without the pictures that are not finite, which are counted."""
+        good = self.images.flatten(1).isfinite().all(1)
+        if self.weights is not None:
+            good &= self.weights.isfinite().all(1)
+        row = self.pick(good.nonzero()[:, 0])
+        row.unreadable += int((~good).sum())
+        return row
+
+
+@dataclass
+class Source:
+    """A place pictures come from: fields to be rendered, or pictures as they are."""
+
+    name: str
+    fingerprint: str
+    data: WeightDataset | None = None
+    split: str = ""
+    signals: Signals | None = None
+    tokens: Tensor | None = None
+    tokens_of: str | None = None
+    left_out: int = 0
+    """Sequences that the sampler drew but could not read as fields: failures, too."""
+
+    @property
+    def kind(self) -> str:
+        """`fields` or `images`."""
+        return "images" if self.data is None else "fields"
+
+    def describe(self) -> dict:
+        """For JSON; no local path."""
+        return {"name": self.name, "kind": self.kind, "fingerprint": self.fingerprint, "split": self.split or None}
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The classes, if any."""
+        return self.signals.label_names if self.data is None else self.data.label_names
+
+    def row(self, size: tuple[int, int]) -> Row:
+        """All of it, readable pictures only; fields are rendered at `size`, pictures must have it already."""
+        if self.data is not None:
+            weights = self.data.weights(self.split)
+            images = render(self.data.config, weights, *size)
+            return Row(
+                self.name, images, weights, self.data.labels(self.split), self.tokens, unreadable=self.left_out
+            ).readable()
+        images = self.signals.images(torch.arange(len(self.signals)))
+        return Row(self.name, images, labels=self.signals.labels, unreadable=len(self.signals.skipped)).readable()
+
+
+def fetch(source: str, flag: str) -> Path:
+    """A local folder: the path itself, or the data files of a Hub dataset `user/name`.
+
+    Raises:
+        FileNotFoundError: if it is neither, or cannot be fetched; the network is asked only for what is no local path.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if is_local(source):
+        raise FileNotFoundError(f"{flag} {source}: no such folder, and not a Hub id like user/name.")
+    return fetch_fields(source, flag=flag)
+
+
+def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[str, ...] = ("samples",)) -> Source:
+    """Samples or references of any kind: a folder with `field.json` holds fields, any other pictures.
+
+    Args:
+        source: a folder or a Hub id.
+        flag: the flag it came from, for messages.
+        split: of a weight dataset; None takes the first of `prefer` that is there, or the only one.
+        prefer: splits in order.
+    """
+    path = fetch(source, flag)
+    name = path.resolve().name if Path(source).exists() else source
+    if not (path / "field.json").is_file():
+        signals = load_signals(SignalsConfig(signals=str(path)))
+        print(f"{flag}: {len(signals)} pictures from {name}, {len(signals.skipped)} files unreadable")
+        return Source(name, digest(signals.describe(), signals.ids), signals=signals)
+    data = WeightDataset.load(path)
+    split = split or next((s for s in prefer if s in data.splits), None)
+    if split is None:
+        if len(data.splits) != 1:
+            raise ValueError(f"{flag} {source} has the splits {', '.join(data.splits)}; choose one with --split.")
+        split = next(iter(data.splits))
+    data.split(split)  # refused by name if it is not there
+    tokens, tokens_of = _tokens(path, split)
+    if tokens is not None and len(tokens) != len(data.split(split)):
+        raise ValueError(
+            f"{flag} {source} holds {len(data.split(split))} fields and the codes of {len(tokens)}: they do not belong "
+            "together. Sample anew, or delete its tokens folder."
+        )
+    left_out = _left_out(path) if split == "samples" else 0
+    return Source(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of, left_out=left_out)
+
+
+def _left_out(path: Path) -> int:
+    """How many sequences the sampler's report counts as asked for but not saved."""
+    if not (path / "samples.json").is_file():
+        return 0
+    report = read_json(path / "samples.json")
+    asked, saved = report.get("asked"), report.get("saved")
+    return max(0, asked - saved) if isinstance(asked, int) and isinstance(saved, int) else 0
+
+
+def _tokens(path: Path, split: str) -> tuple[Tensor | None, str | None]:
+    """The codes beside sampled fields and the fingerprint of their tokenizer, if they are there."""
+    if not (path / "tokens" / "tokens.json").is_file():
+        return None, None
+    from tokenizers.tokens import TokenDataset
+
+    tokens = TokenDataset.load(path / "tokens")
+    if split not in tokens.splits:
+        return None, None
+    return tokens.ids(split), tokens.tokenizer_fingerprint
+
+
+def open_signals(data: WeightDataset, signals: str | None, data_root: Path | None) -> tuple[Signals | None, str]:
+    """The signals that fields were fitted to, and a note: None and the reason where they cannot be had."""
+    name = signals or data.signals.get("name")
+    seed = data.signals.get("split_seed") or 0
+    if signals is None and name not in EMBEDDED:
+        return None, f"signals {name!r} of the dataset are not at hand (give --signals PATH)"
+    try:
+        return load_signals(SignalsConfig(signals=name, data_root=data_root, split_seed=seed)), ""
+    except (FileNotFoundError, ValueError, OSError, RuntimeError) as error:
+        if signals is not None or data_root is not None:
+            raise
+        return None, f"signals {name!r} could not be loaded: {error}"
+
+
+def held_out_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
+    """`test`, or `validation` where there is no test split.
+
+    Raises:
+        ValueError: with neither: judging against training data measures copying.
+    """
+    for split in ("test", "validation"):
+        if split in splits and counts.get(split):
+            return split
+    raise ValueError(
+        f"there are no held-out references: the splits are {', '.join(splits)}. Fit test signals too, or give "
+        "--references."
+    )
+
+
+def common_size(data: WeightDataset, split: str) -> tuple[int, int]:
+    """The most frequent height and width of a split's signals."""
+    sizes, counts = torch.unique(data.sizes(split), dim=0, return_counts=True)
+    height, width = sizes[counts.argmax()].tolist()
+    if min(height, width) < 1:
+        raise ValueError(f"the dataset does not say how large its signals are (split {split}); give --signals.")
+    return height, width
+
+
+def check_shapes(row: Row, references: Row) -> None:
+    """Refuse pictures of another size or number of channels, naming both."""
+    if len(row) and row.images.shape[1:] != references.images.shape[1:]:
+        raise ValueError(
+            f"{row.name} are pictures of {_size(row)}, the references ({references.name}) of {_size(references)}: they "
+            "must agree. Resize the pictures, or judge fields, which are rendered at the references' size."
+        )
+
+
+def _size(row: Row) -> str:
+    height, width, channels = row.images.shape[1:]
+    return f"{height} x {width} x {channels}"
+
+
+def fields_row(name: str, config: FieldConfig, weights: Tensor, size: tuple[int, int], **extra) -> Row:
+    """A row of fields rendered at one size."""
+    return Row(name, render(config, weights, *size), weights, **extra).readable()

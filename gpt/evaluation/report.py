@@ -1,0 +1,189 @@
+"""What an evaluation writes: metrics.json, table.md, samples.png (beside nearest training pictures), curves.png."""
+
+from pathlib import Path
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fields.runtime.runs import write_atomic, write_json
+from fields.view.render import save_png, sheet
+
+SHOWN = 64
+"""Samples on the sheet."""
+COLUMNS = 8
+COLOURS = {"samples": "#c1440e", "held-out": "#1f6f8b", "training": "#7a7a7a"}
+
+
+def write_report(out: Path, result: dict, pictures: dict) -> str:
+    """Write the files; returns the table."""
+    write_json(out / "metrics.json", result)
+    text = table(result)
+    with write_atomic(out / "table.md") as temporary:
+        temporary.write_text(text + "\n")
+    if pictures["samples"] is not None and len(pictures["samples"]):
+        save_png(out / "samples.png", samples_sheet(pictures))
+    save_curves(out / "curves.png", result, pictures)
+    return text
+
+
+def table(result: dict) -> str:
+    """The evaluation as Markdown: one line per row, then what a reader must know."""
+    rows, distances = result["rows"], [d for d in ("l2", "ssim") if d in result["rows"][0]]
+    head = ["", "N"] + [f"{m} {'L2' if d == 'l2' else 'SSIM'}" for d in distances for m in ("MMD", "COV", "1-NNA")]
+    head += ["FID (classifier, N)", "label accuracy (classifier, N)", "unreadable"]
+    head += ["Z_U pixels", "Z_U weights", "near copies", "token copies"]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)] + [_cells(row, distances) for row in rows]
+    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n\n".join([f"**{result['protocol']}**", body, "\n".join(f"- {line}" for line in footnotes(result))])
+
+
+def _cells(row: dict, distances: list[str]) -> list[str]:
+    cells = [row["name"], str(row["n"])]
+    for d in distances:
+        cells += [_estimate(row[d]["mmd"], 4 if d == "ssim" else 2)] + [_estimate(row[d][m]) for m in ("cov", "1-nna")]
+    lost, new = row["unreadable"], row["novelty"]
+    cells += [_estimate(row["fid"], 1), _estimate(row["label_accuracy"])]
+    cells += ["n/a" if lost["share"] is None else f"{lost['count']} of {lost['of']}"]
+    cells += [_number(new["z_u_pixels"], "+.1f"), _number(new["z_u_weights"], "+.1f")]
+    return cells + [_number(new["near_copies"], ".1%"), _number(new["token_copies"], ".1%")]
+
+
+def _estimate(value: dict, digits: int = 3) -> str:
+    """A number, half of its interval, and the classifier and N it depends on."""
+    if value["value"] is None:
+        return "n/a"
+    text = f"{value['value']:.{digits}f}"
+    if value["low"] is not None:
+        text += f" ±{(value['high'] - value['low']) / 2:.{digits}f}"
+    if "classifier" in value:
+        text += f" ({value['classifier'][:8]}, {value['n']})"
+    return text + ("*" if value["note"] else "")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
+def footnotes(result: dict) -> list[str]:
+    """References, classifier, seeds, novelty, bits and every note."""
+    refs, new, classifier = result["references"], result["novelty"], result["classifier"]
+    how = "without" if result["without_replacement"] else "WITH"
+    drawn = f"{result['n']} a side at most, {how} replacement, seed {result['seed']}"
+    lines = [f"References: {refs['name']}, {'; '.join(refs['notes'])}. N = {drawn}."]
+    lines.append(
+        "± is half of a 95 % interval: bootstrap of per-point scores (1,000 rounds); FID: jackknife of 20 groups."
+    )
+    if classifier is not None:
+        accuracy = classifier["held_out"]
+        known = "not measured" if accuracy is None else f"{accuracy:.2%} (N = {classifier['held_out_n']})"
+        lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
+    lines.append(
+        f"Z_U: Mann-Whitney z of distances to the nearest of {new['of']} {new['against']} against those of held-out "
+        "data; negative = copying. Near copies: their distance to the nearest training signal, divided by that to the "
+        "next, is smaller than for 99 % of held-out data. The training fields' line compares each with the others. "
+        "Rounding to codes alone moves Z_U in weights: compare samples of tokens with the round trip's line."
+    )
+    held = new["held_out"]
+    if held is not None:
+        lines.append(
+            f"{held['name']} (N = {held['n']}): median distance {_number(held['median_pixels'], '.3f')} in pixels, "
+            f"{_number(held['median_weights'], '.3f')} in standardised weights; "
+            f"token copies {_number(held['token_copies'], '.1%')}."
+        )
+    if "duplicates" in new:
+        kinds = {"weights": "weights", "tokens": "codes", "pixels_exact": "pixels", "pixels_near": "nearly, in pixels"}
+        shares = ", ".join(f"{_number(new['duplicates'][k], '.1%')} {text}" for k, text in kinds.items())
+        lines.append(f"Samples that repeat another sample: {shares}.")
+    if result["validation"] is not None:
+        bits = result["validation"]
+        lines.append(
+            f"Validation bits per field: {_number(bits['model_bits_per_field'], '.1f')} by the model"
+            f"{', told the label' if bits.get('told_label') else ''}, {_number(bits['unigram_bits_per_field'], '.1f')} by the per-position unigram."
+        )
+    lines += [f"{row['name']}: {note}." for row in result["rows"] for note in row["notes"]]
+    notes = {f"* {row['name']}: {part['note']}" for row in result["rows"] for part in _estimates(row) if _starred(part)}
+    return lines + sorted(notes) + [f"{note}." for note in result["notes"]]
+
+
+def _estimates(row: dict) -> list[dict]:
+    return [row["fid"], row["label_accuracy"], *(v for d in ("l2", "ssim") for v in row.get(d, {}).values())]
+
+
+def _starred(part: dict) -> bool:
+    return bool(part["note"]) and part["note"] not in ("no labels", "no classifier", "not part of the protocol")
+
+
+def samples_sheet(pictures: dict) -> Tensor:
+    """Samples by how much they look like copies, the worst first, each beside its nearest training picture.
+
+    Under each its distance, and `copy` for a near copy. Of many samples half are the worst, half spread over the rest.
+    """
+    row, found, held_out = pictures["samples"], pictures["found"], pictures["held_out"]
+    order = found.ratio.argsort()
+    if len(order) > SHOWN:
+        rest = torch.linspace(SHOWN // 2, len(order) - 1, SHOWN - SHOWN // 2).round().long()
+        order = torch.cat([order[: SHOWN // 2], order[rest]])
+    known = held_out is not None and len(held_out.ratio)
+    marks = found.copies(held_out)[order].tolist() if known else [False] * len(order)
+    captions = [
+        f"{found.pixels[i]:.2f}{' copy' if mark else ''}" for i, mark in zip(order.tolist(), marks, strict=True)
+    ]
+    return sheet(row.images[order], COLUMNS, neighbours=pictures["nearest"][order], captions=captions)
+
+
+def save_curves(path: Path, result: dict, pictures: dict) -> None:
+    """Sorted distances to the training set, 1-NNA of all lines, FID of all lines."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    _distances(left, pictures)
+    names = [_short(row["name"]) for row in result["rows"]]
+    for i, d in enumerate(d for d in ("l2", "ssim") if d in result["rows"][0]):
+        _bars(middle, [row[d]["1-nna"] for row in result["rows"]], i, "L2" if d == "l2" else "(1-SSIM)/2")
+    middle.axvline(0.5, color="black", linewidth=0.8)
+    middle.set(xlim=(0, 1), xlabel=f"1-NNA, N = {result['n']} (1/2 is ideal)")
+    middle.set_yticks(range(len(names)), names, fontsize=8)
+    middle.invert_yaxis()
+    if middle.get_legend_handles_labels()[0]:
+        middle.legend(fontsize=8)
+    fids = [row["fid"] for row in result["rows"]]
+    if any(f["value"] is not None for f in fids):
+        _bars(right, fids, 0.5, None)
+        right.set_xscale("symlog", linthresh=10)
+        right.set(xlabel=f"FID, N = {result['n']}, classifier {result['classifier']['fingerprint'][:8]}")
+        right.set_yticks(range(len(names)), [""] * len(names))
+        right.invert_yaxis()
+    else:
+        right.set_axis_off()
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _distances(axes, pictures: dict) -> None:
+    curves = {"samples": pictures["found"], "held-out": pictures["held_out"], "training": pictures["train_to_train"]}
+    for name, found in curves.items():
+        values = None if found is None else found.pixels[found.pixels.isfinite()]
+        if values is not None and len(values):
+            share = torch.linspace(0, 1, len(values))
+            axes.plot(values.sort().values.numpy(), share.numpy(), label=name, color=COLOURS[name])
+    axes.set(xlabel="distance to the nearest training picture", ylabel="share of pictures at most as far")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)
+
+
+def _bars(axes, estimates: list[dict], i: float, label: str | None) -> None:
+    for y, estimate in enumerate(estimates):
+        if estimate["value"] is None:
+            continue
+        low = estimate["value"] if estimate["low"] is None else estimate["low"]
+        high = estimate["value"] if estimate["high"] is None else estimate["high"]
+        error = [[max(0.0, estimate["value"] - low)], [max(0.0, high - estimate["value"])]]
+        color = COLOURS["samples"] if i == 1 else COLOURS["held-out"]
+        handle = None if any(e["value"] is not None for e in estimates[:y]) else label
+        axes.barh(y + (i - 0.5) * 0.4, estimate["value"], 0.38, xerr=error, color=color, label=handle)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 34 else f"{name[:31]}..."

@@ -1,0 +1,204 @@
+"""What a contest writes: contest.json, contest.md, contest.png (samples of all rows) and bits.png (bits against FID)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fields.runtime.runs import write_atomic, write_json
+from fields.view.render import caption, save_png, sheet
+from gpt.evaluation.items import Row
+
+PAD = 2
+SHOWN = 16
+"""Pictures in a row of the sheet."""
+COLUMNS = (
+    ("tokens", "tokens_per_field", "d"),
+    ("codes", "codes", "d"),
+    ("bits per field: GPT", "trained.model_bits_per_field", ",.1f"),
+    ("unigram", "trained.unigram_bits_per_field", ",.1f"),
+    ("steps", "trained.steps", ",d"),
+    ("tokens/s", "trained.tokens_per_second", ",.0f"),
+    ("N", "judged.n", "d"),
+    ("1-NNA L2", "judged.l2.1-nna", ".3f"),
+    ("1-NNA SSIM", "judged.ssim.1-nna", ".3f"),
+    ("COV L2", "judged.l2.cov", ".3f"),
+    ("MMD L2", "judged.l2.mmd", ".2f"),
+    ("FID", "judged.fid", ".1f"),
+    ("label accuracy", "judged.label_accuracy", ".3f"),
+    ("FID of the round trip", "judged.round_trip_fid", ".1f"),
+    ("FID of the unigram", "judged.unigram_fid", ".1f"),
+    ("Z_U pixels", "judged.novelty.z_u_pixels", "+.1f"),
+    ("near copies", "judged.novelty.near_copies", ".1%"),
+    ("token copies", "judged.novelty.token_copies", ".1%"),
+)
+"""Heading, where it lies in a row, format."""
+
+
+def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], references: Row) -> str:
+    """Write the files; returns the table."""
+    write_json(out / "contest.json", result)
+    text = markdown(result)
+    with write_atomic(out / "contest.md") as temporary:
+        temporary.write_text(text)
+    names = [f"{row['name']}: {_short(row)}" for row in result["rows"]]
+    save_png(
+        out / "contest.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
+    )
+    draw_bits(out / "bits.png", result)
+    return text
+
+
+def find(row: dict[str, Any], key: str) -> Any:
+    """What lies under a dotted key, None where there is nothing."""
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def number(row: dict[str, Any], key: str) -> float | None:
+    """The number under a dotted key, of an estimate its value."""
+    found = find(row, key)
+    return found["value"] if isinstance(found, dict) else found
+
+
+def cell(row: dict[str, Any], key: str, form: str) -> str:
+    """A number, with half of its 95 % interval where there is one; a star where there is a note."""
+    found, value = find(row, key), number(row, key)
+    if value is None:
+        return "n/a"
+    text = format(value, form)
+    if isinstance(found, dict):
+        if found.get("low") is not None:
+            text += f" ±{format((found['high'] - found['low']) / 2, form)}"
+        text += "*" if found.get("note") else ""
+    return text
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """contest.md: vocabularies, lines without one, then what a reader must know."""
+    others = [{"name": line["name"], "judged": line} for line in result["others"]]
+    lines = [["vocabulary", *(head for head, _, _ in COLUMNS)], ["---"] + ["---:"] * len(COLUMNS)]
+    for row in result["rows"]:
+        lines.append([f"**{row['name']}**"] + [cell(row, key, form) for _, key, form in COLUMNS])
+    for row in others:  # without the numbers of a GPT or of a vocabulary
+        cells = ["" if find(row, key) is None else cell(row, key, form) for _, key, form in COLUMNS]
+        lines.append([row["name"], *cells])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    notes = "\n".join(f"- {note}" for note in footnotes(result))
+    return f"{table}\n\n{notes}\n"
+
+
+def footnotes(result: dict[str, Any]) -> list[str]:
+    """Training, references, classifier, meaning of the columns, and every note of a row."""
+    asked, refs, classifier = result["settings"], result["references"], result["classifier"]
+    length = [f"{asked['minutes']:g} minutes (in steps at the machine's best speed)"] if asked["minutes"] else []
+    length += [f"at most {asked['steps']:,} steps"] if asked["steps"] else []
+    sizes = ", ".join(f"{k} {v}" for k, v in asked["model"].items())
+    lines = [
+        f"Each GPT ({sizes}): {', '.join(length)}, {asked['batch']} fields a step, lr {asked['lr']:g}, seed {asked['seed']}; "
+        f"the model of the best validation draws, temperature {asked['temperature']:g}.",
+        f"References: {refs['name']}, {'; '.join(refs['notes'])}. {result['protocol'].capitalize()}.",
+        "± is half of a 95 % interval: bootstrap of per-point scores (1,000 rounds); FID: jackknife of 20 groups.",
+        "Bits are those of a vocabulary's own codes: one that drops more has fewer. FID of the round trip: held-out fields "
+        "encoded and decoded, what a perfect GPT would reach; of the unigram: every token drawn on its own."
+        + (" Each GPT was told the label, the unigram was not." if asked.get("labels") else ""),
+        "Z_U: Mann-Whitney z of distances to the nearest training field against those of held-out fields; negative = "
+        "copying. Near copies: nearer to one training signal, relative to the next, than 99 % of held-out fields.",
+    ]
+    if classifier is not None:
+        accuracy = classifier["held_out"]
+        known = "not measured" if accuracy is None else f"{accuracy:.2%} (N = {classifier['held_out_n']})"
+        lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
+    lines += [f"{row['name']}: its own fields, {row['source_fields']}." for row in result["rows"] if _own(row, result)]
+    for row in result["rows"]:
+        lost = row["judged"]["unreadable"]
+        if lost["count"]:
+            lines.append(f"{row['name']}: {lost['count']} of {lost['of']} samples are unreadable.")
+    return lines + [f"* {note}." for note in stars(result)] + [f"{note}." for note in result["notes"]]
+
+
+def stars(result: dict[str, Any]) -> list[str]:
+    """What the stars of the table mean, each once."""
+    every = [{"judged": line} for line in result["others"]] + result["rows"]
+    found = [find(row, key) for row in every for _, key, _ in COLUMNS]
+    return sorted(
+        {part["note"] for part in found if isinstance(part, dict) and part["value"] is not None and part["note"]}
+    )
+
+
+def _own(row: dict[str, Any], result: dict[str, Any]) -> bool:
+    return row["fields"] != result["fields"]["fingerprint"]
+
+
+def said(name: str, row: dict[str, Any]) -> str:
+    """A row in one line."""
+    return f"{name}: {_short(row)}, 1-NNA {cell(row, 'judged.l2.1-nna', '.3f')}"
+
+
+def _short(row: dict[str, Any]) -> str:
+    bits = [cell(row, f"trained.{who}_bits_per_field", ",.0f") for who in ("model", "unigram")]
+    return f"{bits[0]} bits per field (unigram {bits[1]}), FID {cell(row, 'judged.fid', '.0f')}"
+
+
+# -- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def page(rows: list[Tensor], captions: list[str]) -> Tensor:
+    """Rows of pictures of one size, each under its caption.
+
+    Args:
+        rows: (n, H, W, C) each; a shorter row leaves its end white.
+        captions: one line of text each.
+    Returns:
+        (H'', W'', 3) float32 in [0, 1].
+    """
+    columns = max(1, max(len(row) for row in rows))
+    parts = []
+    for row, text in zip(rows, captions, strict=True):
+        blank = torch.ones(columns - len(row), *rows[-1].shape[1:])
+        strip = sheet(torch.cat([row, blank]), columns, pad=PAD)
+        parts += [torch.ones(4, strip.shape[1], 3), caption(text, strip.shape[1]), strip]
+    return torch.cat(parts)
+
+
+def draw_bits(path: Path, result: dict[str, Any]) -> None:
+    """FID over bits per field: from the unigram (hollow) to the GPT (dot), and the round trip's FID as a short line."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes, drawn = figure.subplots(), 0
+    for i, row in enumerate(result["rows"]):
+        x, x0 = (number(row, f"trained.{who}_bits_per_field") for who in ("model", "unigram"))
+        y, y0, least = (number(row, f"judged.{what}") for what in ("fid", "unigram_fid", "round_trip_fid"))
+        if x is None or y is None:
+            continue
+        colour, drawn = f"C{i % 10}", drawn + 1
+        if y0 is not None:
+            axes.plot([x0, x], [y0, y], "-", color=colour, linewidth=0.8)
+            axes.plot(x0, y0, "o", color=colour, markerfacecolor="none")
+        axes.plot(x, y, "o", color=colour, label=row["name"])
+        if least is not None:
+            axes.plot(x, least, "_", color=colour, markersize=14)
+    if not drawn:
+        path.unlink(missing_ok=True)
+        return
+    for style, text in (("o", "GPT"), ("_", "round trip of held-out fields")):
+        axes.plot([], [], style, color="gray", label=text)
+    axes.plot([], [], "o", color="gray", markerfacecolor="none", label="unigram")
+    for line in result["others"]:
+        if line["name"].startswith("training fields") and line["fid"]["value"] is not None:
+            axes.axhline(line["fid"]["value"], color="gray", linewidth=0.8, linestyle="--", label=line["name"])
+    classifier = result["classifier"]["fingerprint"][:8]
+    axes.set(xscale="log", yscale="log", xlabel="validation bits per field", ylabel=f"FID (classifier {classifier})")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # plain numbers, no powers of ten
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(fontsize=8)
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})

@@ -1,0 +1,149 @@
+"""The judge of a contest: one set of references, one classifier, and what all rows share, made once.
+
+A row's pictures are compared with the references of --fields whatever weights they come from; copies are sought among
+the fields that its GPT was trained on.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fields.runtime.runs import digest, read_json, write_json
+from fields.storage.dataset import WeightDataset
+from fields.view.render import render
+from gpt.evaluation import items
+from gpt.evaluation.baselines import World, draw_pool, gaussian, held_out, training_fields, training_images, unigram
+from gpt.evaluation.classifier import Classifier
+from gpt.evaluation.evaluate import fitting, look_for_copies
+from gpt.evaluation.inputs import EvaluateConfig, Inputs, open_classifier
+from gpt.evaluation.items import Row
+from gpt.evaluation.scores import Judge
+from gpt.evaluation.selection import draw_references, draw_samples, protocol_text
+from gpt.experiments.compare_entries import Entry
+from gpt.experiments.compare_report import SHOWN
+
+LARGEST = 2_000
+"""Weights per field above which the Gaussian baseline, a P x P covariance, is left out."""
+
+
+@dataclass
+class Bench:
+    """References, and with them everything that does not depend on a tokenizer.
+
+    Attributes:
+        config: of the evaluation.
+        inputs: the dataset of --fields and its signals.
+        references: N held-out pictures.
+        ids: their signals.
+    """
+
+    config: EvaluateConfig
+    inputs: Inputs
+    references: Row
+    ids: set[str]
+
+    @classmethod
+    def open(cls, contest: Any, data: WeightDataset) -> "Bench":
+        """Of a ContestConfig and the dataset of its --fields."""
+        names = ("fields", "out", "n", "signals", "data_root", "classifier", "classifiers", "seed")
+        config = EvaluateConfig(**{name: getattr(contest, name) for name in names})
+        signals, note = items.open_signals(data, config.signals, config.data_root)
+        inputs = Inputs(data, signals, None, None, None, [note] if note else [])
+        refs, ids = draw_references(config, inputs, None)
+        if len(refs) < 2:
+            raise ValueError(f"there is {len(refs)} held-out signal to judge against; a contest needs 2 or more.")
+        bench = cls(config, inputs, refs, ids)
+        if config.classifier is not None:
+            _ = bench.classifier  # a wrong file is refused before anything is trained
+        return bench
+
+    def check(self, entries: list[Entry]) -> None:
+        """Refuse fields that cannot be compared with the references, and such as were learnt from them."""
+        for entry in entries:
+            channels, theirs = entry.data.config.out_dim, self.references.images.shape[3]
+            if channels != theirs:
+                raise ValueError(f"{entry.fields} makes pictures of {channels} channels, the references have {theirs}.")
+            known = self.ids & set(entry.data.ids("train")) - {""}
+            if known:
+                raise ValueError(
+                    f"{entry.fields} was split otherwise than --fields: {len(known)} of the {len(self.references)} "
+                    f"held-out signals ({sorted(known)[0]}, ...) are training fields there. Fit it with the same "
+                    "--split-seed."
+                )
+
+    @cached_property
+    def classifier(self) -> Classifier | None:
+        """The one of all rows."""
+        classifier, note = open_classifier(self.config, self.inputs)
+        self.inputs.notes += [note] if note else []
+        return classifier
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The references with their distances and features."""
+        return Judge(self.references, self.classifier, self.config.seed)
+
+    @cached_property
+    def key(self) -> str:
+        """Of references, classifier and seed: rows with the same key can be compared."""
+        classifier = None if self.classifier is None else self.classifier.fingerprint
+        return digest(self.references.images, classifier, self.config.seed)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every picture."""
+        return tuple(self.references.images.shape[1:3])
+
+    def world(self, data: WeightDataset, tokenizer: Any = None) -> World:
+        """What the lines of one weight dataset share."""
+        n = len(self.references)
+        return World(data, self.inputs.signals, tokenizer, self.size, n, self.config.seed, self.ids)
+
+    def line(self, entry: Entry) -> dict[str, Any]:
+        """A row of the table: the samples, what the vocabulary lets through, and what it is without a GPT."""
+        source = items.open_source(str(entry.folder / "samples"), "samples")
+        inputs = Inputs(entry.data, self.inputs.signals, source, entry.tokenizer, None, [])
+        samples = draw_samples(self.config, inputs, self.references, self.classifier, None)
+        world = self.world(entry.data, entry.tokenizer)
+        line = self.judge.line(samples)
+        rounded = held_out(world)
+        line["round_trip_fid"] = None if rounded is None else self.judge.fid_of(rounded)
+        line["unigram_fid"] = self.judge.fid_of(unigram(world, draw_pool(world)[1]))
+        line["novelty"] = look_for_copies(world, [samples], samples, "fields")[0]["lines"][0]
+        return line
+
+    def common(self, path: Path, threads: int) -> list[dict[str, Any]]:
+        """The lines without a tokenizer; kept in a file, for they are the same in the next contest of the folder."""
+        if path.is_file() and (known := read_json(path))["key"] == self.key:
+            return known["lines"]
+        torch.set_num_threads(threads)
+        world = self.world(self.inputs.data)
+        pool, weights, labels = draw_pool(world)
+        rows = [training_images(world), training_fields(world, pool, weights, labels)]
+        rows += [gaussian(world, weights)] if weights.shape[1] <= LARGEST else []
+        rows = fitting([row for row in rows if row is not None], self.references, self.inputs)
+        lines = [self.judge.line(row) for row in rows]
+        write_json(path, {"key": self.key, "lines": lines})
+        return lines
+
+    def shown(self, entry: Entry) -> Tensor:
+        """(n, H, W, C): the first samples of a row, n <= SHOWN."""
+        source = items.open_source(str(entry.folder / "samples"), "samples")
+        return render(source.data.config, source.data.weights("samples")[:SHOWN], *self.size)
+
+    def describe(self) -> dict[str, Any]:
+        """For JSON: protocol, references, classifier."""
+        refs, data = self.references, self.inputs.data
+        return {
+            "protocol": protocol_text(self.config),
+            "n": len(refs),
+            "seed": self.config.seed,
+            "references": {"name": refs.name, "notes": refs.notes, "drawn": digest(refs.images)},
+            "fields": {"name": data.signals.get("name"), "fingerprint": data.fingerprint},
+            "classifier": None if self.classifier is None else self.classifier.describe(),
+            "notes": self.inputs.notes,
+        }

@@ -1,0 +1,241 @@
+"""The experiment the regression transformer is here for: how many fields can it recite, and which ones?
+
+The same digits are fitted to the same quality in four ways (from random weights, from one fitted field, from a learnt
+start, and from random weights with the neurons matched afterwards). For every way, number of fields and seed one model
+is trained, a cell, and then has to write down each field from its first weight alone. Cells are independent, as many run
+at once as there are threads, and finished ones are not repeated.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from fields.fitting.align import aligned
+from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule_for
+from fields.fitting.starts import Start, make_reference
+from fields.runtime import launch, runs
+from fields.runtime.processes import Interrupt, alike, on_main
+from fields.signals.base import Signals, SignalsConfig, load_signals
+from fields.storage.dataset import Reference, WeightDataset
+from gpt.experiments.memorise_report import write_report
+from gpt.experiments.memorise_run import Cell, measure, save_cell, train_cell
+
+Way = Literal["unconditioned", "conditioned", "meta", "aligned"]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Size of the transformer."""
+
+    n_layer: int = 2
+    """Blocks."""
+    n_head: int = 2
+    """Attention heads."""
+    n_embd: int = 128
+    """Width, a multiple of the heads."""
+
+
+@dataclass(frozen=True)
+class MemoriseConfig:
+    """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to recite
+    N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
+
+    Ends with table.md, roll-outs.png and curves.png in OUT. May be interrupted; finished cells are kept.
+
+    For example:
+        accelerate launch scripts/train_regression.py                                   # the embedded digits
+        accelerate launch scripts/train_regression.py --signals mnist --data-root DIR   # the table of the README
+        accelerate launch scripts/train_regression.py --starts conditioned --n 4 --between --seeds 1
+    """
+
+    signals: str = "digits"
+    """digits | mnist | fashion-mnist | a folder of images."""
+    data_root: Path | None = None
+    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
+    out: Path | None = None
+    """Folder for fields, models, table and figures; default runs/SIGNALS/regression."""
+    starts: tuple[Way, ...] = ("unconditioned", "conditioned", "meta", "aligned")
+    """Ways of fitting that are compared; aligned = unconditioned with the neurons matched to one of them."""
+    n: tuple[int, ...] = (1, 4, 32)
+    """Numbers of fields to memorise, with all seeds."""
+    between: tuple[int, ...] = (8, 16)
+    """Numbers of fields tried with the first seed only."""
+    seeds: int = 3
+    """Seeds: each has its own digits and its own initial model."""
+    target_psnr: float = 33.0
+    """dB at which every fit stops, so that all ways render equally well."""
+    steps: int = 1600
+    """Optimiser steps of a cell, the same for all."""
+    batch: int = 2
+    """Fields per step. With N = 1 the field stands in the batch repeatedly: all cells see as many weights."""
+    lr: float = 4e-3
+    """Highest learning rate."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; adamw needs several times
+    the steps."""
+    loss: Literal["l1", "mse"] = "l1"
+    """Absolute or squared error of the next weight."""
+    scale: float = 0.5
+    """Raw weights are divided by this one number, whatever the start."""
+    standardize: bool = False
+    """Standardise each position by the mean and deviation of the N fields instead: then every start looks alike."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    """Size of the transformer."""
+    precision: launch.Precision = "auto"
+    """auto = bf16 where it is fast, else fp32. Roll-outs are always computed in fp32."""
+    threads: int | None = None
+    """Cells at once, one CPU thread each; None = cores / processes. On a GPU one at a time."""
+    seed: int = 0
+    """Of the digits chosen, of the fits and of the models."""
+
+    def __post_init__(self):
+        for name in ("starts", "n", "between"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("steps", "batch", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.starts or not (self.n or self.between) or min(*self.n, *self.between, 1) < 1:
+            raise ValueError(
+                f"--starts and --n need at least one entry, counts of at least 1; got {self.starts}, {self.n}."
+            )
+        if not self.lr > 0 or not self.scale > 0:
+            raise ValueError(f"--lr and --scale must be above 0, got {self.lr} and {self.scale}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.out or Path("runs") / Path(self.signals).resolve().name / "regression"
+
+    @property
+    def most(self) -> int:
+        """Fields per seed."""
+        return max(*self.n, *self.between, 1)
+
+
+def cells(config: MemoriseConfig) -> list[Cell]:
+    """All cells, small ones first, so that the table fills from the left."""
+    sizes = [(n, s) for n in config.n for s in range(config.seeds)] + [(n, 0) for n in config.between]
+    return sorted({Cell(n, seed, start) for n, seed in sizes for start in config.starts})
+
+
+def memorise(config: MemoriseConfig) -> dict[str, Any]:
+    """The command: fields, cells, table and figures.
+
+    Returns:
+        What results.json holds: per cell its numbers.
+    Raises:
+        ValueError: if there are too few training signals, or the folder was made otherwise.
+        KeyboardInterrupt: after Ctrl-C; finished cells are kept.
+    """
+    accelerator = launch.start(threads=config.threads, precision=config.precision)
+    out, signals = config.folder, load_signals(SignalsConfig(config.signals, config.data_root))
+    claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
+    free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
+    on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free))
+    pool = alike(accelerator, choose_signals, signals, config)
+    data = {way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)}
+    if "aligned" in config.starts:
+        data["aligned"] = align_to_best(data["unconditioned"])
+    accelerator.wait_for_everyone()
+    todo = [c for c in cells(config) if not (out / "cells" / c.name / "cell.json").is_file()]
+    accelerator.wait_for_everyone()  # everyone has looked before anyone writes
+    _run_cells(config, todo, data, pool, accelerator)
+    accelerator.wait_for_everyone()
+    return on_main(accelerator, write_report, out, cells(config), data, pool, config)
+
+
+# -- fields -----------------------------------------------------------------------------------------------------------
+
+
+def choose_signals(signals: Signals, config: MemoriseConfig) -> Signals:
+    """The training signals that are memorised, `config.most` for each seed, drawn by `config.seed`."""
+    train, wanted = signals.indices("train"), config.seeds * config.most
+    if len(train) < wanted:
+        raise ValueError(
+            f"{config.seeds} seeds of {config.most} fields need {wanted} training signals, {signals.name} has {len(train)}."
+        )
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(config.seed))
+    return signals.subset(train[order[:wanted]])
+
+
+def rows_of(config: MemoriseConfig, cell: Cell) -> slice:
+    """A cell's fields among those chosen: N = 4 is the beginning of N = 32."""
+    return slice(cell.seed * config.most, cell.seed * config.most + cell.n)
+
+
+def align_to_best(data: WeightDataset) -> WeightDataset:
+    """The fields with their neurons matched to those of the best fitted one."""
+    return aligned(data, int(data.psnr("train").argmax()))[0]
+
+
+def _needed(starts: tuple[str, ...]) -> list[str]:
+    """Ways that are fitted; the aligned fields are made from the unconditioned ones."""
+    wanted = {"unconditioned" if way == "aligned" else way for way in starts}
+    return [way for way in ("unconditioned", "conditioned", "meta") if way in wanted]
+
+
+def _fields(config: MemoriseConfig, way: str, signals: Signals, pool: Signals, accelerator) -> WeightDataset:
+    """The chosen signals fitted until `target_psnr`; the start may be learnt from all training signals."""
+    folder = config.folder / "fields" / f"{way}-{len(pool)}"
+    if (folder / "field.json").is_file():
+        return WeightDataset.load(folder)
+    architecture = architecture_for(signals)
+    how = FitConfig(
+        signals=config.signals, start=way, steps=1000, fits=1, target_psnr=config.target_psnr, seed=config.seed
+    )
+    reference = on_main(accelerator, _reference, architecture, signals, way, config.seed, accelerator.device)
+    return fit_fields(architecture, pool, how, out=folder, accelerator=accelerator, reference=reference)
+
+
+def _reference(architecture, signals: Signals, way: Start, seed: int, device) -> Reference:
+    schedule = schedule_for(FitConfig(start=way), signals)
+    return make_reference(architecture, signals, way, schedule=schedule, seed=seed, device=device)
+
+
+# -- cells ------------------------------------------------------------------------------------------------------------
+
+
+def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signals, accelerator) -> None:
+    """This process' share of the cells, as many at once as it has threads."""
+    mine = todo[accelerator.process_index :: accelerator.num_processes]
+    workers = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
+    done, cut = len(cells(config)) - len(todo), threading.Event()
+    if done:
+        accelerator.print(f"{done} of {len(cells(config))} cells are there already")
+    bar = tqdm(
+        total=len(mine) * config.steps, unit="step", desc=f"{len(mine)} cells", disable=not accelerator.is_main_process
+    )
+
+    def work(cell: Cell) -> None:
+        rows = data[cell.start].weights("train")[rows_of(config, cell)]
+        model = train_cell(config, cell, rows.to(accelerator.device), accelerator, cut, bar.update)
+        found = measure(model.cpu(), data[cell.start], pool, rows_of(config, cell))
+        save_cell(config.folder / "cells" / cell.name, cell, model, found)
+        bar.write(f"{cell.name}: {found['psnr_own'].mean():.2f} dB against the field itself, L1 {found['l1']:.4f}")
+
+    with (
+        Interrupt() as interrupt,
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool_,
+    ):
+        waiting = [pool_.submit(work, cell) for cell in mine]
+        try:
+            for future in waiting:
+                while not future.done():
+                    if interrupt.requested:
+                        raise KeyboardInterrupt
+                    threading.Event().wait(0.2)
+                future.result()
+        except BaseException:
+            cut.set()
+            for future in waiting:
+                future.cancel()
+            raise
+        finally:
+            bar.close()

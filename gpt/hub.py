@@ -1,0 +1,260 @@
+"""Models as Hub repositories, and the command that publishes any kind. The push itself: `fields.hub.push`."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from fields.hub.cards import TAGS, TASK, front_matter, licence, table
+from fields.hub.publish import Layout, Publish, PublishFields, publish, publish_fields, read_run
+from fields.hub.push import Sent
+from fields.runtime.runs import read_json, write_json
+from fields.view.render import save_png, sheet
+from gpt.checkpoint import FILES, load_model, save_model
+from gpt.evaluation.inputs import model_bits_of
+from gpt.model import GPT
+from gpt.sampling.generate import sample_ids
+from tokenizers.base import FILES as TOKENIZER_FILES
+from tokenizers.base import WeightTokenizer
+from tokenizers.hub import (
+    LIBRARY,
+    PublishTokenizer,
+    PublishTokens,
+    from_fields,
+    how_made,
+    publish_tokenizer,
+    publish_tokens,
+)
+
+JUDGED = ("metrics.json", "table.md", "samples.png")
+SHOWN = 40
+
+
+@dataclass(frozen=True)
+class PublishModel(Publish):
+    """A trained GPT: safetensors and config, its tokenizer, and a card with the judge's numbers and samples.
+
+    The folder is a training run's (its best/ is taken) or a model's.
+
+    For example:
+        python scripts/publish.py model runs/mnist/gpt user/mnist-gpt --evaluation runs/mnist/evaluation
+        python scripts/sample.py --model user/mnist-gpt --n 64 --out runs/samples
+    """
+
+    evaluation: Path | None = None
+    """What scripts/evaluate.py wrote about it; default: `evaluation` in or beside the folder, if it is of this model."""
+    fields: str | None = None
+    """user/name of the weight dataset it was trained on, for the card."""
+    tokenizer: str | None = None
+    """user/name of its tokenizer, for the card; a copy is in the repository anyway."""
+
+
+def push_model(model: GPT, repo: str, *, tokenizer: WeightTokenizer, info: dict, **options: Any) -> Sent | None:
+    """Publish a model in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder) / "model", model, tokenizer, {k: v for k, v in info.items() if k != "path"})
+        return publish_model(PublishModel(Path(folder) / "model", repo, **options))
+
+
+def publish_model(options: PublishModel) -> Sent | None:
+    """Push a model; see `PublishModel`."""
+    model, tokenizer, info = load_model(Path(options.path))
+    home = Path(info["path"])
+    run = read_run(home) or read_run(home.parent)
+    judged = find_evaluation(options, info)
+
+    def prepare(folder: Path) -> None:
+        for name in ("config.json", "model.safetensors", "model.json"):
+            shutil.copyfile(home / name, folder / name)
+        (folder / "tokenizer").mkdir()
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(home / "tokenizer" / name, folder / "tokenizer" / name)
+        if run:
+            write_json(folder / "run.json", run)
+        for name in JUDGED[:2] if judged else ():
+            if (judged / name).is_file():
+                shutil.copyfile(judged / name, folder / name)
+        draw_model(folder / "samples.png", model, tokenizer, info)
+
+    def card(folder: Path, push: Any) -> str:
+        metrics = read_json(folder / "metrics.json") if judged else None
+        return model_card(options, model, tokenizer, info, metrics, run, (folder / "samples.png").is_file())
+
+    def mine(path: str) -> bool:
+        return path in (*FILES, *JUDGED, "run.json") or path.startswith("tokenizer/")
+
+    message = f"GPT of {model.size():,} parameters, step {info.get('step')}"
+    return publish(options, Layout("model", message, ("model.json",), prepare, card, mine))
+
+
+def find_evaluation(options: PublishModel, info: dict) -> Path | None:
+    """The folder with metrics.json that judged this model.
+
+    Raises:
+        FileNotFoundError: if the folder given has none, with the command that makes one.
+        ValueError: if the folder given judged another model.
+    """
+    if options.evaluation is not None:
+        hint = "It is made with: python scripts/evaluate.py --samples DIR --fields DIR --model DIR --out DIR"
+        wrong = other_model(read_json(options.evaluation / "metrics.json", hint), info)
+        if wrong:
+            raise ValueError(f"--evaluation {options.evaluation} is not of this model: {wrong}.")
+        return options.evaluation
+    for folder in (options.path, options.path.parent, options.path.parent.parent):
+        found = folder / "evaluation"
+        if (found / "metrics.json").is_file() and not other_model(read_json(found / "metrics.json"), info, True):
+            print(f"numbers of {found}")
+            return found
+    print("no evaluation of this model was found; the card says nothing of its samples' quality (--evaluation DIR)")
+    return None
+
+
+def other_model(metrics: dict, info: dict, sure: bool = False) -> str | None:
+    """Why an evaluation is not of this model; `sure`: it must name the model's own validation."""
+    bits, own = metrics.get("validation"), model_bits_of(info)
+    fields = (metrics.get("fields") or {}).get("fingerprint")
+    if metrics.get("tokenizer") not in (None, info["tokenizer"]):
+        return f"its tokenizer is {metrics['tokenizer']}, the model's {info['tokenizer']}"
+    if fields not in (None, info["dataset"]):
+        return f"its fields are {fields}, the model's {info['dataset']}"
+    if bits is None:
+        return "it names no model" if sure else None
+    same = all(own[name] == value for name, value in bits.items() if name in own)
+    return None if same else f"its model has {bits}, this one {own}"
+
+
+def draw_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -> None:
+    """A sheet of the first fields that the model draws with seed 0, not selected."""
+    from fields.view.render import render
+
+    field, size = tokenizer.field, info.get("size") or [0, 0]
+    if field.in_dim != 2 or field.out_dim not in (1, 3) or min(size) < 1:
+        return
+    draws = sample_ids(model, SHOWN, seed=0)
+    whole = draws.pick(draws.complete)
+    if len(whole):
+        save_png(path, sheet(render(field, tokenizer.decode(whole.codes), *size), 10))
+
+
+def model_card(
+    options: PublishModel,
+    model: GPT,
+    tokenizer: WeightTokenizer,
+    info: dict,
+    metrics: dict | None,
+    run: dict,
+    picture: bool,
+) -> str:
+    """README.md of a model."""
+    label, source = licence(info.get("signals") or {}, options.license)
+    name, c, fields = (info.get("signals") or {}).get("name") or "signals", model.config, options.fields
+    head = front_matter(
+        library_name=LIBRARY, license=label, pipeline_tag=TASK, tags=[*TAGS, "gpt"],
+        datasets=[fields] if fields else None,
+    )  # fmt: skip
+    labels = f" It can be asked for a class: {', '.join(info['label_names'])}." if info.get("label_names") else ""
+    lines = [
+        f"# {options.repo.split('/')[1]}: a GPT that writes neural fields of {name}",
+        "",
+        f"A decoder-only transformer ({model.size():,} parameters, {c.n_layer} layers of width {c.n_embd}) over the weights "
+        f"of small networks, each of which is one picture of {name}. It writes {c.tokens_per_field} tokens of {c.codes} "
+        f"codes, which decode to the {tokenizer.field.size:,} weights of a new field.{labels}",
+        "",
+    ]
+    if picture:
+        lines += [
+            "![Fields drawn from the model.](samples.png)",
+            "",
+            "The first fields drawn with seed 0, not selected.",
+            "",
+        ]
+    lines += numbers(metrics, model_bits_of(info))
+    lines += [
+        "## Use", "", "With the code that made it, the name stands wherever a folder does:", "", "```bash",
+        f"python scripts/sample.py --model {options.repo} --n 64 --out runs/samples", "```", "", "```python",
+        "from gpt.checkpoint import load_model", "", f'model, tokenizer, info = load_model("{options.repo}")', "```", "",
+        "`tokenizer/` holds the tokenizer it was trained with; how a field becomes a picture is said in the card of its "
+        "weight dataset, and by `field` in `tokenizer/config.json`.", "",
+        "## Source and licence", "",
+        f"Pictures: {source}. Licence of this model: {label or 'not stated'}.", "",
+        *([f"Tokenizer: [{options.tokenizer}](https://huggingface.co/{options.tokenizer}).", ""]
+          if options.tokenizer else []),
+        *from_fields(fields), *how_made(run, info["fingerprint"]),
+    ]  # fmt: skip
+    return head + "\n".join(lines)
+
+
+def numbers(metrics: dict | None, bits: dict) -> list[str]:
+    """The judge's table, or the bits alone."""
+    own, unigram = bits["model_bits_per_field"], bits["unigram_bits_per_field"]
+    lines = ["## Numbers", ""]
+    if own is not None:
+        said = "" if unigram is None else f", {unigram:,.1f} by the per-position unigram"
+        told = ", told the label" if bits.get("told_label") else ""
+        lines += [f"Held-out fields: {own:,.1f} bits per field by the model{told}{said} (step {bits['step']}).", ""]
+    if metrics is None:
+        return [*lines, "Its samples were not judged."[: None if own is None else 0], ""] if own is None else lines
+    head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]
+    rows = [[row["name"], row["n"], *_cells(row)] for row in metrics["rows"]]
+    references, classifier = metrics["references"], metrics.get("classifier")
+    note = (
+        f"References: {references['name']}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
+    )
+    if classifier is not None:
+        note += f" FID and label accuracy by classifier {classifier['fingerprint']} ({classifier['name']})."
+    return [
+        *lines,
+        metrics["protocol"],
+        "",
+        table(head, rows),
+        "",
+        note + " All columns: `table.md`, `metrics.json`.",
+        "",
+    ]
+
+
+def _cells(row: dict) -> list[str]:
+    distance = row.get("l2") or row.get("ssim") or {}
+    parts = [distance.get(m, {}) for m in ("1-nna", "cov", "mmd")] + [row.get("fid", {}), row.get("label_accuracy", {})]
+    copies = (row.get("novelty") or {}).get("near_copies")
+    return [_estimate(p, d) for p, d in zip(parts, (3, 3, 2, 1, 3), strict=True)] + [
+        "n/a" if copies is None else f"{copies:.1%}"
+    ]
+
+
+def _estimate(part: dict, digits: int) -> str:
+    if part.get("value") is None:
+        return "n/a"
+    low, high = part.get("low"), part.get("high")
+    return f"{part['value']:.{digits}f}" + ("" if low is None else f" ±{(high - low) / 2:.{digits}f}")
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+PUBLISH = {
+    "fields": (PublishFields, publish_fields),
+    "tokens": (PublishTokens, publish_tokens),
+    "tokenizer": (PublishTokenizer, publish_tokenizer),
+    "model": (PublishModel, publish_model),
+}
+Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
+
+
+def parse(args: list[str] | None = None) -> Publish:
+    """The command line as options."""
+    said = (
+        "Publish a weight dataset, tokens, a tokenizer or a model on the Hugging Face Hub.\n\n"
+        "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
+        "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
+    )
+    return tyro.cli(Kind, args=args, description=said, prog="scripts/publish.py")
+
+
+def run(options: Publish) -> None:
+    """The command."""
+    if not options.path.is_dir():
+        raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
+    next(function for kind, function in PUBLISH.values() if kind is type(options))(options)

@@ -1,0 +1,208 @@
+"""New fields from a trained model: draw sequences, decode them, write a weight dataset, tokens and a picture."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.hub.fetch import at
+from fields.runtime.launch import start
+from fields.runtime.processes import alike, on_main
+from fields.runtime.runs import claim, read_json, write_json
+from fields.storage.dataset import Reference, WeightDataset
+from gpt.checkpoint import load_model
+from gpt.sampling.generate import Draws, check_sampling, sample_ids
+from gpt.sampling.sheet import draw_samples
+from tokenizers.base import WeightTokenizer
+from tokenizers.tokens import TokenDataset
+
+__all__ = ["Draws", "SampleConfig", "sample", "sample_ids"]
+FREE = ("model", "tokenizer", "fields", "revision", "cache")
+"""Where things lie (their content is named by fingerprint), and what changes no field."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draw new fields from a trained GPT."""
+
+    model: str
+    """Training folder, model folder, or user/name on the Hub."""
+    out: Path
+    """Folder for the new weight dataset."""
+    n: int = 64
+    """Fields."""
+    first: int = 0
+    """Number of the first field: field i is the same in every set of one seed."""
+    label: str | None = None
+    """Class name or index, for models trained with --labels; without it such a model draws the label too."""
+    temperature: float = 1.0
+    """Below 1: likelier codes; 0: always the likeliest, so all fields are equal."""
+    top_k: int | None = None
+    """Only the k likeliest codes."""
+    top_p: float | None = None
+    """Only the likeliest codes that together reach this probability."""
+    seed: int = 0
+    """Of all draws."""
+    grammar: bool = True
+    """Allow at each place only what belongs there; --no-grammar shows what the model has learnt."""
+    cache: bool = True
+    """Key-value cache; without it the same fields, slowly."""
+    block: int = 64
+    """Fields computed together; memory grows with it, not with --n."""
+    fields: str | None = None
+    """Training dataset (folder or user/name): each sample is drawn beside its nearest neighbour, and the reference row is copied."""
+    tokenizer: str | None = None
+    """Tokenizer (folder or user/name) to decode with instead of the model's copy; any other than the one it was trained with is refused."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    threads: int = 1
+    """CPU threads per process; the order of float sums depends on it, so it is fixed. Use processes to be faster."""
+
+    def __post_init__(self):
+        check_sampling(self.temperature, self.top_k, self.top_p)
+        for name, low in {"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1}.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}.")
+
+
+def find_label(label: str | None, names: list[str] | None) -> int | None:
+    """A class index from its name or number.
+
+    Raises:
+        ValueError: for a model without labels, or an unknown one; the known ones are listed.
+    """
+    if label is None:
+        return None
+    if not names:
+        raise ValueError("this model was trained without labels (train with --labels); leave --label out.")
+    if label in names:
+        return names.index(label)
+    if label.isdigit() and int(label) < len(names):
+        return int(label)
+    raise ValueError(f"--label {label} is unknown. Labels: {', '.join(names)} (or 0 to {len(names) - 1}).")
+
+
+def sample(config: SampleConfig) -> dict[str, Any]:
+    """Draw, decode and write.
+
+    Returns:
+        The report that samples.json holds.
+    Raises:
+        ValueError, FileNotFoundError: for models, labels or datasets that do not fit, before anything is drawn.
+        RuntimeError: if no field could be read.
+    """
+    accelerator = start(threads=config.threads, precision="fp32")
+    model, tokenizer, info = alike(
+        accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
+    )
+    label = alike(accelerator, find_label, config.label, info["label_names"])
+    data = (
+        None
+        if config.fields is None
+        else alike(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
+    )
+    parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
+    on_main(accelerator, _claim, config, parents)
+    if (config.out / "samples.json").is_file():
+        accelerator.print(f"{config.out} holds these samples already.")
+        return read_json(config.out / "samples.json")
+    draws = _draw(config, model.to(accelerator.device), label, accelerator)
+    return on_main(accelerator, _write, config, draws, tokenizer, info, data)
+
+
+def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
+    data = WeightDataset.load(path, flag="--fields")
+    if data.config != tokenizer.field:
+        raise ValueError(f"--fields {path} holds fields {data.config}, the model makes {tokenizer.field}.")
+    return data
+
+
+def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
+    return claim(config.out, config, parents=parents, seed=config.seed, free=FREE)
+
+
+def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:
+    """All fields, each process taking every world-th block; to be called by all processes."""
+    share, main = (accelerator.process_index, accelerator.num_processes), accelerator.is_main_process
+    with tqdm(total=config.n, desc="fields", unit="field", disable=None if main else True) as bar:
+        mine = sample_ids(
+            model,
+            config.n,
+            seed=config.seed,
+            label=label,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            grammar=config.grammar,
+            first=config.first,
+            cache=config.cache,
+            block=config.block,
+            threads=config.threads,
+            share=share,
+            progress=lambda done: bar.update(
+                done * share[1] if bar.n + done * share[1] <= config.n else config.n - bar.n
+            ),
+        )
+    return Draws.join(gather_object([mine]))
+
+
+def _write(
+    config: SampleConfig, draws: Draws, tokenizer: WeightTokenizer, info: dict, data: WeightDataset | None
+) -> dict[str, Any]:
+    """The folder: fields that could be read, their tokens, a picture, and what became of the others."""
+    whole = draws.pick(draws.complete)
+    weights = tokenizer.decode(whole.codes)
+    finite = weights.isfinite().all(1)
+    report = {**draws.report(), "unreadable": int((~finite).sum()), "saved": int(finite.sum())}
+    if not finite.any():
+        counts = ", ".join(f"{v} {k}" for k, v in draws.report().items() if k not in ("asked", "distinct"))
+        raise RuntimeError(
+            f"none of {len(draws)} sequences is a readable field ({counts}). Train longer, or keep the grammar."
+        )
+    whole, weights = whole.pick(finite), weights[finite]
+    made = _dataset(config, whole, weights, info, tokenizer, data)
+    made.save(config.out)
+    rows = {"ids": whole.codes, "labels": made.labels("samples"), "signal_id": made.ids("samples"), "seed": whole.index}
+    TokenDataset.from_ids(tokenizer, {"samples": {**rows, "sizes": made.sizes("samples")}}, made).save(
+        config.out / "tokens"
+    )
+    draw_samples(config.out / "samples.png", made.config, weights, info["size"], data)
+    write_json(config.out / "samples.json", report)  # last: it says that the folder is complete
+    left_out = {
+        k: v for k, v in report.items() if v and k in ("too short", "too long", "empty", "malformed", "unreadable")
+    }
+    print(
+        f"{report['saved']} fields in {config.out} ({report['distinct']} distinct"
+        + "".join(f", {v} {k} left out" for k, v in left_out.items())
+        + f"); a code repeats the one before it in {report['repeated_token_share']:.1%} of places"
+    )
+    return report
+
+
+def _dataset(
+    config: SampleConfig,
+    draws: Draws,
+    weights: Tensor,
+    info: dict,
+    tokenizer: WeightTokenizer,
+    data: WeightDataset | None,
+) -> WeightDataset:
+    """Fields as a weight dataset whose only split is `samples`; `seed` is the number of each field."""
+    rows = {
+        "weights": weights,
+        "labels": draws.labels if info["label_names"] else None,
+        "signal_id": [f"sample/{config.seed}/{i}" for i in draws.index.tolist()],
+        "seed": draws.index,
+        "sizes": torch.tensor([info["size"]] * len(weights)),
+    }
+    signals = {
+        **info["signals"],
+        "label_names": info["label_names"],
+        "name": f"samples of {info['signals'].get('name')}",
+    }
+    start_row = Reference("unknown", "drawn from a GPT") if data is None else data.reference
+    return WeightDataset.from_rows(tokenizer.field, {"samples": rows}, start_row, signals)

@@ -1,0 +1,274 @@
+"""Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py).
+
+What a step does depends on (seed, step) alone: which fields, which dropout, which learning rate. So a run that was
+interrupted, however often, goes on exactly as if it had not been, and the number of processes changes rounding only.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import DistributedDataParallelKwargs
+
+from fields.hub.fetch import at
+from fields.runtime.launch import Precision, start
+from fields.runtime.processes import alike, on_main
+from fields.runtime.runs import claim, read_json, write_json
+from gpt.checkpoint import clean
+from gpt.corpus import Corpus, load_corpus
+from gpt.model import GPT, GPTConfig
+from gpt.training.priors import begin
+from gpt.training.schedule import warmup_steps
+from gpt.training.trainer import Trainer
+
+DEFAULT_STEPS = 2000
+PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
+FREE = (
+    *PATHS,
+    "revision",
+    "stream",
+    "threads",
+    "compile",
+    "keep",
+    "micro_batch",
+    "steps",
+    "tracker",
+    "log_every",
+    "sample_every",
+    "save_every",
+    "resume",
+)
+"""What may change when a run goes on: it moves no weight, re-keys dropout (micro_batch), or prolongs it (steps)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Size of the transformer."""
+
+    n_layer: int = 4
+    """Blocks."""
+    n_head: int = 4
+    """Attention heads."""
+    n_embd: int = 128
+    """Width, a multiple of the heads."""
+    dropout: float = 0.1
+    """On embeddings and residual branches."""
+    tie: bool = False
+    """Use one matrix for token embedding and head."""
+    unigram: bool = True
+    """Start from how often each code stands at its position in the training fields, instead of learning it."""
+    gates: bool = True
+    """Scale token embeddings, and what the head reads, by learnt vectors of the position."""
+    alike: bool = True
+    """Start with similar weights for codes that mean alike, where the tokenizer knows which do."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a GPT on the tokens of a weight dataset."""
+
+    fields: str
+    """Weight dataset: a folder, or user/name on the Hub."""
+    tokenizer: str
+    """Tokenizer: a folder, or user/name on the Hub."""
+    out: Path = Path("runs/gpt")
+    """Folder for checkpoints, the model (best/, last/), curves and samples."""
+    tokens: str | None = None
+    """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    stream: bool = False
+    """For more than fits in memory: fields are read shard by shard, tokens mapped from files in OUT-mapped/. Pictures of
+    samples are then drawn without their nearest training fields."""
+    labels: bool = False
+    """Begin every field with its label, so that samples can be asked for by class."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    steps: int | None = None
+    """Optimiser steps; default 2000, or what --minutes allows."""
+    minutes: float | None = None
+    """Stop after about so many minutes: the number of steps is measured once, before the first one, and kept."""
+    batch: int = 64
+    """Fields per optimiser step, over all processes and micro-batches."""
+    micro_batch: int | None = None
+    """Fields per forward pass; default: batch / processes. Smaller ones are accumulated and need less memory."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    min_lr: float | None = None
+    """Learning rate of the last step; default: a tenth of --lr."""
+    warmup: int | None = None
+    """Steps of linear warm-up; default: a twentieth of the run, at most 200."""
+    weight_decay: float = 0.1
+    """Of matrices (AdamW)."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; None = no clipping."""
+    optimizer: str = "adamw"
+    """adamw, or sgd (plain)."""
+    ema: float | None = None
+    """Decay of a moving average of the weights (0.999, say), which is then validated and saved in best/ and last/."""
+    eval_every: int = 200
+    """Steps between validations."""
+    eval_fields: int | None = 512
+    """Validation fields used, drawn once; None = all."""
+    patience: int | None = None
+    """Stop after so many validations without improvement; None = never."""
+    sample_every: int | None = 2
+    """Validations between pictures of samples; None = only at the end."""
+    samples: int = 16
+    """Fields in such a picture."""
+    save_every: int | None = None
+    """Steps between checkpoints; default: as --eval-every."""
+    keep: int = 2
+    """Checkpoints kept."""
+    log_every: int = 20
+    """Steps between log lines."""
+    resume: bool = True
+    """Go on where the folder's newest complete checkpoint ends. With --no-resume a used folder is refused."""
+    compile: bool = False
+    """torch.compile the model for training."""
+    tracker: str | None = None
+    """One of accelerate's trackers: tensorboard, wandb, ..."""
+    precision: Precision = "auto"
+    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
+    threads: int | None = None
+    """CPU threads per process; default: cores / processes."""
+    seed: int = 0
+    """Of weights, order and dropout."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))
+        least = {"steps": 1, "batch": 1, "micro_batch": 1, "eval_every": 1, "eval_fields": 1, "patience": 1}
+        least |= {
+            "sample_every": 1,
+            "samples": 0,
+            "save_every": 1,
+            "keep": 1,
+            "log_every": 1,
+            "seed": 0,
+            "warmup": 0,
+            "threads": 1,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
+        if not self.lr > 0 or not 0 <= self.least_lr <= self.lr:
+            raise ValueError(f"--lr must be above 0 and --min-lr in [0, lr], got {self.lr} and {self.min_lr}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
+        if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
+            raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"--clip must be above 0 (or None), got {self.clip}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"--ema must lie between 0 and 1, got {self.ema}.")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"--optimizer must be adamw or sgd, got {self.optimizer!r}.")
+        if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(
+                f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
+            )
+
+    @property
+    def least_lr(self) -> float:
+        """Learning rate of the last step."""
+        return self.lr / 10 if self.min_lr is None else self.min_lr
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """Train, or go on with, a GPT.
+
+    Returns:
+        step, and the validation numbers of best and last.
+    Raises:
+        ValueError, FileNotFoundError: if inputs do not belong together, before anything is computed.
+        RuntimeError: if training diverges, or a checkpoint cannot be written.
+        KeyboardInterrupt: after SIGINT or SIGTERM, when the state has been saved.
+    """
+    accelerator = start(
+        threads=config.threads,
+        precision=config.precision,
+        log_with=config.tracker,
+        project_dir=str(config.out),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # buffers never change
+    )
+    if config.tracker and not accelerator.log_with:
+        raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
+    if config.micro_batch is None and config.batch < accelerator.num_processes:
+        raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
+    corpus = _corpus(config, accelerator)
+    known = on_main(accelerator, _claim, config, corpus.parents)
+    trainer = make_trainer(config, corpus, accelerator)
+    if known:
+        alike(accelerator, trainer.resume)
+    steps = _steps(config, trainer)
+    if trainer.state["step"] > steps:
+        raise ValueError(
+            f"{config.out} is at step {trainer.state['step']}, beyond --steps {steps}. Choose another --out."
+        )
+    if trainer.finished(steps):
+        accelerator.print(
+            f"{config.out} is finished at step {trainer.state['step']}. "
+            "Raise --steps to go on, or choose another --out."
+        )
+        return trainer.finish()
+    if config.tracker:
+        accelerator.init_trackers("gpt", config={k: str(v) for k, v in vars(config).items()})
+    result = trainer.run(steps, warmup_steps(config.warmup, steps))
+    if config.tracker:
+        accelerator.end_training()
+    return result
+
+
+def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Trainer:
+    """A fresh model of the configured sizes, ready to be trained."""
+    sizes = config.model
+    architecture = GPTConfig(
+        codes=corpus.vocab.codes,
+        tokens_per_field=corpus.tokenizer.tokens_per_field,
+        slot_sizes=tuple(corpus.tokenizer.slot_sizes),
+        labels=corpus.vocab.labels,
+        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "alike"},
+    )
+    model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
+    begin(model, corpus.train, corpus.tokenizer.points if sizes.alike else None, config.seed)
+    return Trainer(config, corpus, model, accelerator)
+
+
+def sources(config: TrainConfig) -> list[Any]:
+    """Fields, tokenizer and tokens, Hub names with their revision."""
+    return [at(source, config.revision) for source in (config.fields, config.tokenizer, config.tokens)]
+
+
+def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
+    """What is learnt. Mapped files are written by the main process, before the others look."""
+    mapped = config.out.with_name(f"{config.out.name}-mapped") if config.stream else None
+    if mapped is not None and accelerator.num_processes > 1:
+        on_main(accelerator, lambda: load_corpus(*sources(config), config.labels, mapped) and None)
+    return alike(accelerator, load_corpus, *sources(config), config.labels, mapped)
+
+
+def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:
+    """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
+    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE)
+    if known and not config.resume:
+        raise ValueError(
+            f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."
+        )
+    clean(config.out)
+    return known
+
+
+def _steps(config: TrainConfig, trainer: Trainer) -> int:
+    """Steps of the run. What --minutes allows is measured once and kept in trainer.json, for resuming."""
+    if config.minutes is None:
+        return DEFAULT_STEPS if config.steps is None else config.steps
+    path, accelerator = config.out / "trainer.json", trainer.accelerator
+    kept = on_main(accelerator, lambda: read_json(path)["steps"] if path.is_file() else None)
+    if kept is None:
+        seconds = trainer.seconds_per_step()
+        kept = on_main(accelerator, lambda: max(1, int(config.minutes * 60 / seconds)))  # the main process' clock
+        on_main(accelerator, write_json, path, {"steps": kept, "minutes": config.minutes, "seconds_per_step": seconds})
+        accelerator.print(f"{seconds:.2f} s per step: {kept} steps in {config.minutes:g} minutes")
+    return kept if config.steps is None else min(kept, config.steps)

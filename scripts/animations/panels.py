@@ -1,0 +1,245 @@
+"""Parts of animations: the weights of a field as heat maps, curves that grow, and the signals animations are made of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from fields import layout
+from fields.fitting.engine import Points, Schedule, fit_block
+from fields.fitting.fit import FieldOptions, architecture_for
+from fields.model import FieldConfig
+from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.view.render import render
+from scripts.animations.canvas import Stage
+
+GAP = 56
+"""Between two layers, in units of the slide: room for their names."""
+SLIT = 0.4
+"""Between a matrix and its bias, in cells."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which pictures an animation's fields are fitted to, and how."""
+
+    signals: str = "digits"
+    """digits | mnist | fashion-mnist | a folder of images."""
+    data_root: Path | None = None
+    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
+    steps: int = 300
+    """Adam steps per field."""
+    lr: float = 1e-2
+    """Learning rate, at the start of the cosine."""
+
+    def __post_init__(self):
+        super().__post_init__()  # of the film, which every animation's config has as its second base
+        if self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}.")
+        if not self.lr > 0:
+            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+
+    def load(self) -> Signals:
+        """The signals."""
+        return load_signals(SignalsConfig(self.signals, self.data_root))
+
+    def schedule(self) -> Schedule:
+        """Of the fits: all pixels at every step."""
+        return Schedule(self.steps, self.lr)
+
+
+def architecture(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
+    """The default architecture of these signals."""
+    return architecture_for(signals, options)
+
+
+def choose(signals: Signals, named: tuple[str | None, ...], seed: int) -> list[int]:
+    """Training signals by id, or drawn by seed where the id is None; those drawn differ in class and look alike in size.
+
+    Raises:
+        ValueError: for an id that is not there, or too few signals.
+    """
+    train = signals.indices("train")
+    order = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))].tolist()
+    chosen = [None if name is None else int(signals.find([name])[0]) for name in named]
+    for k, place in enumerate(chosen):
+        if place is None:
+            taken = [i for i in chosen if i is not None]
+            chosen[k] = next((i for i in order if _fits(signals, i, taken)), None)
+            if chosen[k] is None:
+                raise ValueError(f"{signals.name} has too few training signals of one size to choose from.")
+    return chosen
+
+
+def _fits(signals: Signals, i: int, taken: list[int]) -> bool:
+    """Another signal of the same size, and of another class if there are classes."""
+    if i in taken or any(not torch.equal(signals.sizes[i], signals.sizes[k]) for k in taken):
+        return False
+    few = signals.labels is None or len(set(signals.labels.tolist())) <= len(taken)
+    return few or all(int(signals.labels[i]) != int(signals.labels[k]) for k in taken)
+
+
+def name_of(signals: Signals, i: int) -> str:
+    """A signal in words: its id without the folders, and its class."""
+    if signals.labels is None or signals.label_names is None:
+        return signals.ids[i].split("/")[-1]
+    return f"{signals.ids[i]}, class {signals.label_names[int(signals.labels[i])]}"
+
+
+def fit_rows(config: FieldConfig, start: Tensor, images: Tensor, schedule: Schedule, watch: Any = None) -> Tensor:
+    """Fields (N, P) fitted to pictures (N, H, W, C) from the rows given.
+
+    Raises:
+        RuntimeError: if a fit diverged.
+    """
+    points = Points(config, grid(config, *images.shape[1:3]), schedule.pixels, 0)
+    rows = fit_block(config, start, images.flatten(1, 2), points, schedule, watch)
+    if not bool(rows.isfinite().all()):
+        raise RuntimeError(f"a fit diverged at --lr {schedule.lr:g}. Lower it.")
+    return rows
+
+
+def trajectory(config: FieldConfig, start: Tensor, image: Tensor, schedule: Schedule) -> Tensor:
+    """One field's rows before the first step and after each: (steps + 1, P), for a picture (H, W, C) and a row (P,)."""
+    seen: list[Tensor] = []
+    fit_rows(config, start[None], image[None], schedule, lambda rows: seen.append(rows[0].clone()))
+    return torch.stack(seen)
+
+
+def drawn(config: FieldConfig, rows: Tensor, image: Tensor) -> np.ndarray:
+    """Rows (N, P) at the size of a picture (H, W, C), for `Stage.picture`: (N, H, W) or (N, H, W, 3)."""
+    return render(config, rows, *image.shape[:2]).squeeze(-1).numpy()
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+class WeightPanel:
+    """A field's weights as heat maps, layer by layer; the output layer is turned, so that its rows are its inputs."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        config: FieldConfig,
+        box: tuple[float, float, float, float],
+        bound: float,
+        *,
+        header: bool = True,
+        inputs: bool = True,
+    ):
+        """Args:
+        box: left, top, width, height of the slide.
+        bound: the number that has the last colour of the map.
+        header: names of the layers above.
+        inputs: what enters the first layer, below.
+        """
+        self.stage, self.config, self.images = stage, config, []
+        left, top, width, height = box
+        depth = len(config.hidden)
+        columns = sum(fan_in + SLIT + 1 for fan_in in config.widths[:depth]) + config.out_dim
+        across = (width - depth * GAP) / columns
+        down = height / (max(config.hidden) + SLIT + 1)
+        across, down = min(across, 1.6 * down), min(down, 1.6 * across)
+        x = left
+        for i, (fan_in, fan_out) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
+            if i < depth:
+                self._part(x, top, fan_in * across, fan_out * down, bound)
+                self._part(x + (fan_in + SLIT) * across, top, across, fan_out * down, bound)
+                wide = (fan_in + SLIT + 1) * across
+            else:
+                self._part(x, top, fan_out * across, fan_in * down, bound)
+                self._part(x, top + (fan_in + SLIT) * down, fan_out * across, down, bound)
+                wide = fan_out * across
+            if header:
+                self._name(i, x, top, wide, across)
+            if i == 0 and inputs:
+                self._inputs(x, top + fan_out * down, across)
+            x += wide + GAP
+        self.right, self.bottom = x - GAP, top + max(config.hidden) * down
+
+    def _part(self, x: float, y: float, width: float, height: float, bound: float) -> None:
+        axes = self.stage.axes(x, y, width, height, frame=True)
+        blank = np.zeros((1, 1))
+        image = axes.imshow(
+            blank, cmap=self.stage.theme.signed, vmin=-bound, vmax=bound, interpolation="nearest", aspect="auto"
+        )
+        self.images.append(self.stage.move(image))
+
+    def _name(self, i: int, x: float, top: float, wide: float, across: float) -> None:
+        """`layer i`, and under it what its rows and columns are."""
+        widths, middle = self.config.widths, x + wide / 2
+        last = i == len(self.config.hidden)
+        self.stage.text(middle, top - 26, f"layer {i}", 14, ha="center", weight="bold")
+        said = "output" if last else f"{widths[i + 1]} neurons × {widths[i]} inputs, bias"
+        self.stage.text(middle, top - 8, said, 12, ha="center", color=self.stage.theme.faint)
+
+    def _inputs(self, x: float, bottom: float, across: float) -> None:
+        """Groups of inputs: the raw coordinates, then sine and cosine of each octave."""
+        c, names = self.config, []
+        if c.raw_input:
+            names.append((c.in_dim, "raw"))
+        for k in range(c.octaves):
+            factor = "" if k == 0 and c.use_pi else str(2**k)
+            names.append((2 * c.in_dim, factor + ("π" if c.use_pi else "")))
+        for count, name in names:
+            middle = x + count * across / 2
+            self.stage.text(middle, bottom + 16, name, 11, ha="center", color=self.stage.theme.faint)
+            x += count * across
+
+    def show(self, row: Tensor) -> None:
+        """Draw a row (P,); numbers that are NaN are drawn as unknown."""
+        layers = layout.split(self.config, row[None])
+        parts = []
+        for i, (weight, bias) in enumerate(layers):
+            turned = i == len(layers) - 1
+            parts += [weight[0].T, bias] if turned else [weight[0], bias.T]
+        for image, part in zip(self.images, parts, strict=True):
+            set_image(image, part.numpy())
+
+
+def set_image(image: Any, values: np.ndarray) -> None:
+    """New values for a drawn picture or matrix of any size; NaN becomes unknown."""
+    image.set_data(np.ma.masked_invalid(values))
+    height, width = values.shape[:2]
+    image.set_extent((-0.5, width - 0.5, height - 0.5, -0.5))
+
+
+# -- curves ------------------------------------------------------------------------------------------------------------
+
+
+class Curves:
+    """Lines that grow from left to right, each with a dot at its end."""
+
+    def __init__(self, stage: Stage, axes: Axes, x: Any, lines: dict[str, Any], colours: dict[str, str]):
+        """Args:
+        x: (K,) shared by all lines.
+        lines: name -> (K,) values.
+        colours: name -> colour.
+        """
+        self.x, self.values = np.asarray(x), {name: np.asarray(v) for name, v in lines.items()}
+        self.lines, self.dots = {}, {}
+        for name in lines:
+            (line,) = axes.plot([], [], color=colours[name], linewidth=2.2)
+            (dot,) = axes.plot([], [], "o", color=colours[name], markersize=8, clip_on=False, zorder=5)
+            self.lines[name], self.dots[name] = stage.move(line), stage.move(dot)
+        axes.set_xlim(self.x[0], self.x[-1])
+        low, high = limits(*self.values.values())
+        axes.set_ylim(low, high)
+
+    def show(self, last: int) -> None:
+        """Draw the first last + 1 points."""
+        for name, values in self.values.items():
+            self.lines[name].set_data(self.x[: last + 1], values[: last + 1])
+            self.dots[name].set_data(self.x[last : last + 1], values[last : last + 1])
+
+
+def limits(*values: Any) -> tuple[float, float]:
+    """Limits of an axis with a little air around all values."""
+    flat = np.concatenate([np.asarray(v, dtype=np.float64).ravel() for v in values])
+    low, high = float(flat.min()), float(flat.max())
+    air = 0.06 * max(high - low, 1e-6)
+    return low - air, high + air

@@ -1,0 +1,17 @@
+"""A GPT over each of several vocabularies, trained equally long, judged alike:
+
+accelerate launch scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+import tyro
+
+from fields.runtime.launch import run_cli
+from gpt.experiments.compare_vocabularies import ContestConfig, contest
+
+if __name__ == "__main__":
+    run_cli(contest, tyro.cli(ContestConfig))

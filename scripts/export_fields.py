@@ -1,0 +1,16 @@
+"""A weight dataset in other projects' formats:  python scripts/export_fields.py DIR --format dwsnets --out DIR2"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+from inspect import getdoc
+
+import tyro
+
+from fields.formats.exporter import ExportConfig, main
+from fields.runtime.launch import run_cli
+
+if __name__ == "__main__":
+    run_cli(main, tyro.cli(ExportConfig, description=getdoc(ExportConfig)))

@@ -1,0 +1,250 @@
+"""Fitting end to end: starts, resuming, several fits, divergence, processes."""
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fields.fitting import parts
+from fields.fitting.fit import FitConfig, Worker, architecture_for, fit, main, schedule_for
+from fields.fitting.parts import cut
+from fields.fitting.starts import make_reference, random_rows
+from fields.model import FIELDS, FieldConfig
+from fields.runtime import runs
+from fields.signals.base import SignalsConfig, load_signals
+from fields.storage.dataset import WeightDataset
+from fields.symmetry import deviation
+
+ROOT = Path(__file__).resolve().parents[3]
+QUICK = FitConfig(limit=24, steps=12, meta_steps=10, threads=1, fits=1)
+
+
+def test_digits_reach_the_stated_quality(tmp_path):
+    data = fit(FitConfig(out=tmp_path / "d", limit=60, meta_steps=100, threads=1, fits=1))
+    assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 60, "validation": 60, "test": 60}
+    assert data.psnr("train").mean() > 29 and data.reference.start == "meta"
+    assert data.config == FIELDS["digits"]
+    again = data.render("test")
+    images = load_signals(SignalsConfig()).images(load_signals(SignalsConfig()).find(data.ids("test")))
+    from fields.metrics.pairs import psnr
+
+    assert torch.allclose(psnr(again, images), data.psnr("test"), atol=1e-2)
+
+
+def test_same_seed_same_rows_whatever_the_threads(tmp_path):
+    one = fit(replace(QUICK, out=tmp_path / "a"))
+    two = fit(replace(QUICK, out=tmp_path / "b", threads=2))
+    assert one.fingerprint == two.fingerprint
+    assert fit(replace(QUICK, out=tmp_path / "c", seed=1)).fingerprint != one.fingerprint
+
+
+def test_interrupted_fits_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parts, "PART", 16)
+    for room in ("CACHE", "MEMORY"):  # a few fields in a block, on a CPU and on a GPU
+        monkeypatch.setattr(parts, room, 8 * 8 * 64)
+    whole = fit(replace(QUICK, out=tmp_path / "whole"))
+    calls = []
+
+    def stop(self, block):
+        calls.append(block)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return original(self, block)
+
+    original = Worker.__call__
+    monkeypatch.setattr(Worker, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(replace(QUICK, out=tmp_path / "parts"))
+    monkeypatch.setattr(Worker, "__call__", original)
+    kept = sorted((tmp_path / "parts" / "parts").glob("part-*.npz"))
+    assert kept and not (tmp_path / "parts" / "field.json").exists()
+    kept[0].write_bytes(kept[0].read_bytes()[:40])  # a damaged part is fitted again
+    resumed = fit(replace(QUICK, out=tmp_path / "parts"))
+    assert resumed.fingerprint == whole.fingerprint
+    assert not (tmp_path / "parts" / "parts").exists()
+    again = fit(replace(QUICK, out=tmp_path / "parts"))
+    assert "is complete" in capsys.readouterr().out and again.fingerprint == whole.fingerprint
+    with pytest.raises(ValueError, match="steps: 12 there, 13 now"):
+        fit(replace(QUICK, out=tmp_path / "parts", steps=13))
+
+
+def test_several_fits_of_one_signal_share_its_split_and_differ(tmp_path):
+    data = fit(replace(QUICK, out=tmp_path / "d", fits=3))
+    assert len(data.weights("train")) == 72 and len(set(data.ids("train"))) == 24
+    first = [i for i, name in enumerate(data.ids("train")) if name == data.ids("train")[0]]
+    assert len(first) == 3 and len(data.weights("train", first).unique(dim=0)) == 3
+    assert len(set(data.seeds("train").tolist())) == 72
+
+
+def test_starts(tmp_path):
+    signals = load_signals(SignalsConfig())
+    config = FIELDS["digits"]
+    schedule = schedule_for(QUICK, signals)
+    none = make_reference(config, signals, "unconditioned", schedule=schedule)
+    assert none.row is None
+    train = signals.ids[int(signals.indices("train")[0])]
+    one = make_reference(config, signals, "conditioned", schedule=schedule, given=train)
+    assert one.row.shape == (169,) and train in one.how
+    held_out = signals.ids[int(signals.indices("test")[0])]
+    with pytest.raises(ValueError, match="is held out"):
+        make_reference(config, signals, "conditioned", schedule=schedule, given=held_out)
+    with pytest.raises(ValueError, match="belongs to --start conditioned"):
+        make_reference(config, signals, "meta", schedule=schedule, given=train)
+    data = fit(replace(QUICK, out=tmp_path / "d"))
+    taken = make_reference(config, signals, "conditioned", schedule=schedule, given=str(tmp_path / "d"))
+    assert torch.equal(taken.row, data.reference.row)
+    with pytest.raises(ValueError, match="holds fields"):
+        make_reference(FieldConfig(), signals, "conditioned", schedule=schedule, given=str(tmp_path / "d"))
+
+
+def test_meta_start_looks_at_training_signals_only():
+    signals = load_signals(SignalsConfig())
+    schedule = schedule_for(QUICK, signals)
+    seen = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule, meta_steps=5, quiet=True)
+    train = signals.subset(signals.indices("train"))
+    assert torch.equal(seen.row, make_reference(FIELDS["digits"], train, "meta", schedule=schedule, meta_steps=5).row)
+
+
+def test_siren_start_is_bounded():
+    config = FieldConfig(hidden=(8, 8), octaves=0, activation="sine")
+    rows = random_rows(config, [0, 1])
+    assert rows[:, : 8 * 3].abs().max() <= 0.5 and not torch.equal(rows[0], rows[1])
+    assert torch.equal(random_rows(config, [1])[0], rows[1])
+
+
+def test_diverged_fields_are_refitted_or_left_out_by_name(capsys):
+    signals = load_signals(SignalsConfig()).subset([0, 1])
+    config = replace(QUICK, steps=10)
+    reference = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule_for(config, signals), meta_steps=3)
+    device = torch.device("cpu")
+    block = cut(FIELDS["digits"], signals, 1, device)[0][0]
+    wild = replace(schedule_for(config, signals), lr=float("1e38"))
+    rows, decibels = Worker(FIELDS["digits"], signals, config, wild, reference, device)(block)
+    assert rows.isnan().all(1).equal(decibels.isnan())
+    assert signals.ids[0] in capsys.readouterr().out or decibels.isfinite().all()
+
+
+def test_image_folder_of_mixed_sizes(tmp_path, capsys):
+    """Odd sizes are fitted, a broken file is named, everything else is kept, and the command says so."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, size in enumerate([(7, 28), (28, 7), (1, 5), (29, 31)]):
+        values = np.linspace(0, 255, size[0] * size[1]).reshape(size).astype(np.uint8)
+        Image.fromarray(values).save(pictures / f"{i}.png")
+    (pictures / "broken.png").write_bytes(b"")
+    config = FitConfig(signals=str(pictures), out=tmp_path / "d", steps=100, meta_steps=5, threads=1)
+    with pytest.raises(RuntimeError, match="1 signals are not in the dataset: broken.png"):
+        main(config)
+    data = WeightDataset.load(tmp_path / "d")
+    assert sorted(map(tuple, data.sizes("train").tolist())) == [(1, 5), (7, 28), (28, 7), (29, 31)]
+    assert data.psnr("train").isfinite().all()
+    with pytest.raises(ValueError, match="one size"):
+        data.render("train")
+
+
+def test_colour_gets_three_outputs(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    values = np.random.default_rng(0).integers(0, 255, (5, 5, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "pictures" / "a.png")
+    signals = load_signals(SignalsConfig(str(tmp_path / "pictures")))
+    assert architecture_for(signals).out_dim == 3
+    data = fit(FitConfig(signals=str(tmp_path / "pictures"), out=tmp_path / "d", steps=20, meta_steps=2, threads=1))
+    assert data.render("train").shape == (1, 5, 5, 3)
+
+
+def test_wrong_settings_are_refused():
+    for wrong in (dict(steps=0), dict(lr=0), dict(pixels=1.5), dict(limit=0), dict(betas=(0.5, 1.0)), dict(fits=0)):
+        with pytest.raises(ValueError, match="--"):
+            FitConfig(**wrong)
+
+
+LAUNCH = ["launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+SCRIPT = [
+    "scripts/fit_fields.py",
+    "--limit",
+    "24",
+    "--steps",
+    "12",
+    "--meta-steps",
+    "10",
+    "--threads",
+    "1",
+    "--fits",
+    "1",
+]
+
+
+def command(*launcher: str) -> list[str]:
+    """accelerate of this interpreter."""
+    return [sys.executable, "-m", "accelerate.commands.accelerate_cli", *launcher, *SCRIPT]
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_dataset(tmp_path, on_cpu):
+    one = fit(replace(QUICK, out=tmp_path / "one"))
+    call = [*command(*LAUNCH, "--dynamo_backend", "no"), "--out", str(tmp_path / "two")]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "world size 2" in done.stdout
+    assert WeightDataset.load(tmp_path / "two").fingerprint == one.fingerprint
+
+
+@pytest.mark.slow
+def test_processes_that_are_alone_are_refused(tmp_path):
+    call = [*command("launch", "--cpu", "--num_processes", "2"), "--out", str(tmp_path / "d")]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0 and "2 processes were asked for" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.slow
+def test_kill_and_resume(tmp_path, on_cpu):  # a GPU would be done before it is killed
+    call = [
+        sys.executable,
+        "scripts/fit_fields.py",
+        "--meta-steps",
+        "10",
+        "--steps",
+        "400",
+        "--threads",
+        "1",
+        "--fits",
+        "4",
+    ]
+    whole = subprocess.run([*call, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, timeout=300)
+    assert whole.returncode == 0
+    process = subprocess.Popen([*call, "--out", str(tmp_path / "d")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "d" / "parts").glob("part-*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "d" / "field.json").exists()
+    done = subprocess.run([*call, "--out", str(tmp_path / "d")], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "resuming" in done.stdout
+    assert WeightDataset.load(tmp_path / "d").fingerprint == WeightDataset.load(tmp_path / "whole").fingerprint
+
+
+def test_fitted_and_aligned_at_once(tmp_path, capsys):
+    settings = {"start": "unconditioned", "steps": 20, "limit": 8, "fits": 1}
+    plain = fit(FitConfig(out=tmp_path / "plain", **settings))
+    config = FitConfig(out=tmp_path / "aligned", align=True, **settings)
+    made = fit(config)
+    assert float(deviation(made.config, made.weights("train"), plain.weights("train")).max()) < 1e-5
+    assert not torch.equal(made.weights("train"), plain.weights("train"))
+    report = runs.read_json(config.folder / "align.json")
+    assert report["after"]["to_reference"] < report["before"]["to_reference"]
+    assert (config.folder / "interpolation.png").stat().st_size > 1000
+    (config.folder / "align.json").unlink()  # as if it had been killed between fitting and aligning
+    capsys.readouterr()
+    fit(config)
+    assert (config.folder / "align.json").is_file()
+    fit(config)
+    assert "is complete" in capsys.readouterr().out

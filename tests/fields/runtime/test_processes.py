@@ -1,0 +1,182 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toy import config, make_corpus
+
+from fields.runtime.processes import REPEAT, Interrupt, alike, on_main
+from fields.storage.dataset import WeightDataset
+from gpt.training.train import train
+
+ROOT = Path(__file__).resolve().parents[3]
+TWO = [
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+]
+
+
+class Alone:
+    num_processes, is_main_process = 1, True
+
+
+class Other:
+    num_processes, is_main_process = 2, False
+
+
+def test_alone_the_main_process_does_it():
+    assert on_main(Alone, max, 3, 4) == 4
+    with pytest.raises(ZeroDivisionError):
+        on_main(Alone, lambda: 1 / 0)
+
+
+def test_a_common_mistake_is_told_once():
+    with pytest.raises(ValueError):
+        alike(Alone, int, "x")
+    with pytest.raises(SystemExit):
+        alike(Other, int, "x")
+
+
+def test_first_signal_asks_and_the_next_within_a_moment_is_the_same_one():
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        assert not interrupt.requested
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert interrupt.requested
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_second_interrupt_ends_at_once():
+    script = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from fields.runtime.processes import Interrupt
+with Interrupt():
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(REPEAT + 0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+
+
+# -- two real processes ------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from pathlib import Path
+from fields.runtime.launch import run_cli
+from gpt.sampling.sample import SampleConfig, sample
+from gpt.training.train import train
+from toy import config
+{call}
+"""
+
+
+def launch(folder: Path, call: str) -> subprocess.Popen:
+    """The call in two processes of accelerate's launcher."""
+    script = folder / "script.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), tests=str(ROOT / "tests"), call=call))
+    command = [sys.executable, "-m", "accelerate.commands.launch", *TWO, str(script)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen, seconds: float = 120) -> str:
+    try:
+        return process.communicate(timeout=seconds)[0]
+    finally:
+        process.kill()
+
+
+def rows(folder: Path, key: str) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if key in line]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_each_resumes_the_other(tmp_path, on_cpu):
+    make_corpus(tmp_path)
+    # 5 rows in passes of 2: the last pass of the second process has none; pictures and validation at every step
+    values = {"steps": 7, "batch": 5, "micro_batch": 2, "eval_every": 1, "sample_every": 1, "samples": 2}
+    train(config(tmp_path, "one", **values))
+    call = f"run_cli(train, config(Path({str(tmp_path)!r}), 'two', **{values!r}))"
+    output = finish(launch(tmp_path, call))
+    assert "world size 2" in output and "(2 processes, 2 per forward pass)" in output
+    one, two = rows(tmp_path / "one", "loss"), rows(tmp_path / "two", "loss")
+    assert len(one) == len(two) == 7
+    for a, b in zip(one, two, strict=True):
+        assert (a["lr"], a["batch"]) == (b["lr"], b["batch"]) and a["loss"] == pytest.approx(b["loss"], abs=1e-6)
+    x, y = (load_file(tmp_path / name / "last" / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(x[k], y[k], atol=1e-5) for k in x)
+    bits = [rows(tmp_path / name, "bits_per_field")[-1]["bits_per_field"] for name in ("one", "two")]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-5)
+
+    train(config(tmp_path, "two", **{**values, "steps": 9}))  # one process goes on where two stopped
+    output = finish(launch(tmp_path, call.replace("'two'", "'one'").replace("'steps': 7", "'steps': 9")))
+    assert "resumed at step 7" in output
+    one, two = rows(tmp_path / "one", "loss"), rows(tmp_path / "two", "loss")
+    assert one[-1]["step"] == two[-1]["step"] == 9 and one[-1]["loss"] == pytest.approx(two[-1]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_same_fields_as_one(tmp_path, on_cpu):
+    from gpt.sampling.sample import SampleConfig, sample
+
+    make_corpus(tmp_path)
+    train(config(tmp_path, steps=2, warmup=0))
+    sample(SampleConfig(str(tmp_path / "gpt"), tmp_path / "one", n=20, block=8))
+    words = f"{str(tmp_path / 'gpt')!r}, Path({str(tmp_path / 'two')!r}), n=20, block=8"
+    output = finish(launch(tmp_path, f"run_cli(sample, SampleConfig({words}))"))
+    assert "world size 2" in output and output.count("20 fields in") == 1
+    a, b = (WeightDataset.load(tmp_path / name).weights("samples") for name in ("one", "two"))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_both_processes_with_one_sentence(tmp_path):
+    make_corpus(tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    process = launch(tmp_path, f"run_cli(train, config(Path({str(tmp_path)!r}), 'used'))")
+    output = finish(process, 60)
+    assert output.count("error: --out") == 1 and process.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_death_of_one_process_ends_the_other(tmp_path, rank):
+    make_corpus(tmp_path)
+    pids = "import os; Path({folder!r}, 'pid' + os.environ['RANK']).write_text(str(os.getpid()))"
+    call = f"{pids.format(folder=str(tmp_path))}\nrun_cli(train, config(Path({str(tmp_path)!r}), steps=100_000))"
+    process = launch(tmp_path, call)
+    for line in process.stdout:
+        if "loss" in line:
+            break
+    both = [int((tmp_path / f"pid{r}").read_text()) for r in range(2)]
+    os.kill(both[rank], signal.SIGKILL)
+    began = time.monotonic()
+    finish(process, 60)
+    assert time.monotonic() - began < 40 and process.returncode != 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in both)

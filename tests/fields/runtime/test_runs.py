@@ -1,0 +1,87 @@
+"""Output folders and launching."""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fields.runtime import launch, runs
+
+
+def test_atomic_file_replaces_or_leaves(tmp_path):
+    path = tmp_path / "a.json"
+    runs.write_json(path, {"x": 1})
+    with pytest.raises(RuntimeError), runs.write_atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+    assert runs.read_json(path) == {"x": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_replaced_folder_is_whole_or_the_old_one(tmp_path):
+    with runs.replace_folder(tmp_path / "d") as new:
+        (new / "one").write_text("1")
+    with pytest.raises(RuntimeError), runs.replace_folder(tmp_path / "d") as new:
+        (new / "two").write_text("2")
+        raise RuntimeError("stop")
+    assert os.listdir(tmp_path) == ["d"] and os.listdir(tmp_path / "d") == ["one"]
+
+
+def test_claim_names_what_differs(tmp_path):
+    assert not runs.claim(tmp_path / "d", {"a": 1, "threads": 2}, parents={"fields": "f"}, free=("threads",))
+    assert runs.claim(tmp_path / "d", {"a": 1, "threads": 9}, parents={"fields": "f"}, free=("threads",))
+    with pytest.raises(ValueError, match="a: 1 there, 2 now"):
+        runs.claim(tmp_path / "d", {"a": 2, "threads": 2}, parents={"fields": "f"})
+    with pytest.raises(ValueError, match="parent fields"):
+        runs.claim(tmp_path / "d", {"a": 1, "threads": 2}, parents={"fields": "g"})
+    run = json.loads((tmp_path / "d" / "run.json").read_text())
+    assert run["config"] == {"a": 1, "threads": 2} and run["versions"]["torch"] and run["command"] == sys.argv
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    with pytest.raises(ValueError, match="no run.json"):
+        runs.claim(tmp_path / "other", {})
+
+
+def test_unreadable_json_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(ValueError, match="a.json is not readable JSON"):
+        runs.read_json(tmp_path / "a.json")
+    with pytest.raises(FileNotFoundError, match="make it"):
+        runs.read_json(tmp_path / "b.json", "make it")
+
+
+def test_digest_sees_values_types_and_order():
+    assert runs.digest(torch.arange(3)) == runs.digest(np.arange(3))
+    assert len({runs.digest(x) for x in (torch.arange(3), torch.arange(3.0), torch.zeros(3), "a", b"a")}) == 5
+    assert runs.digest({"a": 1, "b": 2}) == runs.digest({"b": 2, "a": 1})
+    assert runs.digest("a", "b") != runs.digest("ab")
+
+
+def test_processes_that_do_not_work_together_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="2 processes were asked for .*ACCELERATE_USE_CPU=true"):
+        launch.check_world(1)
+    launch.check_world(2)
+
+
+def test_errors_are_one_sentence(capsys):
+    def wrong():
+        raise ValueError("expected a, got b.")
+
+    with pytest.raises(SystemExit) as caught:
+        launch.run_cli(wrong)
+    assert caught.value.code == 1 and capsys.readouterr().err == "error: expected a, got b.\n"
+
+    def stopped():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        launch.run_cli(stopped)
+    assert caught.value.code == 130
+
+
+def test_threads_are_checked():
+    with pytest.raises(ValueError, match="--threads"):
+        launch.start(threads=0)

@@ -1,0 +1,124 @@
+"""k-means codes: one weight a token (scalar, exact and fast by sorting), or several consecutive weights a token."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tyro.conf import Suppress
+
+from fields import layout
+from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.classic import kmeans_1d, kmeans_groups, scalar_codes
+
+
+@dataclass(frozen=True)
+class KMeansConfig(TokenizerConfig):
+    """Centroids of groups of consecutive weights (Lloyd 1982), found in standardised units."""
+
+    group: int = 1
+    """Weights per token. Groups do not cross a layer; a layer's last one is padded, and padding does not count."""
+    codebook: Literal["global", "layer"] = "global"
+    """One list of codes for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
+    fit_groups: int = 200_000
+    """For --group above 1: groups per codebook that scikit-learn sees, drawn by seed."""
+    kind: Suppress[Literal["kmeans"]] = "kmeans"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.group < 1:
+            raise ValueError(f"--group must be at least 1, got {self.group}.")
+        if self.fit_groups < self.vocab_size:
+            raise ValueError(f"--fit-groups must be at least --vocab-size {self.vocab_size}, got {self.fit_groups}.")
+
+
+def codebooks(field, which: str) -> tuple[int, Tensor]:
+    """Number of codebooks, C, and the codebook of each weight, (P,) int64."""
+    layers = layout.slots(field)[:, 0]
+    return (int(layers.max()) + 1, layers) if which == "layer" else (1, torch.zeros_like(layers))
+
+
+class KMeansTokenizer(WeightTokenizer):
+    """Nearest centroid of each group of weights.
+
+    Attributes:
+        centres: (C, V, group) centroids in standardised units, C codebooks; those past `counts` are padding.
+        counts: (C,) codes made per codebook.
+    """
+
+    centres: Tensor
+    counts: Tensor
+    book: Tensor
+
+    def __init__(self, config: KMeansConfig):
+        super().__init__(config)
+        number, book = codebooks(self.field, config.codebook)
+        self.register_buffer("book", book, persistent=False)
+        self.register_buffer("centres", torch.zeros(number, config.vocab_size, config.group))
+        self.register_buffer("counts", torch.zeros(number, dtype=torch.int64))
+        if config.group > 1:
+            index, place = kmeans_groups.groups(layout.slots(self.field)[:, 0], config.group)
+            self.register_buffer("index", index, persistent=False)
+            self.register_buffer("place", place, persistent=False)
+
+    def _slots(self) -> Tensor:
+        """Place of each token: that of its first weight."""
+        slots = layout.slots(self.field)
+        return slots if self.config.group == 1 else slots[kmeans_groups.groups(slots[:, 0], self.config.group)[0][:, 0]]
+
+    def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
+        z = self.standardizer(rows.to(self.made.device)).cpu()
+        for c in range(len(self.counts)):
+            made = self._fit_scalar(z, c) if self.config.group == 1 else self._fit_grouped(z, c)
+            self.counts[c] = len(made)
+            self.centres[c] = torch.cat([made, made[-1:].expand(self.config.vocab_size - len(made), -1)])
+        return int(self.counts.max())
+
+    def _fit_scalar(self, z: Tensor, c: int) -> Tensor:
+        varying = ((self.book == c) & ~self.standardizer.constant).cpu()  # constants say nothing: they decode exactly
+        values = z[:, varying] if len(self.counts) > 1 or not bool(varying.all()) else z
+        if values.numel() == 0:
+            return torch.zeros(1, 1)
+        found, _ = kmeans_1d.kmeans(values.contiguous().view(-1).numpy(), self.config.vocab_size)
+        return torch.from_numpy(np.unique(found.astype(np.float32)))[:, None]
+
+    def _fit_grouped(self, z: Tensor, c: int) -> Tensor:
+        index = self.index.cpu()
+        index = index[self.book.cpu()[index[:, 0]] == c]
+        full = index[(index < self.field.size).all(1)]  # padded groups would teach zeros
+        index = full if len(full) else index
+        vectors = kmeans_groups.vectors(z, index, self.config.fit_groups, self.config.seed + c)
+        return kmeans_groups.fit(vectors, self.config.vocab_size, self.config.seed)
+
+    def _encode(self, weights: Tensor) -> Tensor:
+        s = self.standardizer
+        if self.config.group > 1:
+            return kmeans_groups.encode(s(weights), self.index, s.constant, self.centres, self.counts, self.book)
+        return scalar_codes.encode(weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book)
+
+    @property
+    def points(self) -> Tensor | None:
+        """Centres of groups, where all tokens share them."""
+        shared = self.config.group > 1 and len(self.counts) == 1
+        return self.centres[0, : self.codes] if shared else super().points
+
+    @property
+    def ordered(self) -> bool:
+        """Scalar codes are."""
+        return self.config.group == 1
+
+    def pace(self) -> float:
+        """Median distance of neighbouring centres."""
+        return scalar_codes.gap(self.centres[0, : int(self.counts[0]), 0]) if self.config.group == 1 else super().pace()
+
+    def _edges(self) -> Tensor:
+        """(C, V - 1) float64 midpoints of neighbouring centres."""
+        centres = self.centres[..., 0].double()
+        return (centres[:, 1:] + centres[:, :-1]) / 2
+
+    def _decode(self, ids: Tensor) -> Tensor:
+        s = self.standardizer
+        if self.config.group > 1:
+            return s.invert(kmeans_groups.decode(ids, self.index, self.place, self.centres, self.counts, self.book))
+        return scalar_codes.decode(ids, s.mean, s.std, self.centres[..., 0], self.counts, self.book)

@@ -1,0 +1,261 @@
+"""Tokenizers and tokens as Hub repositories. The push itself: `fields.hub.push`; options they share: `fields.hub.publish`."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fields.hub.cards import TAGS, TASK, command, front_matter, licence, size_category, table
+from fields.hub.publish import Layout, Publish, publish, read_run
+from fields.hub.push import Push, Sent
+from fields.hub.shards import preview_size
+from fields.runtime.runs import read_json, write_json
+from fields.view.render import render, save_png, sheet
+from tokenizers.base import FILES, FORMAT, WeightTokenizer
+from tokenizers.registry import load_tokenizer
+from tokenizers.tokens import TokenDataset, features
+
+SHOWN = 40
+REPORT = ("report.json", "report.md", "rate_distortion.png")
+LIBRARY = "neural-fields-as-data"
+
+
+@dataclass(frozen=True)
+class PublishTokenizer(Publish):
+    """A tokenizer: safetensors and config, its report, and a card with the report's numbers.
+
+    For example:
+        python scripts/publish.py tokenizer runs/mnist/pca user/mnist-pca --fields user/mnist-fields
+        python -m tokenizers.encode --tokenizer user/mnist-pca --fields user/mnist-fields --out runs/tokens
+    """
+
+    fields: str | None = None
+    """user/name of the weight dataset it was learnt from, for the card."""
+
+
+@dataclass(frozen=True)
+class PublishTokens(Publish):
+    """The tokens of a dataset: Parquet files of ids, tokens.json with the place of every token, and a card.
+
+    The folder is one of tokens, or a tokenizer's with `tokens/` in it.
+
+    For example:
+        python scripts/publish.py tokens runs/mnist/pca user/mnist-tokens --tokenizer user/mnist-pca
+    """
+
+    fields: str | None = None
+    """user/name of the weight dataset they were made from, for the card."""
+    tokenizer: str | None = None
+    """user/name of their tokenizer, for the card."""
+
+
+# -- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+def push_tokenizer(tokenizer: WeightTokenizer, repo: str, **options: Any) -> Sent | None:
+    """Publish a tokenizer in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return publish_tokenizer(PublishTokenizer(Path(folder), repo, **options))
+
+
+def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
+    """Push a tokenizer's folder; see `PublishTokenizer`."""
+    tokenizer = load_tokenizer(options.path)
+    run = read_run(options.path)
+    report = read_json(options.path / "report.json") if (options.path / "report.json").is_file() else None
+    if report is not None and report.get("tokenizer") != tokenizer.fingerprint:
+        print(f"{options.path}/report.json is of another tokenizer and is left out")
+        report = None
+
+    def prepare(folder: Path) -> None:
+        for name in (*FILES, *(REPORT if report else ())):
+            if (options.path / name).is_file():
+                shutil.copyfile(options.path / name, folder / name)
+        if run:
+            write_json(folder / "run.json", run)
+
+    def card(folder: Path, push: Push | None) -> str:
+        return tokenizer_card(options, tokenizer, report, run, (folder / "rate_distortion.png").is_file())
+
+    def mine(path: str) -> bool:
+        return path in (*FILES, *REPORT, "run.json")
+
+    def check(push: Push | None) -> None:
+        there = None if push is None else push.read("config.json")
+        if there is not None and ("model.json" in push.files or json.loads(there).get("format") != FORMAT):
+            raise ValueError(f"{options.repo} holds a model that is no tokenizer. Choose another name.")
+
+    message = f"{tokenizer.config.kind}, {tokenizer.codes} codes"
+    return publish(options, Layout("model", message, ("config.json",), prepare, card, mine, check))
+
+
+def tokenizer_card(
+    options: PublishTokenizer, tokenizer: WeightTokenizer, report: dict | None, run: dict, picture: bool
+) -> str:
+    """README.md of a tokenizer."""
+    c, fields = tokenizer.config, options.fields
+    head = front_matter(
+        library_name=LIBRARY, license=options.license, tags=[*TAGS, "tokenizer", c.kind],
+        datasets=[fields] if fields else None,
+    )  # fmt: skip
+    lines = [
+        f"# {options.repo.split('/')[1]}: weights of neural fields as tokens",
+        "",
+        f"A `{c.kind}` tokenizer: a field of {tokenizer.field.size:,} weights becomes {tokenizer.tokens_per_field} tokens "
+        f"of {tokenizer.codes} codes, and back. Field: {tokenizer.field}.",
+        "",
+    ]
+    if picture:
+        lines += ["![PSNR over bits per weight.](rate_distortion.png)", ""]
+    if report:
+        before = "n/a" if report["psnr_before"] is None else f"{report['psnr_before']:.2f}"
+        after = "n/a" if report["psnr_after"] is None else f"{report['psnr_after']:.2f}"
+        row = [report["codes_made"], report["tokens_per_field"], f"{report['bits_per_field']:,.0f}", before, after]
+        lines += [
+            table(["codes", "tokens", "bits per field", "PSNR before (dB)", "after"], [row], 0),
+            "",
+            f"On {report['judged_fields']:,} fields of split {report['judged_on']}, against {report['psnr_against']}; bits "
+            f"under each position's training counts. Learnt from {report['training_fields']:,} training fields.",
+            "",
+        ]
+    given = f" --fields {fields}" if fields else " --fields DIR"
+    lines += [
+        "## Load", "", "```python", "from tokenizers.registry import load_tokenizer  # the code that made it", "",
+        f'tokenizer = load_tokenizer("{options.repo}")',
+        f"ids = tokenizer.encode(weights)  # (N, {tokenizer.field.size}) -> (N, {tokenizer.tokens_per_field})",
+        "weights = tokenizer.decode(ids)", "```", "",
+        f"`python -m tokenizers.encode --tokenizer {options.repo}{given} --out DIR` encodes a whole dataset.", "",
+        *how_made(run, tokenizer.fingerprint), *from_fields(fields),
+    ]  # fmt: skip
+    return head + "\n".join(lines)
+
+
+def how_made(run: dict, fingerprint: str) -> list[str]:
+    """The command, the code and the fingerprint of something published."""
+    versions = ", ".join(f"{k} {v}" for k, v in (run.get("versions") or {}).items() if v)
+    said = f"Code at {run.get('commit') or 'an unknown commit'}{'; ' + versions if versions else ''}. "
+    return ["## How it was made", "", "```bash", command(run), "```", "", f"{said}Fingerprint `{fingerprint}`.", ""]
+
+
+def from_fields(fields: str | None) -> list[str]:
+    """A link to the weight dataset."""
+    return [f"Weights: [{fields}](https://huggingface.co/datasets/{fields}).", ""] if fields else []
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def push_tokens(tokens: TokenDataset, repo: str, **options: Any) -> Sent | None:
+    """Publish tokens in memory."""
+    return publish_tokens(PublishTokens(Path("."), repo, **options), tokens)
+
+
+def publish_tokens(options: PublishTokens, given: TokenDataset | None = None) -> Sent | None:
+    """Push a folder of tokens; see `PublishTokens`.
+
+    Args:
+        options: what and where to.
+        given: tokens in memory, where none are to be read from `options.path`.
+    """
+    tokens = TokenDataset.load(options.path, stream=True) if given is None else given
+    inner = options.path / "tokens"
+    home = inner if given is None and (inner / "tokens.json").is_file() else options.path
+    run = {} if given is not None else read_run(home) or read_run(home.parent)
+    tokenizer = None if given is not None else _tokenizer_of(tokens, home)
+
+    def prepare(folder: Path) -> None:
+        (folder / MARKED).mkdir()
+        tokens.save(folder / MARKED)
+        for file in (folder / MARKED).iterdir():
+            file.rename(folder / file.name)
+        (folder / MARKED).rmdir()
+        if run:
+            write_json(folder / "run.json", run)
+        if tokenizer is not None:
+            draw_decoded(folder / "assets" / "decoded.png", tokens, tokenizer)
+
+    def card(folder: Path, push: Push | None) -> str:
+        return tokens_card(options, tokens, run, (folder / "assets" / "decoded.png").is_file())
+
+    def mine(path: str) -> bool:
+        return path in ("tokens.json", "run.json", "assets/decoded.png") or (
+            "/" not in path and path.endswith(".parquet")
+        )
+
+    total = sum(tokens.count(split) for split in tokens.splits)
+    return publish(
+        options, Layout("dataset", f"tokens of {total:,} fields", ("tokens.json",), prepare, card, mine)
+    )  # fmt: skip
+
+
+MARKED = ".tokens"
+
+
+def _tokenizer_of(tokens: TokenDataset, folder: Path) -> WeightTokenizer | None:
+    """The tokenizer that lies in the folder or above it, if it made these tokens."""
+    for place in (folder, folder.parent):
+        if all((place / name).is_file() for name in FILES):
+            found = load_tokenizer(place)
+            if found.fingerprint == tokens.tokenizer_fingerprint:
+                return found
+    return None
+
+
+def draw_decoded(path: Path, tokens: TokenDataset, tokenizer: WeightTokenizer) -> None:
+    """A sheet of the first fields of the first split, decoded."""
+    field, split = tokenizer.field, tokens.splits[0]
+    sizes = tokens.sizes(split)[:SHOWN]
+    if field.in_dim != 2 or field.out_dim not in (1, 3) or not len(sizes) or int(sizes[0].min()) < 1:
+        return
+    same = (sizes == sizes[0]).all(1)
+    weights = tokenizer.decode(tokens.ids(split, slice(0, SHOWN))[same])
+    with torch.no_grad():
+        save_png(path, sheet(render(field, weights, *preview_size(*sizes[0].tolist())), 10))
+
+
+def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture: bool) -> str:
+    """README.md of a dataset of tokens."""
+    from datasets import DatasetInfo
+    from datasets.info import DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    info, columns = tokens.info, DatasetCardData()
+    one = DatasetInfo(features=features(info), config_name="default")
+    DatasetInfosDict({"default": one}).to_dataset_card_data(columns)
+    label, source = licence(info.signals, options.license)
+    counts = {split: tokens.count(split) for split in tokens.splits}
+    files = [{"split": split, "path": f"{split}-*.parquet"} for split in counts]
+    name = info.signals.get("name") or "signals"
+    head = front_matter(
+        pretty_name=f"Tokens of neural fields of {name}", license=label, task_categories=[TASK],
+        tags=[*TAGS, "tokens"], size_categories=[size_category(sum(counts.values()))],
+        configs=[{"config_name": "default", "data_files": files}], dataset_info=columns["dataset_info"],
+    )  # fmt: skip
+    rows = [[split, f"{n:,}", tokens.tokens_per_field, tokens.codes, info.kind] for split, n in counts.items()]
+    words = f" --tokenizer {options.tokenizer}" if options.tokenizer else " --tokenizer DIR"
+    lines = [
+        f"# {options.repo.split('/')[1]}: neural fields of {name} as tokens",
+        "",
+        f"Each row is one neural field - a small network fitted to one picture of {name} - as {tokens.tokens_per_field} "
+        f"ids in [0, {tokens.codes}).",
+        "",
+        *(["![Some of the fields, decoded from these tokens.](assets/decoded.png)", ""] if picture else []),
+        table(["split", "fields", "tokens", "codes", "tokenizer"], rows),
+        "", "## Load", "", "```python", "from datasets import load_dataset", "",
+        f'rows = load_dataset("{options.repo}", split="{next(iter(counts))}")', "```", "",
+        "`tokens.json` gives each token's place in the network (`slots`) and the fingerprints of the tokenizer "
+        f"(`{tokens.tokenizer_fingerprint}`) and of the weight dataset (`{tokens.dataset_fingerprint}`). With the code "
+        "that made it, the name stands wherever a folder does:", "", "```bash",
+        f"accelerate launch scripts/train_gpt.py --fields {options.fields or 'DIR'}{words} --tokens {options.repo}",
+        "```", "", "## Source and licence", "",
+        f"Pictures: {source}. Licence of this dataset: {label or 'not stated'}.", "",
+        *([f"Tokenizer: [{options.tokenizer}](https://huggingface.co/{options.tokenizer}).", ""]
+          if options.tokenizer else []),
+        *from_fields(options.fields), *how_made(run, tokens.fingerprint),
+    ]  # fmt: skip
+    return head + "\n".join(lines)

@@ -1,0 +1,259 @@
+"""The permutation-true vocabulary: a graph autoencoder over a field's neurons and layers.
+
+The encoder passes messages over the graph of a field (`graph_messages`), so that its codes do not depend on the order of
+hidden neurons (nor on ReLU's scales or sine's signs); it sees weights and nothing else. The decoder says the weights of one
+representative of all fields that compute the same. Both are trained by function, as `vqvae` is, whose quantisers,
+codebooks and decoder these are.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from tyro.conf import Suppress
+
+from fields.model import FieldConfig
+from tokenizers.learned import quantizers
+from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer, network, run
+
+
+@dataclass(frozen=True)
+class GraphConfig(VQVAEConfig):
+    """An autoencoder of the graph of neurons, for fields without a common start: codes do not know the neurons' order."""
+
+    level: Literal["layer", "neuron"] = "layer"
+    """layer: codes per layer, read off a sum over its neurons. neuron: codes per neuron, sorted within each layer."""
+    messages: Literal["learnt", "coordinates"] = "learnt"
+    """learnt: states of the input neurons are learnt. coordinates: they are encodings of a grid, so that the encoder renders
+    the field: an upper reference to compare with, no encoder of weights."""
+    latents: int = 192
+    """Latents per field, T, in equal shares of the layers, or of the neurons; with rvq each gives `--residual` tokens."""
+    channels: int = 512
+    """Numbers per neuron's state, D."""
+    rounds: int = 1
+    """layer: how often the encoder compares the field with what its latents would decode to, and corrects them."""
+    reference: bool = False
+    """Give edges the weight of the dataset's reference row as a second feature: for fields that started from it and kept
+    their neurons' order."""
+    taught: int = 10_000
+    """Training fields whose representatives the untrained decoder is laid by."""
+    meta_steps: int = 300
+    """Outer steps of Reptile, which finds the start of those representatives."""
+    hidden: int = 1024
+    """Width of the encoder's networks; the decoder's has half of it."""
+    steps: int = 6000
+    """Optimiser steps at most; 0 = the start as it is."""
+    lr: float = 1e-3
+    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
+    noise: float = 0.03
+    """Noise on the weights while training, relative to each; the noisy field is also what the decoded one must match."""
+    dropout: float = 0.1
+    """Of what the encoder's first heads see."""
+    decay: float = 0.05
+    """Weight decay."""
+    weight_loss: float = 0.02
+    """Share of the squared error of latents against those of the fields' representatives in the loss."""
+    standardize: Suppress[Literal["position"]] = "position"
+    kind: Suppress[Literal["graph"]] = "graph"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, least in (("channels", 1), ("taught", 1), ("meta_steps", 1), ("hidden", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
+        if self.rounds < 0 or not 0 <= self.dropout < 1 or self.decay < 0:
+            raise ValueError("--rounds and --decay must be 0 or more, --dropout in [0, 1).")
+        if self.level == "neuron" and self.quantizer in ("vq", "rvq"):
+            raise ValueError(
+                f"--level neuron has no codebook per place, as --quantizer {self.quantizer} learns them: neurons of a layer "
+                "share one. Use fsq, lfq or simvq."
+            )
+
+
+class GraphTokenizer(VQVAETokenizer):
+    """Codes of a field's layers, or of its neurons, that do not depend on the order of hidden neurons.
+
+    Attributes:
+        reader: passes the messages.
+        heads: per layer, from what is pooled to latents: `lines` linear, `nets` a network beside.
+        corrections: per round, from what the field and its decoded latents say differently to a change of the latents.
+        parts: per layer, from a neuron's latents to its share of the decoder's input (level neuron).
+    """
+
+    same_row = False
+    chunk = 512
+
+    def __init__(self, config: GraphConfig):  # loading reads the kind from this signature
+        layers = len(FieldConfig.from_dict(config.field).hidden) + 1 if config.field else 1
+        if config.latents < layers:
+            raise ValueError(f"--latents must be at least the field's {layers} layers, got {config.latents}.")
+        super().__init__(config)
+
+    def _make_encoder(self, size: int, count: int) -> None:
+        from tokenizers.learned.graph_messages import Reader  # torch-geometric takes seconds to import
+
+        c, d, h = self.config, self.config.numbers, self.config.hidden
+        spare = torch.full((size,), torch.nan) if c.reference else None
+        coordinates = None if c.messages == "learnt" else lattice(self.field.in_dim, c.channels)
+        self.reader = Reader(self.field, c.channels if coordinates is None else len(coordinates), spare, coordinates)
+        wide, sizes = self.reader.width, [n * d for n in self.per_layer]
+        each = [max(8, h // len(sizes))] * len(sizes)
+        self.lines = nn.ModuleList(nn.Linear(wide, n) for n in sizes)
+        self.nets = nn.ModuleList(network(wide, e, n) for e, n in zip(each, sizes, strict=True))
+        self.corrections = nn.ModuleList()
+        self.parts = nn.ModuleList()
+        if c.level == "layer":
+            for _ in range(c.rounds):
+                pair = {"line": silent(nn.Linear(wide, count)), "net": network(wide + count, max(8, h // 2), count)}
+                self.corrections.append(nn.ModuleDict(pair))
+        else:
+            self.parts.extend(nn.Sequential(nn.Linear(n, h // 2), nn.GELU(), nn.Linear(h // 2, count)) for n in sizes)
+
+    # -- places -----------------------------------------------------------------------------------------------------
+
+    @property
+    def decoder_width(self) -> int:
+        """Half of the encoder's."""
+        return max(8, self.config.hidden // 2)
+
+    @property
+    def components(self) -> int:
+        """Numbers that the decoder reads, K."""
+        return super().latents * self.config.numbers
+
+    @property
+    def per_layer(self) -> list[int]:
+        """Latents of each layer, first to last; of each of its neurons with level neuron. The last takes what is left."""
+        widths = self.field.widths[1:]
+        if self.config.level == "neuron":
+            return [max(1, super().latents // sum(widths))] * len(widths)
+        each = super().latents // len(widths)
+        return [each] * (len(widths) - 1) + [super().latents - each * (len(widths) - 1)]
+
+    @property
+    def latents(self) -> int:
+        """T, without residual levels."""
+        if self.config.level == "layer":
+            return sum(self.per_layer)
+        return sum(n * w for n, w in zip(self.per_layer, self.field.widths[1:], strict=True))
+
+    def _slots(self) -> Tensor:
+        """(T, 2) layer and latent, the output layer first; (T, 3) layer, neuron and latent; with rvq, the level behind."""
+        if self.config.level == "neuron":
+            shapes = zip(self.per_layer, self.field.widths[1:], strict=True)
+            return torch.tensor([(i, j, k) for i, (n, w) in enumerate(shapes) for j in range(w) for k in range(n)])
+        order = list(enumerate(self.per_layer))[::-1]
+        depth = self.config.depth
+        rows = [(i, k, level) for i, n in order for k in range(n) for level in range(depth)]
+        return torch.tensor(rows)[:, : 3 if self.config.quantizer == "rvq" else 2]
+
+    # -- encoding ---------------------------------------------------------------------------------------------------
+
+    def read(self, rows: Tensor, noise: float = 0.0) -> Tensor:
+        """(N, P) weights in any precision -> (N, T, D) latents; `noise` is the trainer's matter."""
+        return self.readings(rows)[-1].unflatten(1, (self.latents, -1))
+
+    def readings(self, rows: Tensor, drop: float = 0.0) -> list[Tensor]:
+        """Latents (N, T D) as first read and after each correction.
+
+        Args:
+            rows: (N, P).
+            drop: dropout of what the heads see.
+        """
+        reader = self.reader
+        if self.config.level == "neuron":
+            seen = [reader.bent(x, i) for i, x in enumerate(reader.contributions(rows))]  # (N, width, F)
+            return [torch.cat([head.flatten(1) for head in self._heads(seen, drop)], 1)]
+        pools = reader.pools(rows)
+        seen = [reader.bent(x, i) for i, x in enumerate(pools)]
+        found = [torch.cat(self._heads(seen, drop)[::-1], 1)]
+        for pair in self.corrections:
+            y = found[-1]
+            rest = seen[-1] - reader.said(self.standardizer.invert(self.to_rows(y.unflatten(1, (self.latents, -1)))))
+            found.append(y + run([pair["line"]], rest) + run(pair["net"], torch.cat([2 * rest, y], 1)))
+        return found
+
+    def _heads(self, seen: list[Tensor], drop: float) -> list[Tensor]:
+        out = []
+        for x, line, net in zip(seen, self.lines, self.nets, strict=True):
+            x = nn.functional.dropout(x, drop) if drop else x
+            out.append(run([line], x) + run(net, x))
+        return out
+
+    def relax(self, weights: Tensor) -> Tensor:
+        """Latents, in double; of neurons, in the order of their codes."""
+        latents = self.read(weights.double())
+        if self.config.level == "layer":
+            return latents
+        order = self.order(quantizers.nearest(latents, self.books))
+        return latents.gather(1, order[..., None].expand_as(latents))
+
+    def order(self, ids: Tensor) -> Tensor:
+        """(N, T) ids of neurons in any order -> (N, T) places that sort each layer's neurons by their codes."""
+        places, at = [], 0
+        for n, width in zip(self.per_layer, self.field.widths[1:], strict=True):
+            codes = ids[:, at : at + n * width].unflatten(1, (width, n))
+            order = torch.arange(width, device=ids.device).expand(len(ids), -1)
+            for k in reversed(range(n)):  # least important first, each sort keeping the one before
+                order = order.gather(1, codes[..., k].gather(1, order).argsort(dim=1, stable=True))
+            places.append(at + (order[..., None] * n + torch.arange(n, device=ids.device)).flatten(1))
+            at += n * width
+        return torch.cat(places, 1)
+
+    def canonical(self, ids: Tensor) -> Tensor:
+        """Ids with each layer's neurons sorted."""
+        return ids if self.config.level == "layer" else ids.gather(1, self.order(ids))
+
+    # -- decoding ---------------------------------------------------------------------------------------------------
+
+    def to_rows(self, latents: Tensor) -> Tensor:
+        """(N, T, D) -> (N, P) the representative, standardised."""
+        return super().to_rows(self.gathered(latents))
+
+    def gathered(self, latents: Tensor) -> Tensor:
+        """(N, T, D) -> (N, K, 1) what the decoder reads: of neurons, the sum of their parts, whatever their order."""
+        if self.config.level == "layer":
+            return latents
+        total, at = 0, 0
+        for n, width, part in zip(self.per_layer, self.field.widths[1:], self.parts, strict=True):
+            total = total + run(part, latents[:, at : at + n * width].reshape(len(latents), width, -1)).sum(1)
+            at += n * width
+        return total[..., None]
+
+    # -- fitting ----------------------------------------------------------------------------------------------------
+
+    def check_reference(self) -> None:
+        """Refuse --reference where there is none."""
+        if self.config.reference and not bool(self.standardizer.reference.isfinite().all()):
+            raise ValueError(
+                "--reference needs the row the fits began from, and this dataset has none. Leave it out, or fit the fields "
+                "with --start conditioned or --start meta."
+            )
+
+    def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
+        from tokenizers.learned.graph_train import train_graph  # it imports this file
+
+        self.check_reference()
+        self._make_networks()
+        if self.config.reference:
+            self.reader.reference.copy_(self.standardizer.reference)
+        with torch.enable_grad():
+            train_graph(self, rows, held_out)
+        self.requires_grad_(False)
+        self.eval()
+        return self.config.codes
+
+
+def lattice(dim: int, count: int) -> Tensor:
+    """About `count` evenly spaced points in [-1, 1]^dim, (M, dim)."""
+    side = max(1, round(count ** (1 / dim)))
+    axis = (2 * torch.arange(side) + 1) / side - 1
+    return torch.cartesian_prod(*[axis] * dim).view(-1, dim)
+
+
+def silent(layer: nn.Linear) -> nn.Linear:
+    """A layer that says nothing yet."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

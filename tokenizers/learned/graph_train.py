@@ -1,0 +1,203 @@
+"""Training of a graph autoencoder: representatives first, then encoder and decoder by function.
+
+Fields fitted from random weights have no common directions in weight space; what they compute has. So some training fields are
+fitted anew, from one start, to what they themselves say: their representatives. Principal components of these lay the
+decoder, and the encoder's linear heads are solved for the representatives' latents. From there all of it is trained by
+what the decoded field says.
+"""
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.fitting.engine import Points, Schedule, fit_block
+from fields.fitting.starts import reptile
+from fields.model import FieldConfig, values
+from fields.runtime.threads import share
+from tokenizers.draws import draw
+from tokenizers.learned.graph import GraphTokenizer
+from tokenizers.learned.train import Components, Trainer, lay_decoder, train
+from tokenizers.standardizer import Moments
+
+SCHEDULE = Schedule(steps=64, lr=0.01, pixels=0.5)
+"""Of representatives' fits, as of fields'."""
+POINTS = 1024
+"""Random coordinates at which a representative is fitted to its field."""
+INNER, BATCH = 20, 32
+"""Inner steps and fields of Reptile, which finds their common start."""
+BLOCK = {"cpu": 48, "cuda": 4096}
+"""Fields fitted at once: what fits the cache."""
+SUPERVISED = 0.15
+"""Share of the steps that only learn the representatives' latents."""
+RIDGE = 0.01
+"""Of the heads' first solution, in mean squares of what they see, per row."""
+FAST = 10.0
+"""Learning rate of the input neurons' states, relative to the rest."""
+CALM, STILL = 0.2, 0.02
+"""Learning rates of linear heads and of the decoder's linear map, relative to the rest (and to its size)."""
+
+
+def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.device, meta_steps: int = 300) -> Tensor:
+    """Each field fitted anew, from one start, to what it says itself.
+
+    Args:
+        rows: (n, P), on the CPU.
+        seed: of the start and of the points.
+        device: where the fits are computed.
+        meta_steps: outer steps of Reptile.
+    Returns:
+        (n, P), on the CPU; a fit that diverged is not finite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    coords = torch.rand(POINTS, field.in_dim, generator=generator) * 2 - 1
+    points = Points(field, coords.to(device), SCHEDULE.pixels, seed)
+
+    def say(some: Tensor) -> Tensor:
+        return values(field, some.to(device), points.coords)
+
+    def some(g: torch.Generator) -> Tensor:
+        return say(rows[torch.randperm(len(rows), generator=g)[:BATCH]])
+
+    start = reptile(field, some, points, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER)
+    out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
+    bar = tqdm(total=len(rows), desc="representatives", unit="field", disable=None, leave=False)
+
+    def work(i: int) -> None:
+        block = blocks[i]
+        out[block] = fit_block(field, start.expand(len(block), -1), say(rows[block]), points, SCHEDULE).cpu()
+        bar.update(len(block))
+
+    with torch.no_grad():
+        share(work, range(len(blocks)), torch.get_num_threads() if device.type == "cpu" else 1)
+    bar.close()
+    return out
+
+
+class Teacher:
+    """Lays the decoder, and knows the latents of some fields' representatives.
+
+    Attributes:
+        chosen: (n,) their places among the training rows.
+        latents: (n, K).
+    """
+
+    def __init__(self):
+        self.chosen = torch.zeros(0, dtype=torch.int64)
+        self.latents = torch.zeros(0, 1)
+
+    def begin(self, tokenizer: GraphTokenizer, rows: Tensor) -> bool:
+        """Set the untrained state; False where fields do not differ."""
+        c, device = tokenizer.config, tokenizer.made.device
+        chosen = draw(len(rows), c.taught, c.seed)
+        found = rows[chosen]
+        if not c.reference:
+            found = representatives(tokenizer.field, found, c.seed, device, c.meta_steps)
+        good = found.isfinite().all(1)
+        if not bool(good.any()):
+            raise RuntimeError("no representative of a training field could be fitted: all diverged. Check the fields.")
+        self.chosen, found = chosen[good], found[good]
+        moments = Moments(tokenizer.field.size)
+        moments.add(found)
+        tokenizer.standardizer.fit(moments)
+        components = Components.of(tokenizer, found)
+        if components is None:
+            return False
+        with torch.no_grad():
+            lay_decoder(tokenizer, components)
+            z = tokenizer.standardizer(found.to(device))
+            self.latents = (z.cpu().double() @ components.analysis).float().to(device)
+            lay_heads(tokenizer, rows[self.chosen].to(device), self.latents)
+        return True
+
+
+def lay_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> None:
+    """Solve the linear heads for the latents (n, K) of rows (n, P), a ridge regression; of neurons, only set the units."""
+    reader = tokenizer.reader
+    reader.measure(rows[:2000])
+    if tokenizer.config.level == "neuron":
+        each = reader.contributions(rows[:2000])
+        for i, x in enumerate(each):
+            reader.unit[i] = x.std((0, 1, 3), correction=0)[:, None].clamp_min(1e-12)
+        return
+    seen = [[] for _ in tokenizer.lines]
+    for block in rows.split(1000):
+        for i, x in enumerate(reader.pools(block)):
+            seen[i].append(reader.bent(x, i))
+    ends = torch.tensor([0, *[line.out_features for line in tokenizer.lines][::-1]]).cumsum(0).tolist()
+    for i, line in enumerate(tokenizer.lines):
+        at = len(tokenizer.lines) - 1 - i  # the output layer's latents come first
+        x, y = torch.cat(seen[i]).double(), latents[:, ends[at] : ends[at + 1]].double()
+        middle, goal = x.mean(0), y.mean(0)
+        x = x - middle
+        gram = x.T @ x
+        gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), device=x.device) + 1e-9 * torch.eye(
+            len(gram), device=x.device
+        )
+        solution = torch.linalg.solve(gram, x.T @ (y - goal))
+        line.weight.copy_(solution.T)
+        line.bias.copy_(goal - middle @ solution)
+
+
+class GraphTrainer(Trainer):
+    """Trains all of a graph autoencoder."""
+
+    def __init__(self, tokenizer: GraphTokenizer, rows: Tensor, varied: bool, teacher: Teacher):
+        super().__init__(tokenizer, rows, varied)
+        self.teacher = teacher
+        places = torch.full((len(rows),), -1)
+        places[teacher.chosen] = torch.arange(len(teacher.chosen))
+        self.places = places.to(self.rows.device)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        t = self.tokenizer
+        calm = [p for module in (t.lines, *(pair["line"] for pair in t.corrections)) for p in module.parameters()]
+        fast = [p for p in t.reader.parameters()]
+        decoder = [p for p in t.decoder.parameters()] if t.config.hidden else []
+        known = {id(p) for p in [*calm, *fast, *decoder, t.synthesis]}
+        rest = [p for p in self.net.parameters() if id(p) not in known]
+        groups = [
+            {"params": rest, "share": 1.0},
+            {"params": calm, "share": CALM},
+            {"params": decoder, "share": CALM},
+            {"params": [t.synthesis], "share": STILL * max(float(t.synthesis.detach().std()), 1e-6)},
+            {"params": fast, "share": FAST, "weight_decay": 0.0},
+        ]
+        decay = self.config.decay
+        groups = [group for group in groups if group["params"]]
+        return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.99), weight_decay=decay)
+
+    def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As of `vqvae`, on noisy fields that must be matched noise and all; representatives' latents guide the rest."""
+        c, t = self.config, self.tokenizer
+        rows = self.rows[chosen]
+        if c.noise:
+            rows = rows * (1 + c.noise * torch.randn_like(rows))
+        readings = t.readings(rows, c.dropout)
+        latents = readings[-1].unflatten(1, (t.latents, -1))
+        bits = self.bits(latents)
+        lesson = sum(self.lesson(y, chosen) for y in readings) / len(readings)
+        if self.step < SUPERVISED * c.steps:
+            return lesson + c.bit_loss * bits, lesson / t.components, bits
+        quantised, extra = self.quantise(latents)
+        function = self.distortion(t.to_rows(quantised), rows)
+        return function + c.weight_loss * lesson / t.components + c.bit_loss * bits + 0.1 * extra, function, bits
+
+    def lesson(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        """Squared distance, summed over components, of what the decoder would read from the representatives' latents."""
+        place = self.places[chosen]
+        known = (place >= 0).float()[:, None]
+        wanted = self.teacher.latents[place.clamp_min(0)]
+        got = self.tokenizer.gathered(latents.unflatten(1, (self.tokenizer.latents, -1))).flatten(1)
+        return ((got - wanted).square() * known).sum() / known.sum().clamp_min(1)
+
+
+def train_graph(tokenizer: GraphTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
+    """Fit a graph tokenizer where it lies; gradients must be on."""
+    teacher = Teacher()
+    train(
+        tokenizer,
+        rows,
+        held_out,
+        begin=teacher.begin,
+        make=lambda t, some, varied: GraphTrainer(t, some, varied, teacher),
+    )

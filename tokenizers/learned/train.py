@@ -1,0 +1,393 @@
+"""Training of a VQ-VAE tokenizer: start from principal components, go down by function, keep the best held-out state.
+
+The loss compares what decoded and original fields say at random coordinates. Every few hundred steps held-out fields are
+encoded to ids and decoded again, as anyone would; what is printed is the PSNR of that. The whole state lies in one
+safetensors file beside, so that a killed run goes on where it stood, with the same result (on another device it goes on,
+too, with other random numbers).
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fields.model import FieldConfig, forward, to_values, values
+from fields.runtime.runs import digest, write_atomic
+from tokenizers.classic.pca import RIDGE, directions, gauss_newton
+from tokenizers.distortion import Counts
+from tokenizers.draws import STATE, draw
+from tokenizers.learned import quantizers
+from tokenizers.learned.vqvae import VQVAETokenizer
+from tokenizers.refit import quality
+
+WATCHED, PROBES, COUNTED = 1000, 256, 4000
+"""Held-out fields looked at, points of each, and training fields whose codes are counted."""
+SLOW = 0.1
+"""Learning rate of the linear maps and of the rest: relative to their size, and absolute."""
+WARM = 200
+"""Steps of warm-up."""
+RARE = 0.1
+"""Share of codes in use below which a run says so."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components in the function's metric, in the units of the latents.
+
+    Attributes:
+        analysis: (P, K) from standardised rows to latents, float64.
+        synthesis: (K, P) back, float64.
+        spread: (K,) standard deviation of each latent.
+    """
+
+    analysis: Tensor
+    synthesis: Tensor
+    spread: Tensor
+
+    @classmethod
+    def of(cls, tokenizer: VQVAETokenizer, rows: Tensor) -> "Components | None":
+        """Of rows (n, P) whose standardizer is fitted; None where they do not differ."""
+        z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
+        covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
+        metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
+        metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
+        analysis, synthesis = directions(covariance, metric, tokenizer.components)
+        spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
+        if not bool(spread[0] > 1e-20):
+            return None
+        unit = units(tokenizer, spread)
+        return cls(analysis / unit, synthesis * unit[:, None], spread / unit)
+
+
+def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
+    """Set encoder and decoder to principal components in the function's metric; False where fields do not differ."""
+    found = Components.of(tokenizer, rows)
+    if found is None:
+        return False
+    with torch.no_grad():
+        tokenizer.analysis.copy_(found.analysis)
+        lay_decoder(tokenizer, found)
+    return True
+
+
+def lay_decoder(tokenizer: VQVAETokenizer, found: Components) -> None:
+    """Start the decoder as the linear map back; no gradients, please."""
+    tokenizer.synthesis.copy_(found.synthesis)
+    tokenizer.squash.copy_(1 / found.spread.clamp_min(0.3))
+
+
+def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
+    """(K,) what counts as one: for evenly spaced levels the same everywhere, else each latent's own size."""
+    if tokenizer.config.quantizer == "fsq":
+        return spread[0].expand_as(spread)
+    if tokenizer.config.quantizer == "lfq":
+        return spread.clamp_min(1e-9 * spread[0])
+    groups = spread.unflatten(0, (-1, tokenizer.config.numbers))
+    size = groups.square().mean(1, keepdim=True).sqrt().clamp_min(1e-9 * spread[0])
+    return size.expand_as(groups).flatten()
+
+
+class Rate(nn.Module):
+    """Bits of evenly spaced codes under a logistic distribution of each number (arXiv:1611.01704, with noise)."""
+
+    def __init__(self, latents: Tensor, gap: float):
+        super().__init__()
+        self.gap = gap
+        y = latents.flatten(1) / gap
+        self.centre = nn.Parameter(y.mean(0))
+        self.scale = nn.Parameter((0.55 * y.std(0, correction=0)).clamp_min(0.15).log())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(B, T, D) -> mean bits of a field."""
+        y = latents.flatten(1) / self.gap
+        far, scale = (y + torch.rand_like(y) - 0.5 - self.centre).abs(), self.scale.exp()
+        share = torch.sigmoid((0.5 - far) / scale) - torch.sigmoid((-0.5 - far) / scale)
+        return -share.clamp_min(1e-6).log2().sum(1).mean()
+
+
+def distortion(field: FieldConfig, decoded: Tensor, original: Tensor, coords: Tensor, spread: float) -> Tensor:
+    """How differently two sets of fields answer: of logits the mean of KL, else squared error over `spread`."""
+    with torch.no_grad():
+        wanted = values(field, original, coords)
+    said = forward(field, decoded, coords)
+    if field.output != "logit":
+        return F.mse_loss(to_values(field, said), wanted) / spread
+    entropy = -(torch.xlogy(wanted, wanted) + torch.xlogy(1 - wanted, 1 - wanted)).mean()
+    return F.binary_cross_entropy_with_logits(said, wanted) - entropy
+
+
+class Watch:
+    """Held-out fields at fixed points, encoded and decoded for real."""
+
+    def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor, seed: int):
+        self.tokenizer = tokenizer
+        self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.made.device)
+        self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.made.device)
+        g = torch.Generator().manual_seed(seed)
+        self.coords = (torch.rand(PROBES, tokenizer.field.in_dim, generator=g) * 2 - 1).to(self.rows.device)
+        self.wanted = values(tokenizer.field, self.rows, self.coords)
+        self.peak = 1.0 if tokenizer.field.output == "logit" else float(self.wanted.max() - self.wanted.min()) or 1.0
+
+    @torch.no_grad()
+    def look(self) -> dict:
+        """PSNR (dB, against the fields themselves), score, bits per field, codes used and their perplexity."""
+        t = self.tokenizer
+        ids = t._encode(self.rows)
+        error, excess = quality(t.field, t._decode(ids), self.wanted, self.coords)
+        psnr = float(-10 * (error / self.peak**2).clamp_min(1e-10).log10().mean())
+        counts = Counts(len(t.slots), t.config.codes)
+        counts.add(t._encode(self.train))
+        bits = counts.position_bits(ids) * ids.shape[1]
+        return {
+            "psnr": psnr,
+            "score": -float(excess.mean()) - t.config.bit_loss * bits if t.config.bit_loss else psnr,
+            "bits": bits,
+            "used": int((counts.per_code() > 0).sum()),
+            "perplexity": 2.0 ** counts.marginal_bits(),
+        }
+
+
+class Trainer:
+    """One training run; `state` and `restore` are all of it."""
+
+    def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, varied: bool):
+        c, device = tokenizer.config, tokenizer.made.device
+        self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
+        some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
+        latents = torch.cat([tokenizer.read(part).detach() for part in some.split(tokenizer.chunk)])
+        self.quantizer = quantizers.make_quantizer(
+            c.quantizer, tokenizer.latents, c.numbers, c.codes, levels=c.fsq_levels, residual=c.residual, span=c.span,
+            batch=min(c.batch, len(rows)),
+        ).to(device)  # fmt: skip
+        if varied:
+            self.quantizer.start(latents)
+        self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.bit_loss else None
+        said = values(
+            tokenizer.field, some[:WATCHED], torch.rand(PROBES, tokenizer.field.in_dim, device=device) * 2 - 1
+        )
+        self.spread = float(said.var()) or 1.0
+        self.net = nn.ModuleDict({"tokenizer": tokenizer, "quantizer": self.quantizer})
+        if self.rate is not None:
+            self.net["rate"] = self.rate
+        tokenizer.requires_grad_(True)
+        self.optimizer = self._optimizer()
+        self.step, self.worse, self.done, self.history = 0, 0, False, []
+        self.best: dict[str, Tensor] = {}
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        t = self.tokenizer
+        linear = [t.analysis, t.synthesis]
+        groups = [{"params": [p], "share": SLOW * max(float(p.detach().std()), 1e-6)} for p in linear]
+        rest = [p for p in self.net.parameters() if all(p is not q for q in linear)]
+        if rest:
+            groups.append({"params": rest, "share": 1.0})
+        return torch.optim.Adam(groups, lr=self.config.lr, betas=(0.9, 0.99))
+
+    def advance(self) -> Tensor:
+        """One step; returns (2,) the distortion and the bits (0 without a rate), where the tokenizer lies."""
+        c = self.config
+        warm = min(1.0, (self.step + 1) / WARM)
+        for group in self.optimizer.param_groups:
+            group["lr"] = c.lr * group["share"] * warm * 0.5 * (1 + math.cos(math.pi * self.step / c.steps))
+        loss, function, bits = self.losses(self._rows().to(self.rows.device))
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return torch.stack([function.detach(), bits.detach()])  # not read here: a GPU would be waited for
+
+    def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the training fields chosen: what is minimised, the distortion in it, and the bits (0 without a rate)."""
+        c, t = self.config, self.tokenizer
+        rows = self.rows[chosen]
+        latents = t.read(rows, c.noise)
+        quantised, extra = self.quantise(latents)
+        decoded = t.to_rows(quantised)
+        function = self.distortion(decoded, rows)
+        bits = self.bits(latents)
+        loss = function + c.weight_loss * F.mse_loss(decoded, t.standardizer(rows)) + c.bit_loss * bits + 0.1 * extra
+        return loss, function, bits
+
+    def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantised latents, with gradients, and what the quantiser adds to the loss."""
+        self.quantizer.train()
+        return self.quantizer(latents)
+
+    def distortion(self, decoded: Tensor, rows: Tensor) -> Tensor:
+        """How differently standardised rows from the decoder and fields answer at random points."""
+        t = self.tokenizer
+        coords = torch.rand(self.config.points, t.field.in_dim, device=rows.device) * 2 - 1
+        return distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
+
+    def bits(self, latents: Tensor) -> Tensor:
+        """Bits of a field, 0 without a price for them."""
+        return self.rate(latents) if self.rate is not None else latents.new_zeros(())
+
+    def _rows(self) -> Tensor:
+        """Which fields this step sees: epochs in seeded order; the last ones of an epoch join the next step's."""
+        n, b = len(self.rows), min(self.config.batch, len(self.rows))
+        epoch, at = divmod(self.step * b, n)
+        last = [epoch + 1] if at + b > n else []
+        return torch.cat([_order(n, self.config.seed + e) for e in [epoch, *last]])[at : at + b]
+
+    def publish(self) -> None:
+        """The quantiser's codebooks into the tokenizer."""
+        self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+    # -- all of it as tensors -----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a run depends on from here."""
+        out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        out |= {f"best.{k}": v for k, v in self.best.items()} | {"rng": torch.get_rng_state()}
+        if (device := self.tokenizer.made.device).type == "cuda":
+            out["rng.cuda"] = torch.cuda.get_rng_state(device)
+        for i, slot in self.optimizer.state_dict()["state"].items():
+            out |= {f"adam.{i}.{k}": torch.as_tensor(v) for k, v in slot.items()}
+        return {k: v.detach().cpu().contiguous().clone() for k, v in out.items()}
+
+    def restore(self, state: dict[str, Tensor], words: dict) -> None:
+        """Go on from what `state` gave."""
+        self.net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+        self.best = {k[5:]: v for k, v in state.items() if k.startswith("best.")}
+        slots: dict[int, dict] = {}
+        for name in (k for k in state if k.startswith("adam.")):
+            _, i, key = name.split(".")
+            slots.setdefault(int(i), {})[key] = state[name]
+        plain = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": slots, "param_groups": plain["param_groups"]})
+        torch.set_rng_state(state["rng"])
+        if (device := self.tokenizer.made.device).type == "cuda" and "rng.cuda" in state:
+            torch.cuda.set_rng_state(state["rng.cuda"], device)
+        self.step, self.worse, self.done = words["step"], words["worse"], words["done"]
+        self.history = words["history"]
+
+    def words(self, mark: str) -> dict:
+        """What is not a tensor."""
+        return {"mark": mark, "step": self.step, "worse": self.worse, "done": self.done, "history": self.history}
+
+
+@lru_cache(maxsize=2)
+def _order(n: int, seed: int) -> Tensor:
+    """(n,) in which order an epoch sees the fields."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def train(
+    tokenizer: VQVAETokenizer,
+    rows: Tensor,
+    held_out: Tensor | None,
+    begin: Callable[[VQVAETokenizer, Tensor], bool] = start,
+    make: Callable[[VQVAETokenizer, Tensor, bool], Trainer] = Trainer,
+) -> None:
+    """Fit a tokenizer whose standardizer is fitted, where it lies; gradients must be on.
+
+    Args:
+        tokenizer: on any device.
+        rows: (N, P) training fields, on the CPU.
+        held_out: (M, P) fields to watch, or None, on the CPU.
+        begin: sets the untrained state from training fields; says whether they differ.
+        make: the trainer of a tokenizer, its training fields, and whether they differ.
+    """
+    c, device = tokenizer.config, tokenizer.made.device
+    rows, held_out = _held_out(rows, held_out, c.seed)
+    mark = digest(
+        asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows)
+    )  # before `begin` changes it
+    varied = begin(tokenizer, rows)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(c.seed)
+        trainer = make(tokenizer, rows, varied)
+        watch = Watch(tokenizer, rows, held_out, c.seed)
+        if not _resume(trainer, tokenizer.work, mark):
+            _look(trainer, watch)
+        if c.steps and varied:
+            _loop(trainer, watch, mark)
+    if trainer.best:
+        tokenizer.load_state_dict(trainer.best)
+    tokenizer.history = trainer.history
+    last = max(trainer.history, key=lambda h: h["score"])
+    if varied and last["used"] < RARE * c.codes:
+        print(f"warning: only {last['used']} of {c.codes} codes are used. Ask for fewer, or another --quantizer.")
+
+
+def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Training rows, and rows to watch: those given, else a twentieth of the training rows, else the training rows."""
+    if held_out is not None and len(held_out):
+        return rows, held_out
+    if len(rows) < 40:
+        return rows, rows
+    away = torch.zeros(len(rows), dtype=torch.bool)
+    away[draw(len(rows), len(rows) // 20, seed)] = True
+    return rows[~away], rows[away]
+
+
+def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
+    c, seen = trainer.config, []
+    bar = tqdm(total=c.steps, initial=trainer.step, unit=" steps", desc=c.kind, disable=None)
+    while trainer.step < c.steps and not trainer.done:
+        seen.append(trainer.advance())
+        bar.update(1)
+        if trainer.step % c.eval_every and trainer.step < c.steps:
+            continue
+        loss = torch.stack(seen).mean(0).cpu()
+        seen = []
+        if not bool(loss.isfinite().all()):
+            raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
+        look = _look(trainer, watch, float(loss[0]))
+        bar.write(
+            f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {look['psnr']:.2f} dB at {look['bits']:.0f} bits  "
+            f"codes {look['used']} of {c.codes}, perplexity {look['perplexity']:.1f}"
+        )
+        _save(trainer, mark)
+    bar.close()
+
+
+def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
+    """Judge the state, and keep it if it is the best."""
+    trainer.publish()
+    look = {"step": trainer.step, "loss": loss, **watch.look()}
+    best = max((h["score"] for h in trainer.history), default=-math.inf)
+    trainer.history.append(look)
+    late = 2 * trainer.step > trainer.config.steps  # while the learning rate is high, the start may long be better
+    trainer.worse = 0 if look["score"] > best else trainer.worse + late
+    trainer.done = trainer.worse >= trainer.config.patience
+    if look["score"] > best:
+        trainer.best = {k: v.detach().clone() for k, v in trainer.tokenizer.state_dict().items()}
+    return look
+
+
+def _save(trainer: Trainer, mark: str) -> None:
+    from safetensors.torch import save_file
+
+    if trainer.tokenizer.work is not None:
+        with write_atomic(Path(trainer.tokenizer.work) / STATE) as temporary:
+            save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
+
+
+def _resume(trainer: Trainer, work: Path | None, mark: str) -> bool:
+    """Go on from the folder's state, if it is of this run."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    if work is None or not (path := Path(work) / STATE).is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            words = json.loads((file.metadata() or {}).get("words", "{}"))
+        if words.get("mark") != mark:
+            return False
+        trainer.restore(load_file(path), words)
+    except SafetensorError as error:
+        print(f"{path} is damaged ({error}); training starts anew.")
+        return False
+    print(f"going on from step {trainer.step}")
+    return True

@@ -1,0 +1,253 @@
+"""The report of a tokenizer: report.json, report.md and the rate-distortion picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fields.runtime.runs import write_atomic, write_json
+from fields.storage.dataset import WeightDataset
+from tokenizers.base import WeightTokenizer
+from tokenizers.distortion import Bench, Counts, judge, make_bench
+from tokenizers.draws import draw
+from tokenizers.registry import make_tokenizer
+from tokenizers.report.probe import probe
+from tokenizers.tokens import TokenDataset
+
+USED = 0.5
+"""Share of codes in use below which the report warns."""
+POOR = 0.5
+"""Squared error over variance from which a layer's codes are called unusable."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What the report measures."""
+
+    sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
+    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. vqvae has none: build several
+    and compare them with python -m tokenizers.compare."""
+    sweep_fields: int = 2000
+    """Training fields each of these is fitted on."""
+    held_out: int = 1000
+    """Held-out fields judged, drawn by seed."""
+    probe_rows: int = 10_000
+    """Training fields the class probe learns from; 0 = no probe."""
+    signals: str | None = None
+    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
+    data_root: Path | None = None
+    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "sizes", tuple(int(s) for s in self.sizes))
+        if any(s < 2 for s in self.sizes):
+            raise ValueError(f"--sizes must be at least 2 each, got {self.sizes}.")
+        if self.sweep_fields < 1 or self.held_out < 1 or self.probe_rows < 0:
+            raise ValueError("--sweep-fields and --held-out must be at least 1, --probe-rows at least 0.")
+
+
+def report(
+    tokenizer: WeightTokenizer,
+    data: WeightDataset,
+    tokens: TokenDataset,
+    config: ReportConfig,
+    *,
+    say: Callable[[str], Any] = print,
+    refit: bool = False,
+) -> dict:
+    """Measure everything; nothing is written. With `refit` the tokens are refitted ones, and both are judged.
+
+    Returns:
+        The content of report.json.
+    """
+    seed = tokenizer.config.seed
+    bench = make_bench(data, config.held_out, seed, config.signals, config.data_root)
+    counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
+    for batch in tokens.batches("train", 16_384):
+        counts.add(batch)
+    refitted: dict = {}
+    if refit:
+        ids = torch.cat([tokens.ids(bench.split, slice(i, i + 1)) for i in bench.chosen.tolist()])
+        refitted = {"refit": judge(tokenizer, data, bench, counts, ids)}
+        counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
+        for weights in data.batches("train", 10_000):
+            counts.add(tokenizer.encode(weights))
+    row = judge(tokenizer, data, bench, counts)
+    result = {
+        "kind": tokenizer.config.kind,
+        "field": str(data.config),
+        "tokenizer": tokenizer.fingerprint,
+        "dataset": data.fingerprint,
+        "tokens": tokens.fingerprint,
+        "training_fields": counts.fields,
+        "judged_on": bench.split,
+        "judged_fields": len(bench.weights),
+        "psnr_against": bench.against,
+        **row,
+        **refitted,
+        "probe": _probe(tokenizer, data, bench, config),
+        "rate_distortion": _sweep(tokenizer, data, bench, config, say),
+    }
+    return result | {"warnings": warnings(result)}
+
+
+def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig) -> dict:
+    if config.probe_rows == 0:
+        return {"skipped": "--probe-rows 0"}
+    return probe(tokenizer, data, bench.split, seed=tokenizer.config.seed, most=config.probe_rows)
+
+
+def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig, say: Callable) -> list:
+    """The same kind at other sizes, fitted on a draw of the training fields."""
+    if not config.sizes or tokenizer.learns_long:
+        return []
+    seed = tokenizer.config.seed
+    rows = data.weights("train", draw(len(data.splits["train"]), config.sweep_fields, seed))
+    say(f"rate-distortion: {len(config.sizes)} sizes on {len(rows):,} training fields")
+    out = []
+    for size in config.sizes:
+        other = make_tokenizer(replace(tokenizer.config, vocab_size=size)).refer(data.reference.row).fit(rows)
+        counts = Counts(other.tokens_per_field, other.codes)
+        counts.add(other.encode(rows))
+        out.append(judge(other, data, bench, counts))
+    return out
+
+
+def warnings(result: dict) -> list[str]:
+    """What a reader of the numbers must know."""
+    found = []
+    if result["codes_made"] < result["codes_asked"]:
+        asked, made = result["codes_asked"], result["codes_made"]
+        found.append(f"{made} codes made of {asked} asked: the training weights have no more distinct values.")
+    if result["codes_used"] < USED * result["codes_made"]:
+        found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used. Ask for fewer.")
+    if result["judged_on"] == "train":
+        found.append("judged on the training fields: there are no others.")
+    poor = [i for i, error in enumerate(result["layer_error"]) if error > POOR]
+    if poor:
+        found.append(f"layers {poor} lose more than {POOR:.0%} of their variance. Ask for more codes.")
+    return found
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_report(out: Path, result: dict) -> None:
+    """report.json, report.md, and rate_distortion.png when there is a sweep."""
+    write_json(out / "report.json", result)
+    with write_atomic(out / "report.md") as temporary:
+        temporary.write_text(markdown(result))
+    if result["rate_distortion"] and result["psnr_after"] is not None:
+        draw_rate_distortion(out / "rate_distortion.png", result)
+
+
+COLUMNS = (
+    ("codes asked", "codes_asked", "d"),
+    ("made", "codes_made", "d"),
+    ("used", "codes_used", "d"),
+    ("perplexity", "perplexity", ".1f"),
+    ("tokens", "tokens_per_field", "d"),
+    ("bits/weight raw", "bits_per_weight_raw", ".2f"),
+    ("marginal", "bits_per_weight_marginal", ".2f"),
+    ("per position", "bits_per_weight_position", ".2f"),
+    ("bits/field", "bits_per_field", ",.0f"),
+    ("PSNR before", "psnr_before", ".2f"),
+    ("after", "psnr_after", ".2f"),
+    ("loss", "psnr_loss", ".2f"),
+    ("worst loss", "psnr_loss_worst", ".2f"),
+)
+
+
+def table(rows: list[dict]) -> str:
+    """Rows of the report as a Markdown table."""
+    head = [name for name, _, _ in COLUMNS]
+    body = [["-" if r[key] is None else format(r[key], form) for _, key, form in COLUMNS] for r in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *body])
+
+
+def layer_line(errors: list[float]) -> str:
+    """What each layer loses, in words."""
+    if not errors:
+        return "It decodes to another row that computes the same: weights are not compared."
+    return "Squared error over variance per layer: " + ", ".join(f"{e:.2g}" for e in errors) + "."
+
+
+def probe_line(values: dict) -> str:
+    """The probe in words."""
+    if "skipped" in values:
+        return f"Class probe: skipped, {values['skipped']}."
+    return (
+        f"Class probe ({values['model']}, {values['rows']:,} training fields, {values['held_out']:,} held out): "
+        f"{values['weights']:.1%} right from standardised weights, {values['tokens']:.1%} from tokens "
+        f"(largest class {values['chance']:.1%})."
+    )
+
+
+def markdown(result: dict) -> str:
+    """report.md."""
+    lines = [
+        f"# {result['kind']}, {result['codes_made']} codes",
+        "",
+        f"Field {result['field']}. {result['training_fields']:,} training fields; judged on "
+        f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
+        f"against {result['psnr_against']}.",
+        "",
+        table([result, result["refit"]] if "refit" in result else [result]),
+        *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
+        "",
+        "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; "
+        "per position is the cross-entropy of the judged fields' tokens under each position's training counts plus 1.",
+        "",
+        layer_line(result["layer_error"]),
+        "",
+        probe_line(result["probe"]),
+    ]
+    lines += [f"\nWarning: {text}" for text in result["warnings"]]
+    if result["rate_distortion"]:
+        lines += ["", "## Other sizes", "", table(result["rate_distortion"])]
+    return "\n".join(lines) + "\n"
+
+
+def draw_rate_distortion(path: Path, result: dict) -> None:
+    """PSNR over bits per weight, as stored (log2 of the codes) and as an entropy coder would need."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = sorted(result["rate_distortion"], key=lambda r: r["codes_made"])
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for key, label in (("marginal", "entropy of the codes"), ("raw", "log2 of the codes")):
+        bits = [r[f"bits_per_weight_{key}"] for r in rows]
+        axes.plot(bits, [r["psnr_after"] for r in rows], "o-", markersize=4, label=label)
+    for r in rows:
+        axes.annotate(
+            str(r["codes_made"]), (r["bits_per_weight_raw"], r["psnr_after"]), (4, -10), "data", "offset points"
+        )
+    axes.plot(result["bits_per_weight_marginal"], result["psnr_after"], "k*", label=f"this one, {result['codes_made']}")
+    if result["psnr_loss"] is not None:
+        axes.axhline(result["psnr_before"], color="gray", linewidth=0.8, linestyle="--", label="before")
+    axes.set(xlabel="bits per weight", ylabel="PSNR (dB)", title=f"{result['kind']}: held-out fields after decoding")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+
+
+def summary(result: dict) -> str:
+    """A few lines for the terminal."""
+    fitted = "" if result["psnr_before"] is None else f"{result['psnr_before']:.2f} -> "
+    after = "no pictures" if result["psnr_after"] is None else f"{fitted}{result['psnr_after']:.2f} dB"
+    bits = f"{result['bits_per_weight_marginal']:.2f} marginal, {result['bits_per_weight_position']:.2f} per position"
+    lines = [
+        f"codes {result['codes_used']} used of {result['codes_made']} made ({result['codes_asked']} asked), "
+        f"perplexity {result['perplexity']:.1f}",
+        f"bits per weight {bits}; {result['bits_per_field']:,.0f} per field",
+        f"PSNR against {result['psnr_against']}: {after}",
+        probe_line(result["probe"]),
+    ]
+    if (refit := result.get("refit")) and refit["psnr_after"] is not None:
+        lines.insert(3, f"after refit: {refit['psnr_after']:.2f} dB at {refit['bits_per_field']:,.0f} bits per field")
+    return "\n".join(lines + [f"warning: {text}" for text in result["warnings"]])
