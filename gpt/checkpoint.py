@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import load_model as load_weights
 from torch import Tensor
 
-from fields.hub.fetch import fetch
 from fields.runtime.processes import on_main
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.storage.fetch import fetch
 from gpt.model import GPT, GPTConfig
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer

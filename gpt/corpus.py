@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fields.hub.fetch import is_local
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import is_local
 from gpt.data import Sequences, map_ids
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.registry import load_tokenizer

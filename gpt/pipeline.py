@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fields.fitting.fit import FitConfig, fit
-from fields.hub.fetch import beside
 from fields.runtime.launch import start
 from fields.runtime.processes import on_main
+from fields.storage.fetch import beside
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
 from gpt.sampling.sample import SampleConfig, sample
 from gpt.training.train import ModelConfig, TrainConfig, train

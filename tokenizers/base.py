@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from fields import layout
-from fields.hub.fetch import fetch
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, plain, read_json, write_atomic, write_json
 from fields.runtime.threads import one_thread
+from fields.storage.fetch import fetch
 from tokenizers.draws import gather
 from tokenizers.standardizer import Mode, Standardizer
 from tokenizers.vocab import Vocab

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Union
 import torch
 import tyro
 
-from fields.hub.fetch import beside
 from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import claim, read_json
 from fields.storage.dataset import WeightDataset, summary
+from fields.storage.fetch import beside
 from tokenizers.base import WeightTokenizer
 from tokenizers.classic.kmeans import KMeansConfig
 from tokenizers.draws import STATE, draw

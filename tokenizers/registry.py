@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fields.hub.fetch import fetch
+from fields.storage.fetch import fetch
 from tokenizers.base import FILES, WeightTokenizer, read_config
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.classic.pca import PCAConfig, PCATokenizer

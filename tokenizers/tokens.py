@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.hub.fetch import fetch
 from fields.runtime.runs import read_json
+from fields.storage.fetch import fetch
 from fields.storage.streaming import open_splits
 from tokenizers.base import Vocab, WeightTokenizer
 from tokenizers.token_files import (

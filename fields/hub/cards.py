@@ -8,8 +8,8 @@ from copy import deepcopy
 from pathlib import PurePath
 from typing import Any
 
-from fields.hub.fetch import scrub
 from fields.model import FieldConfig
+from fields.storage.fetch import scrub
 from fields.view.numpy_render import render
 
 TAGS = ["neural-fields", "implicit-neural-representations", "weight-space"]

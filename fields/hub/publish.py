@@ -15,11 +15,11 @@ import torch
 import tyro
 
 from fields.hub.cards import command, fields_card, plain_run
-from fields.hub.fetch import Kind, is_repo
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, preview_size, write_shards
 from fields.runtime.runs import read_json, write_json
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import Kind, is_repo
 from fields.view.render import save_png, sheet
 
 MARK = ".hub.json"

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fields.hub.fetch import PATIENCE, TOKENS, Kind, reason
+from fields.storage.fetch import PATIENCE, TOKENS, Kind, reason
 
 TRIES = 5
 WAIT = 1.0

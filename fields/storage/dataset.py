@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from fields import layout
-from fields.hub.fetch import fetch_fields
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from fields.storage.columns import features, matrix, read_parquet, table_of
+from fields.storage.fetch import fetch_fields
 from fields.storage.streaming import StreamedRows, open_splits
 
 ROWS_PER_SHARD = 20_000

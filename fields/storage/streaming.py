@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fields.hub.fetch import HubName, is_local, reason
+from fields.storage.fetch import HubName, is_local, reason
 
 HELD = 2
 """Row groups held at once."""

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from fields.hub.fetch import at, fetch
 from fields.runtime.runs import read_json
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import at, fetch
 from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.evaluation import items
 from gpt.evaluation.classifier import Classifier, cached_classifier, load_classifier, measure

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fields.hub.fetch import fetch_fields, is_local
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json
 from fields.signals.base import Signals, SignalsConfig, load_signals
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import fetch_fields, is_local
 from fields.view.render import render
 
 EMBEDDED = ("digits", "mnist", "fashion-mnist")

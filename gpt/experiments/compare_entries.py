@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fields.hub.fetch import HubName, fetch, is_local
 from fields.runtime.runs import read_json
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import HubName, fetch, is_local
 from tokenizers.base import FILES, WeightTokenizer
 from tokenizers.build import check_split
 from tokenizers.encode import check_field, divide

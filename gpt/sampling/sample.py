@@ -9,11 +9,11 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from fields.hub.fetch import at
 from fields.runtime.launch import start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.fetch import at
 from gpt.checkpoint import load_model
 from gpt.sampling.generate import Draws, check_sampling, sample_ids
 from gpt.sampling.sheet import draw_samples

@@ -10,10 +10,10 @@ from typing import Any
 
 from accelerate import DistributedDataParallelKwargs
 
-from fields.hub.fetch import at
 from fields.runtime.launch import Precision, start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import claim, read_json, write_json
+from fields.storage.fetch import at
 from gpt.checkpoint import clean
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig

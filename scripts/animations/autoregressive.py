@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from fields import layout
-from fields.hub.fetch import at
+from fields.storage.fetch import at
 from gpt.checkpoint import load_model
 from gpt.model import GPT
 from gpt.sampling.generate import check_sampling, sample_ids

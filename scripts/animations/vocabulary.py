@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.fitting.starts import make_reference
-from fields.hub.fetch import at
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import at
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Film, Stage
 from scripts.animations.panels import Curves, Source, architecture, drawn, fit_rows, set_image

@@ -18,9 +18,9 @@ from made import rows
 
 from fields.hub import push as pushing
 from fields.hub import shards
-from fields.hub.fetch import HubName, at, beside, fetch, is_local, scrub
 from fields.hub.push import Push
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import HubName, at, beside, fetch, is_local, scrub
 from tokenizers.registry import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[3]
