@@ -89,7 +89,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
     for advance in (dies, real):
         monkeypatch.setattr(train.Trainer, "advance", advance)
         again = unfitted(**options).to(gpu)
-        again.work = tmp_path
+        again.resume_dir = tmp_path
         if advance is dies:
             with pytest.raises(KeyboardInterrupt):
                 again.fit(weights)
@@ -99,7 +99,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
     looks = [[look["psnr"] for look in made.history] for made in (whole, again)]
     assert looks[0] == pytest.approx(looks[1], abs=0.05)  # sums on a GPU come in any order
     elsewhere = unfitted(**{**options, "steps": 8})
-    elsewhere.work = tmp_path
+    elsewhere.resume_dir = tmp_path
     elsewhere.fit(weights)  # a state of another run is no obstacle
 
 
@@ -115,8 +115,8 @@ def test_every_kind_encodes_and_refits_there(gpu, kind, options):
     assert torch.allclose(there.decode(ids).cpu(), tokenizer.decode(ids), atol=1e-5)
     names, sizes = [""] * len(weights), torch.full((len(weights), 2), 8)
     lengths = torch.full((tokenizer.tokens_per_field, tokenizer.codes), 3.0, dtype=torch.float64)
-    made = [Refit(t, RefitConfig(True, 10), lengths.to(t.made.device)) for t in (tokenizer, there)]
-    if not tokenizer.ordered:
+    made = [Refit(t, RefitConfig(True, 10), lengths.to(t.n_codes.device)) for t in (tokenizer, there)]
+    if not tokenizer.has_ordered_codes:
         made = [Refit(m.tokenizer, m.config) for m in made]
     better = [m(weights, ids, names, sizes) for m in made]
     assert better[1].device.type == "cpu" and float((better[0] == better[1]).double().mean()) > 0.9

@@ -27,6 +27,8 @@ __all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "read_
 
 FORMAT = "neural-fields-as-data/tokenizer/1"
 FILES = ["config.json", "model.safetensors"]
+SAVED_AS = {"n_codes": "made"}
+"""Buffers whose name in files, and so in fingerprints, is an older one."""
 HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR --out {path}"
 
 
@@ -35,7 +37,7 @@ class TokenizerConfig:
     """What the configs of all kinds share."""
 
     vocab_size: int = 512
-    """Codes asked for, V. Fewer are made where the weights have fewer distinct values."""
+    """Codes asked for, V. There are fewer where the weights have fewer distinct values."""
     standardize: Mode = "position"
     """position: training mean and standard deviation of each weight. delta: minus the reference row, one standard
     deviation for all. none: as they are."""
@@ -65,16 +67,17 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         field: the architecture whose rows it reads.
         slots: (T, S) int64, each token's place (layer, neuron, input for one weight a token).
         standardizer: weights <-> numbers of order one.
-        work: folder where a long fit leaves its state now and then, to go on after an interruption; None = nowhere.
-        learns_long: a fit takes minutes: a report does not fit the same kind again at other sizes.
-        same_row: decoding comes close to the row that was encoded; if not, to another one that computes the same.
+        n_codes: the effective number of codes as a tensor, 0 before `fit`.
+        resume_dir: folder where a long fit saves its state, to continue after an interruption; None = no folder.
+        slow_to_fit: a fit takes minutes, so a report does not fit the same kind again at other sizes.
+        preserves_weights: decoding returns a row close to the encoded one; if not, another row of the same function.
     """
 
     slots: Tensor
-    made: Tensor
-    work: Path | None = None
-    learns_long: bool = False
-    same_row: bool = True
+    n_codes: Tensor
+    resume_dir: Path | None = None
+    slow_to_fit: bool = False
+    preserves_weights: bool = True
 
     def __init__(self, config: Any):
         super().__init__()
@@ -83,7 +86,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         self.config = config
         self.field = FieldConfig.from_dict(config.field)
         self.standardizer = Standardizer(config.standardize, self.field.size)
-        self.register_buffer("made", torch.zeros((), dtype=torch.int64))  # effective codes; 0 = not fitted
+        self.register_buffer("n_codes", torch.zeros((), dtype=torch.int64))
         self.register_buffer("slots", self._slots(), persistent=False)
 
     # -- what a kind of tokenizer gives ---------------------------------------------------------------------------
@@ -93,7 +96,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         return layout.slots(self.field)
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        """Learn from checked rows (n, P) float32, the standardizer being fitted; return the codes made."""
+        """Learn from checked rows (n, P) float32, the standardizer being fitted; return the number of codes."""
         raise NotImplementedError
 
     def _encode(self, weights: Tensor) -> Tensor:
@@ -105,35 +108,35 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         raise NotImplementedError
 
     @property
-    def points(self) -> Tensor | None:
-        """(V, D): codes whose points lie close mean much the same, whichever token they are; None where tokens differ."""
-        return torch.arange(self.codes)[:, None] if self.ordered else None
+    def code_vectors(self) -> Tensor | None:
+        """(V, D): codes with close vectors have similar meanings at every position; None where positions differ."""
+        return torch.arange(self.codes)[:, None] if self.has_ordered_codes else None
 
     # -- what refit needs (`tokenizers.refit`) ----------------------------------------------------------------------
 
     @property
-    def ordered(self) -> bool:
-        """Whether ids are (N, T) places of single numbers among ascending codes, the shape that `relax` gives."""
+    def has_ordered_codes(self) -> bool:
+        """Whether each id is the rank of one number of `to_latents` among ascending codes."""
         return False
 
-    def relax(self, weights: Tensor) -> Tensor:
-        """(N, P) -> the numbers whose rounding the ids are."""
+    def to_latents(self, weights: Tensor) -> Tensor:
+        """(N, P) weights -> latents: the continuous numbers that are rounded to ids."""
         return self.standardizer(weights)
 
-    def harden(self, latents: Tensor) -> Tensor:
-        """What `relax` gives -> (N, T) ids."""
+    def round_latents(self, latents: Tensor) -> Tensor:
+        """Latents -> (N, T) ids of the nearest codes."""
         return self._encode(self.standardizer.invert(latents))
 
-    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
-        """Gradient by decoded weights (N, P) -> by the numbers of `relax`, at the ids."""
+    def latent_gradient(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Gradient with respect to decoded weights (N, P) -> with respect to the latents, at the ids."""
         return gradient * self.standardizer.std
 
-    def canonical(self, ids: Tensor) -> Tensor:
-        """(N, T) ids -> those that `encode` would say for the same content; refit ends with it."""
+    def canonical_ids(self, ids: Tensor) -> Tensor:
+        """(N, T) ids -> those that `encode` would give for the same content; refit ends with it."""
         return ids
 
-    def pace(self) -> float:
-        """Distance of neighbouring codes among the numbers of `relax`."""
+    def code_spacing(self) -> float:
+        """Typical distance of neighbouring codes, in the units of the latents."""
         return 0.3
 
     # -- the protocol ---------------------------------------------------------------------------------------------
@@ -141,13 +144,13 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     @property
     def is_fitted(self) -> bool:
         """Whether `fit` was called, or a fitted one loaded."""
-        return int(self.made) > 0
+        return int(self.n_codes) > 0
 
     @property
     def codes(self) -> int:
         """Effective number of codes, V: at most `config.vocab_size`."""
         self._check_fitted()
-        return int(self.made)
+        return int(self.n_codes)
 
     @property
     def tokens_per_field(self) -> int:
@@ -165,13 +168,13 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         state = self.state_dict()
         return digest(asdict(self.config), *[part for name in sorted(state) for part in (name, state[name])])
 
-    def refer(self, row: Tensor | None) -> Self:
-        """Name the row (P,) the fits began from, before `fit`; only `standardize="delta"` needs it."""
-        self.standardizer.refer(row)
+    def set_reference(self, row: Tensor | None) -> Self:
+        """Set the row (P,) that the fits began from, before `fit`; only `standardize="delta"` needs it."""
+        self.standardizer.set_reference(row)
         return self
 
     def check_reference(self) -> None:
-        """Refuse settings that need a reference row where none was named."""
+        """Refuse settings that need a reference row where none was set."""
         self.standardizer.check_reference()
 
     @torch.no_grad()
@@ -189,8 +192,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         checked = (self._check_weights(batch, offset) for offset, batch in _offsets(batches))
         rows, moments = gather(checked, self.field.size, self.config.fit_values, self.config.seed)
         self.standardizer.fit(moments)
-        made = self._fit(rows, held_out)
-        self.made.fill_(made)
+        self.n_codes.fill_(self._fit(rows, held_out))
         return self
 
     @torch.no_grad()
@@ -202,7 +204,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             ValueError: for rows of another layout, or non-finite ones.
         """
         self._check_fitted()
-        weights = self._check_weights(weights).to(self.made.device)
+        weights = self._check_weights(weights).to(self.n_codes.device)
         if len(weights) == 0:
             return torch.zeros(0, self.tokens_per_field, dtype=torch.int64, device=weights.device)
         return self._encode(weights)
@@ -216,7 +218,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             ValueError: for another T, or an id outside [0, codes).
         """
         self._check_fitted()
-        ids = self._check_ids(ids).to(self.made.device)
+        ids = self._check_ids(ids).to(self.n_codes.device)
         if len(ids) == 0:
             return torch.zeros(0, self.field.size, device=ids.device)
         return self._decode(ids)
@@ -272,6 +274,17 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     # -- saving and loading ---------------------------------------------------------------------------------------
 
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name, saved in SAVED_AS.items():
+            destination[prefix + saved] = destination.pop(prefix + name)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        for name, saved in SAVED_AS.items():
+            if prefix + saved in state_dict:
+                state_dict[prefix + name] = state_dict.pop(prefix + saved)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         from safetensors.torch import save
 
@@ -284,9 +297,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         write_json(Path(save_directory) / "config.json", self.card())
 
     def card(self) -> dict:
-        """What config.json holds: the config, and what was made of it."""
-        made = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
-        return {**plain(asdict(self.config)), "format": FORMAT, "fingerprint": self.fingerprint, **made}
+        """What config.json holds: the config, and the resulting sizes."""
+        sizes = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
+        return {**plain(asdict(self.config)), "format": FORMAT, "fingerprint": self.fingerprint, **sizes}
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *, strict: bool = True, **kwargs: Any) -> Self:

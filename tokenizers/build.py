@@ -79,11 +79,13 @@ def build(config: BuildConfig) -> WeightTokenizer:
     settings = replace(config.tokenizer, field=data.config.to_dict())
     out = config.out or beside(config.fields, settings.kind)
     check_split(data)
-    tokenizer = make_tokenizer(settings).refer(data.reference.row)  # refuses what cannot be, before the folder is taken
+    tokenizer = make_tokenizer(settings).set_reference(
+        data.reference.row
+    )  # refuses what cannot be, before the folder is taken
     tokenizer.check_reference()
     asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
     claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
-    tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.learns_long))
+    tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit))
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)
     return tokenizer
@@ -115,7 +117,7 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     start = time.perf_counter()
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
     held_out = data.weights("validation", watched) if len(watched) else None
-    tokenizer.work = out
+    tokenizer.resume_dir = out
     tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.cpu()
     tokenizer.save_pretrained(out)

@@ -160,7 +160,7 @@ def judge(
         "bits_per_weight_marginal": counts.marginal_bits() * t / p,
         "bits_per_weight_position": bits * t / p,
         "bits_per_field": bits * t,
-        "layer_error": layer_errors(tokenizer, bench.weights, decoded) if tokenizer.same_row else [],
+        "layer_error": layer_errors(tokenizer, bench.weights, decoded) if tokenizer.preserves_weights else [],
     }
     return row | picture_quality(bench, data, decoded)
 

@@ -83,19 +83,19 @@ class Refit:
         source, against = find_signals(data, signals, data_root)
         print(f"refit serves {against}")
         lengths = None
-        if tokenizer.ordered and config.refit_rate > 0 and "train" in data.splits:
+        if tokenizer.has_ordered_codes and config.refit_rate > 0 and "train" in data.splits:
             rows = data.weights("train", draw(len(data.splits["train"]), COUNTED, tokenizer.config.seed))
             counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
             counts.add(tokenizer.encode(rows))
             lengths = counts.lengths().to(device)
-        if tokenizer.made.device != torch.device(device):
+        if tokenizer.n_codes.device != torch.device(device):
             tokenizer = deepcopy(tokenizer).to(device)
         return cls(tokenizer, config, lengths, source)
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.tokenizer.made.device
+        return self.tokenizer.n_codes.device
 
     def __call__(
         self,
@@ -153,35 +153,37 @@ class Refit:
     def block(self, weights: Tensor, ids: Tensor, targets: Tensor, points: engine.Points) -> Tensor:
         """`__call__` for fields with the same points; targets (n, M, C)."""
         t, c, field_ = self.tokenizer, self.config, self.tokenizer.field
-        pace = t.pace()
-        latents = t.relax(weights)
+        spacing = t.code_spacing()
+        latents = t.to_latents(weights)
         turned = targets.transpose(1, 2).contiguous()  # (n, C, M)
         parts = [turned if part is None else turned[..., part].contiguous() for part in points.parts]
         mean, square = torch.zeros_like(latents), torch.zeros_like(latents)
         best, cost = ids.clone(), None
         for step in range(c.refit_steps + 1):
             if step:
-                ids = t.harden(latents)
+                ids = t.round_latents(latents)
             decoded = t._decode(ids)
             if step % LOOK == 0 or step == c.refit_steps:
                 error, excess = quality(field_, decoded, targets, points.coords)
-                now = error.log() + (c.refit_rate * self._bits(t.canonical(ids)) if self.lengths is not None else 0)
+                now = error.log() + (c.refit_rate * self._bits(t.canonical_ids(ids)) if self.lengths is not None else 0)
                 better = now < (now + 1 if cost is None else cost)
                 best[better] = ids[better]
                 cost = now if cost is None else torch.minimum(cost, now)
             if step == c.refit_steps:
                 break
             i = step % len(parts)
-            grad = t.pull(engine.gradients(field_, decoded, points.inputs[i], points.turned[i], parts[i]), ids)
+            grad = t.latent_gradient(
+                engine.gradients(field_, decoded, points.inputs[i], points.turned[i], parts[i]), ids
+            )
             grad = grad / excess.view(-1, *[1] * (grad.ndim - 1))
             if self.lengths is not None:
-                grad += (c.refit_rate / pace * self._slope(ids)).view_as(grad)
+                grad += (c.refit_rate / spacing * self._slope(ids)).view_as(grad)
             mean.lerp_(grad, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
             root = (square / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(1e-12)
-            rate = c.refit_lr * pace * (1 - step / c.refit_steps)
+            rate = c.refit_lr * spacing * (1 - step / c.refit_steps)
             latents = latents.addcdiv(mean, root, value=-rate / (1 - BETAS[0] ** (step + 1)))
-        return t.canonical(best)
+        return t.canonical_ids(best)
 
     def _bits(self, ids: Tensor) -> Tensor:
         """(n,) bits of each field's codes."""

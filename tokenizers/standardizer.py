@@ -54,7 +54,7 @@ class Standardizer(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("reference", torch.full((width,), float("nan")), persistent=False)  # only `fit` needs it
 
-    def refer(self, row: Tensor | None) -> Self:
+    def set_reference(self, row: Tensor | None) -> Self:
         """Name the row (P,) that the fits began from; `delta` is measured from it."""
         if row is not None:
             if row.shape != (self.width,):

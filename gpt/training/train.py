@@ -232,7 +232,7 @@ def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Train
         **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "alike"},
     )
     model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
-    begin(model, corpus.train, corpus.tokenizer.points if sizes.alike else None, config.seed)
+    begin(model, corpus.train, corpus.tokenizer.code_vectors if sizes.alike else None, config.seed)
     return Trainer(config, corpus, model, accelerator)
 
 

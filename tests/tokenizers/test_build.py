@@ -52,13 +52,13 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
     values = json.loads((out / "report.json").read_text())
     assert values["judged_on"] == "validation" and values["judged_fields"] == 10 and values["training_fields"] == 40
     assert values["codes_made"] == values["codes_asked"] == 16
-    assert values["codes_used"] == 16 or (tokenizer.learns_long and values["codes_used"] >= 8)
+    assert values["codes_used"] == 16 or (tokenizer.slow_to_fit and values["codes_used"] >= 8)
     assert 0 < values["bits_per_weight_marginal"] <= values["bits_per_weight_raw"] == 4
     assert values["bits_per_field"] == pytest.approx(49 * values["bits_per_weight_position"])
     assert values["psnr_against"].startswith("the fields' own render") and values["psnr_loss"] is None
     better = [r["psnr_after"] for r in values["rate_distortion"]] + [values["psnr_after"]]
     assert better == sorted(better) and values["probe"]["held_out"] == 10
-    if tokenizer.learns_long:
+    if tokenizer.slow_to_fit:
         assert values["rate_distortion"] == [] and not (out / "training.safetensors").exists()
     else:
         assert (out / "rate_distortion.png").read_bytes()[:4] == b"\x89PNG"

@@ -53,7 +53,7 @@ def unfitted(kind: str, **options):
 
 
 def fitted(kind: str, weights: torch.Tensor, **options):
-    return unfitted(kind, **options).refer(weights.mean(0)).fit(weights)
+    return unfitted(kind, **options).set_reference(weights.mean(0)).fit(weights)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_same_ids_in_a_fresh_process(weights, tmp_path):
 @pytest.mark.parametrize("kind, options", VARIANTS)
 def test_same_seed_same_codes_however_batched(kind, options, weights):
     first = fitted(kind, weights, **options)
-    second = unfitted(kind, **options).refer(weights.mean(0)).fit(iter(weights.split(50)))
+    second = unfitted(kind, **options).set_reference(weights.mean(0)).fit(iter(weights.split(50)))
     for name, value in first.state_dict().items():
         assert torch.allclose(value.float(), second.state_dict()[name].float(), atol=1e-5), name
     assert first.fingerprint == fitted(kind, weights, **options).fingerprint
@@ -287,12 +287,12 @@ def test_standardizer_modes(weights):
     z = Standardizer("position", FIELD.size).fit(moments)(weights)
     assert float(z.mean(0).abs().max()) < 1e-5 and torch.allclose(z.std(0, correction=0), torch.ones(FIELD.size))
     reference = weights[3]
-    delta = Standardizer("delta", FIELD.size).refer(reference).fit(moments)
+    delta = Standardizer("delta", FIELD.size).set_reference(reference).fit(moments)
     assert torch.allclose(delta.std, (weights - reference).double().std(correction=0).float().expand(FIELD.size))
     assert torch.equal(delta(weights)[3], torch.zeros(FIELD.size))
     assert torch.equal(Standardizer("none", FIELD.size).fit(moments)(weights), weights)
     for mode in ("position", "delta", "none"):
-        s = Standardizer(mode, FIELD.size).refer(reference).fit(moments)
+        s = Standardizer(mode, FIELD.size).set_reference(reference).fit(moments)
         assert torch.allclose(s.invert(s(weights)), weights, atol=1e-6)
     with pytest.raises(ValueError, match="needs the reference row"):
         Standardizer("delta", FIELD.size).fit(moments)

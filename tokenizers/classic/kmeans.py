@@ -68,7 +68,7 @@ class KMeansTokenizer(WeightTokenizer):
         return slots if self.config.group == 1 else slots[kmeans_groups.groups(slots[:, 0], self.config.group)[0][:, 0]]
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        z = self.standardizer(rows.to(self.made.device)).cpu()
+        z = self.standardizer(rows.to(self.n_codes.device)).cpu()
         for c in range(len(self.counts)):
             made = self._fit_scalar(z, c) if self.config.group == 1 else self._fit_grouped(z, c)
             self.counts[c] = len(made)
@@ -98,19 +98,23 @@ class KMeansTokenizer(WeightTokenizer):
         return scalar_codes.encode(weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book)
 
     @property
-    def points(self) -> Tensor | None:
+    def code_vectors(self) -> Tensor | None:
         """Centres of groups, where all tokens share them."""
         shared = self.config.group > 1 and len(self.counts) == 1
-        return self.centres[0, : self.codes] if shared else super().points
+        return self.centres[0, : self.codes] if shared else super().code_vectors
 
     @property
-    def ordered(self) -> bool:
+    def has_ordered_codes(self) -> bool:
         """Scalar codes are."""
         return self.config.group == 1
 
-    def pace(self) -> float:
+    def code_spacing(self) -> float:
         """Median distance of neighbouring centres."""
-        return scalar_codes.gap(self.centres[0, : int(self.counts[0]), 0]) if self.config.group == 1 else super().pace()
+        return (
+            scalar_codes.gap(self.centres[0, : int(self.counts[0]), 0])
+            if self.config.group == 1
+            else super().code_spacing()
+        )
 
     def _edges(self) -> Tensor:
         """(C, V - 1) float64 midpoints of neighbouring centres."""

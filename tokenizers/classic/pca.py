@@ -76,7 +76,7 @@ class PCATokenizer(WeightTokenizer):
         return torch.arange(min(self.config.components, self.field.size))[:, None]
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        z = self.standardizer(rows.to(self.made.device)).cpu().double()
+        z = self.standardizer(rows.to(self.n_codes.device)).cpu().double()
         covariance = z.T @ z / len(z)
         if self.config.metric == "function":
             metric = gauss_newton(self.field, rows, self.config.seed)
@@ -95,7 +95,7 @@ class PCATokenizer(WeightTokenizer):
         return len(found)
 
     def _encode(self, weights: Tensor) -> Tensor:
-        return self.harden(self.relax(weights))  # in double: batches round alike
+        return self.round_latents(self.to_latents(weights))  # in double: batches round alike
 
     def _decode(self, ids: Tensor) -> Tensor:
         return self.standardizer.invert((self.centres[ids] @ self.synthesis).float())
@@ -103,24 +103,24 @@ class PCATokenizer(WeightTokenizer):
     # -- refit ----------------------------------------------------------------------------------------------------
 
     @property
-    def ordered(self) -> bool:
+    def has_ordered_codes(self) -> bool:
         """Codes of components are."""
         return True
 
-    def relax(self, weights: Tensor) -> Tensor:
+    def to_latents(self, weights: Tensor) -> Tensor:
         """Components."""
         return self.standardizer(weights).double() @ self.analysis
 
-    def harden(self, latents: Tensor) -> Tensor:
+    def round_latents(self, latents: Tensor) -> Tensor:
         """Nearest code of each component."""
         centres = self.centres[: self.codes]
         return torch.searchsorted((centres[1:] + centres[:-1]) / 2, latents)
 
-    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+    def latent_gradient(self, gradient: Tensor, ids: Tensor) -> Tensor:
         """Through the linear map."""
         return (gradient * self.standardizer.std).double() @ self.synthesis.T
 
-    def pace(self) -> float:
+    def code_spacing(self) -> float:
         """Median distance of neighbouring centres."""
         return scalar_codes.gap(self.centres[: self.codes])
 

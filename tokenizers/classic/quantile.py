@@ -45,7 +45,7 @@ class QuantileTokenizer(WeightTokenizer):
         self.register_buffer("counts", torch.zeros(number, dtype=torch.int64))
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        z = self.standardizer(rows.to(self.made.device)).cpu()
+        z = self.standardizer(rows.to(self.n_codes.device)).cpu()
         size = self.config.vocab_size
         for c in range(len(self.counts)):
             varying = ((self.book == c) & ~self.standardizer.constant).cpu()
@@ -66,11 +66,11 @@ class QuantileTokenizer(WeightTokenizer):
         return scalar_codes.encode(weights, s.mean, s.std, self.centres, self.edges, self.counts, self.book)
 
     @property
-    def ordered(self) -> bool:
+    def has_ordered_codes(self) -> bool:
         """Buckets are."""
         return True
 
-    def pace(self) -> float:
+    def code_spacing(self) -> float:
         """Median distance of neighbouring buckets."""
         return scalar_codes.gap(self.centres[0, : int(self.counts[0])])
 

@@ -81,7 +81,7 @@ class GraphTokenizer(VQVAETokenizer):
         parts: per layer, from a neuron's latents to its share of the decoder's input (level neuron).
     """
 
-    same_row = False
+    preserves_weights = False
     chunk = 512
 
     def __init__(self, config: GraphConfig):  # loading reads the kind from this signature
@@ -181,7 +181,7 @@ class GraphTokenizer(VQVAETokenizer):
             out.append(run([line], x) + run(net, x))
         return out
 
-    def relax(self, weights: Tensor) -> Tensor:
+    def to_latents(self, weights: Tensor) -> Tensor:
         """Latents, in double; of neurons, in the order of their codes."""
         latents = self.read(weights.double())
         if self.config.level == "layer":
@@ -201,7 +201,7 @@ class GraphTokenizer(VQVAETokenizer):
             at += n * width
         return torch.cat(places, 1)
 
-    def canonical(self, ids: Tensor) -> Tensor:
+    def canonical_ids(self, ids: Tensor) -> Tensor:
         """Ids with each layer's neurons sorted."""
         return ids if self.config.level == "layer" else ids.gather(1, self.order(ids))
 

@@ -87,7 +87,7 @@ class Teacher:
 
     def begin(self, tokenizer: GraphTokenizer, rows: Tensor) -> bool:
         """Set the untrained state; False where fields do not differ."""
-        c, device = tokenizer.config, tokenizer.made.device
+        c, device = tokenizer.config, tokenizer.n_codes.device
         chosen = draw(len(rows), c.taught, c.seed)
         found = rows[chosen]
         if not c.reference:

@@ -54,7 +54,7 @@ class Components:
     @classmethod
     def of(cls, tokenizer: VQVAETokenizer, rows: Tensor) -> "Components | None":
         """Of rows (n, P) whose standardizer is fitted; None where they do not differ."""
-        z = tokenizer.standardizer(rows.to(tokenizer.made.device)).cpu().double()
+        z = tokenizer.standardizer(rows.to(tokenizer.n_codes.device)).cpu().double()
         covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
         metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
         metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
@@ -128,8 +128,8 @@ class Watch:
 
     def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor, seed: int):
         self.tokenizer = tokenizer
-        self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.made.device)
-        self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.made.device)
+        self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.n_codes.device)
+        self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.n_codes.device)
         g = torch.Generator().manual_seed(seed)
         self.coords = (torch.rand(PROBES, tokenizer.field.in_dim, generator=g) * 2 - 1).to(self.rows.device)
         self.wanted = values(tokenizer.field, self.rows, self.coords)
@@ -158,7 +158,7 @@ class Trainer:
     """One training run; `state` and `restore` are all of it."""
 
     def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, varied: bool):
-        c, device = tokenizer.config, tokenizer.made.device
+        c, device = tokenizer.config, tokenizer.n_codes.device
         self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
         some = rows[draw(len(rows), quantizers.INIT_ROWS, c.seed)].to(device)
         latents = torch.cat([tokenizer.read(part).detach() for part in some.split(tokenizer.chunk)])
@@ -248,7 +248,7 @@ class Trainer:
         """Everything a run depends on from here."""
         out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         out |= {f"best.{k}": v for k, v in self.best.items()} | {"rng": torch.get_rng_state()}
-        if (device := self.tokenizer.made.device).type == "cuda":
+        if (device := self.tokenizer.n_codes.device).type == "cuda":
             out["rng.cuda"] = torch.cuda.get_rng_state(device)
         for i, slot in self.optimizer.state_dict()["state"].items():
             out |= {f"adam.{i}.{k}": torch.as_tensor(v) for k, v in slot.items()}
@@ -265,7 +265,7 @@ class Trainer:
         plain = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": slots, "param_groups": plain["param_groups"]})
         torch.set_rng_state(state["rng"])
-        if (device := self.tokenizer.made.device).type == "cuda" and "rng.cuda" in state:
+        if (device := self.tokenizer.n_codes.device).type == "cuda" and "rng.cuda" in state:
             torch.cuda.set_rng_state(state["rng.cuda"], device)
         self.step, self.worse, self.done = words["step"], words["worse"], words["done"]
         self.history = words["history"]
@@ -297,7 +297,7 @@ def train(
         begin: sets the untrained state from training fields; says whether they differ.
         make: the trainer of a tokenizer, its training fields, and whether they differ.
     """
-    c, device = tokenizer.config, tokenizer.made.device
+    c, device = tokenizer.config, tokenizer.n_codes.device
     rows, held_out = _held_out(rows, held_out, c.seed)
     mark = digest(
         asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows)
@@ -307,7 +307,7 @@ def train(
         torch.manual_seed(c.seed)
         trainer = make(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
-        if not _resume(trainer, tokenizer.work, mark):
+        if not _resume(trainer, tokenizer.resume_dir, mark):
             _look(trainer, watch)
         if c.steps and varied:
             _loop(trainer, watch, mark)
@@ -368,17 +368,17 @@ def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
 def _save(trainer: Trainer, mark: str) -> None:
     from safetensors.torch import save_file
 
-    if trainer.tokenizer.work is not None:
-        with write_atomic(Path(trainer.tokenizer.work) / STATE) as temporary:
+    if trainer.tokenizer.resume_dir is not None:
+        with write_atomic(Path(trainer.tokenizer.resume_dir) / STATE) as temporary:
             save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
 
 
-def _resume(trainer: Trainer, work: Path | None, mark: str) -> bool:
+def _resume(trainer: Trainer, folder: Path | None, mark: str) -> bool:
     """Go on from the folder's state, if it is of this run."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    if work is None or not (path := Path(work) / STATE).is_file():
+    if folder is None or not (path := Path(folder) / STATE).is_file():
         return False
     try:
         with safe_open(path, "pt") as file:

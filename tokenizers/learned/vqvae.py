@@ -134,7 +134,7 @@ class VQVAETokenizer(WeightTokenizer):
     synthesis: nn.Parameter
     squash: Tensor
     books: Tensor
-    learns_long = True
+    slow_to_fit = True
     chunk = 4096
     """Fields encoded or decoded at once."""
 
@@ -156,7 +156,7 @@ class VQVAETokenizer(WeightTokenizer):
 
     def _make_networks(self) -> None:
         """Untrained ones of the seed, so that a second fit begins as the first did."""
-        device = self.made.device
+        device = self.n_codes.device
         with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
             torch.manual_seed(self.config.seed)
             self._make_encoder(self.field.size, self.components)
@@ -208,11 +208,11 @@ class VQVAETokenizer(WeightTokenizer):
     def read(self, rows: Tensor, noise: float = 0.0) -> Tensor:
         """(N, P) weights -> (N, T, D) latents as they are trained, with noise on what the encoder sees."""
         z = self.standardizer(rows)
-        return self.to_latents(z + noise * torch.randn_like(z) if noise else z)
+        return self.latents_of(z + noise * torch.randn_like(z) if noise else z)
 
     # -- in any precision: training in float32, the protocol in float64 -----------------------------------------------
 
-    def to_latents(self, z: Tensor) -> Tensor:
+    def latents_of(self, z: Tensor) -> Tensor:
         """(N, P) standardised -> (N, T, D)."""
         y = z @ self.analysis.to(z.dtype)
         if self.config.hidden:
@@ -231,7 +231,7 @@ class VQVAETokenizer(WeightTokenizer):
         return torch.cat([self._encode_chunk(part) for part in weights.split(self.chunk)])
 
     def _encode_chunk(self, weights: Tensor) -> Tensor:
-        return self.harden(self.relax(weights))
+        return self.round_latents(self.to_latents(weights))
 
     def _decode(self, ids: Tensor) -> Tensor:
         return torch.cat([self._decode_chunk(part) for part in ids.split(self.chunk)])
@@ -241,26 +241,26 @@ class VQVAETokenizer(WeightTokenizer):
         return self.standardizer.invert(self.to_rows(latents).float())
 
     @property
-    def points(self) -> Tensor | None:
+    def code_vectors(self) -> Tensor | None:
         """Code vectors, where all latents share them."""
-        return self.books[0] if self.config.quantizer in ("fsq", "lfq", "simvq") else super().points
+        return self.books[0] if self.config.quantizer in ("fsq", "lfq", "simvq") else super().code_vectors
 
     # -- refit ----------------------------------------------------------------------------------------------------
 
     @property
-    def ordered(self) -> bool:
+    def has_ordered_codes(self) -> bool:
         """Single numbers with one code each are."""
         return self.config.numbers == 1 and self.config.depth == 1
 
-    def relax(self, weights: Tensor) -> Tensor:
+    def to_latents(self, weights: Tensor) -> Tensor:
         """Latents."""
-        return self.to_latents(self.standardizer(weights).double())
+        return self.latents_of(self.standardizer(weights).double())
 
-    def harden(self, latents: Tensor) -> Tensor:
+    def round_latents(self, latents: Tensor) -> Tensor:
         """Nearest codes."""
         return quantizers.nearest(latents, self.books, self.config.depth)
 
-    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+    def latent_gradient(self, gradient: Tensor, ids: Tensor) -> Tensor:
         """Backwards through the decoder."""
         latents = quantizers.look_up(ids, self.books, self.config.depth).float()
         back = gradient * self.standardizer.std
@@ -270,9 +270,9 @@ class VQVAETokenizer(WeightTokenizer):
             latents.requires_grad_(True)
             return torch.autograd.grad(self.to_rows(latents), latents, back)[0].double()
 
-    def pace(self) -> float:
+    def code_spacing(self) -> float:
         """Median distance of neighbouring codes; of code vectors, a third of the codebook's spread."""
-        if self.ordered:
+        if self.has_ordered_codes:
             return scalar_codes.gap(self.books[0, :, 0])
         return float(self.books.std()) / 3
 

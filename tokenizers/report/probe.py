@@ -35,7 +35,7 @@ def probe(tokenizer: WeightTokenizer, data: WeightDataset, split: str, *, seed: 
     scores = {}
     for name in ("weights", "tokens"):
         x, y = (_features(tokenizer, data.weights(s, i), name) for s, i in (("train", rows), (split, held)))
-        if name == "weights" and not tokenizer.same_row:
+        if name == "weights" and not tokenizer.preserves_weights:
             mean, std = x.mean(0), x.std(0, correction=0)
             x, y = ((z - mean) / std.clamp_min(1e-12) * (std > 0) for z in (x, y))
         scores[name] = _accuracy(x, labels[rows], y, held_labels[held])
@@ -51,9 +51,9 @@ def _features(tokenizer: WeightTokenizer, weights: Tensor, what: str) -> Tensor:
     """(N, P) float64 standardised rows, as they are or after coding."""
     if what == "tokens":
         weights = tokenizer.decode(tokenizer.encode(weights)).cpu()
-    if what == "weights" and not tokenizer.same_row:
+    if what == "weights" and not tokenizer.preserves_weights:
         return weights.double()
-    return tokenizer.standardizer(weights.to(tokenizer.made.device)).cpu().double()
+    return tokenizer.standardizer(weights.to(tokenizer.n_codes.device)).cpu().double()
 
 
 def _accuracy(x: Tensor, labels: Tensor, y: Tensor, held_labels: Tensor) -> float:

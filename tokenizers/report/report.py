@@ -101,14 +101,14 @@ def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
 
 def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig, say: Callable) -> list:
     """The same kind at other sizes, fitted on a draw of the training fields."""
-    if not config.sizes or tokenizer.learns_long:
+    if not config.sizes or tokenizer.slow_to_fit:
         return []
     seed = tokenizer.config.seed
     rows = data.weights("train", draw(len(data.splits["train"]), config.sweep_fields, seed))
     say(f"rate-distortion: {len(config.sizes)} sizes on {len(rows):,} training fields")
     out = []
     for size in config.sizes:
-        other = make_tokenizer(replace(tokenizer.config, vocab_size=size)).refer(data.reference.row).fit(rows)
+        other = make_tokenizer(replace(tokenizer.config, vocab_size=size)).set_reference(data.reference.row).fit(rows)
         counts = Counts(other.tokens_per_field, other.codes)
         counts.add(other.encode(rows))
         out.append(judge(other, data, bench, counts))

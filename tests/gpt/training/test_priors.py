@@ -127,19 +127,19 @@ def test_what_tokenizers_know_of_their_codes(tmp_path):
     field = FIELD.to_dict()
     scalar = KMeansTokenizer(KMeansConfig(vocab_size=8, field=field))
     scalar.fit(weights)
-    assert torch.equal(scalar.points, torch.arange(scalar.codes)[:, None])
+    assert torch.equal(scalar.code_vectors, torch.arange(scalar.codes)[:, None])
     pairs = KMeansTokenizer(KMeansConfig(vocab_size=8, group=2, field=field))
     pairs.fit(weights)
-    assert pairs.points.shape == (8, 2)
+    assert pairs.code_vectors.shape == (8, 2)
     by_layer = KMeansTokenizer(KMeansConfig(vocab_size=8, group=2, codebook="layer", field=field))
     by_layer.fit(weights)
-    assert by_layer.points is None
+    assert by_layer.code_vectors is None
     for quantizer, dim in (("fsq", 1), ("lfq", 3), ("vq", None)):
         learnt = VQVAETokenizer(
             VQVAEConfig(**{**SMALL["vqvae"], "vocab_size": 8, "quantizer": quantizer, "latents": 4, "width": dim or 2}, field=field)
         )  # fmt: skip
         learnt.fit(weights)
-        assert (learnt.points is None) if dim is None else (learnt.points.shape == (8, dim))
+        assert (learnt.code_vectors is None) if dim is None else (learnt.code_vectors.shape == (8, dim))
 
 
 def test_a_corpus_without_known_points(tmp_path):

@@ -25,7 +25,7 @@ def test_buckets_are_equally_wide_between_low_and_high():
     rows = values.reshape(-1, FIELD.size)
     assert torch.bincount(tokenizer.encode(rows).flatten()).tolist() == [125] * 8
     assert float((tokenizer.decode(tokenizer.encode(rows)) - rows).abs().max()) < 0.25 + 1e-5
-    assert tokenizer.ordered and tokenizer.pace() == pytest.approx(0.5)
+    assert tokenizer.has_ordered_codes and tokenizer.code_spacing() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("standardize, mean, std", [("none", 5.0, 2.0), ("position", 0.0, 1.0)])

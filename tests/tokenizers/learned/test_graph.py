@@ -139,10 +139,10 @@ def test_neurons_stand_in_the_order_of_their_codes(weights):
     n, width = tokenizer.per_layer[0], FIELD.hidden[0]
     codes = ids[:, : n * width].unflatten(1, (width, n)).tolist()
     assert all(field == sorted(field) for field in codes)
-    assert torch.equal(tokenizer.canonical(ids), ids)
+    assert torch.equal(tokenizer.canonical_ids(ids), ids)
     shuffled = ids.clone()
     shuffled[:, : n * width] = ids[:, : n * width].unflatten(1, (width, n)).flip(1).flatten(1)
-    assert torch.equal(tokenizer.canonical(shuffled), ids)
+    assert torch.equal(tokenizer.canonical_ids(shuffled), ids)
     assert torch.allclose(tokenizer.decode(shuffled), tokenizer.decode(ids), atol=1e-5)
     assert tokenizer.slots[: n * width].tolist() == [[0, j, k] for j in range(width) for k in range(n)]
 
@@ -168,13 +168,13 @@ def test_refit_keeps_the_order_of_neurons(weights):
     refit = Refit(tokenizer, RefitConfig(refit=True, refit_steps=4))
     ids = tokenizer.encode(weights[:8])
     better = refit(weights[:8], ids, [""] * 8, torch.tensor([[8, 8]] * 8))
-    assert torch.equal(tokenizer.canonical(better), better)
+    assert torch.equal(tokenizer.canonical_ids(better), better)
 
 
 def test_reference_is_an_edge_feature(weights):
-    tokenizer = unfitted(reference=True).refer(weights.mean(0)).fit(weights)
+    tokenizer = unfitted(reference=True).set_reference(weights.mean(0)).fit(weights)
     assert torch.equal(tokenizer.reader.reference, weights.mean(0))
-    other = unfitted(reference=True).refer(weights[0]).fit(weights)
+    other = unfitted(reference=True).set_reference(weights[0]).fit(weights)
     assert other.fingerprint != tokenizer.fingerprint
 
 

@@ -107,16 +107,16 @@ def test_a_killed_fit_goes_on_with_the_same_result(quantizer, weights, tmp_path,
 
     monkeypatch.setattr(train.Trainer, "advance", dies)
     cut = unfitted(quantizer=quantizer, width=1, steps=6)
-    cut.work = tmp_path
+    cut.resume_dir = tmp_path
     with pytest.raises(KeyboardInterrupt):
         cut.fit(weights)
     monkeypatch.setattr(train.Trainer, "advance", real)
     again = unfitted(quantizer=quantizer, width=1, steps=6)
-    again.work = tmp_path
+    again.resume_dir = tmp_path
     again.fit(weights)
     assert "going on from step 2" in capsys.readouterr().out and again.fingerprint == whole.fingerprint
     other = unfitted(quantizer=quantizer, width=1, steps=6, seed=1)
-    other.work = tmp_path
+    other.resume_dir = tmp_path
     other.fit(weights)  # a state of another run is not taken
     assert "going on" not in capsys.readouterr().out
     (tmp_path / "training.safetensors").write_bytes(b"junk")
