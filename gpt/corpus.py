@@ -6,9 +6,10 @@ from pathlib import Path
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import is_local
 from gpt.data import Sequences, map_ids
-from tokenizers.base import Vocab, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
+from tokenizers.vocab import Vocab
 
 
 @dataclass(frozen=True)

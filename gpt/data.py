@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from fields.runtime.runs import read_json, write_atomic, write_json
 from gpt.model import IGNORE
-from tokenizers.token_files import smallest
-from tokenizers.tokens import TokenDataset
+from tokenizers.tokens import TokenDataset, smallest
 from tokenizers.vocab import Vocab
 
 MAPPED_ROWS = 8192

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from tokenizers.base import Vocab
+from tokenizers.vocab import Vocab
 
 IGNORE = -100
 """Target that carries no loss. Set by position, never by id."""

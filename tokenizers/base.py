@@ -1,4 +1,4 @@
-"""What all tokenizers share: the vocabulary a GPT sees, and the protocol fit / encode / decode / save / load.
+"""What all tokenizers share: the protocol fit / encode / decode / save / load.
 
 A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It emits no special ids: those belong to
 `Vocab`. All learnt state lies in buffers, so that `.to()`, saving and loading come from one base class.
@@ -19,14 +19,13 @@ from fields.model import FieldConfig
 from fields.runtime.runs import digest, plain, read_json, write_atomic, write_json
 from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
-from tokenizers.draws import gather
+from tokenizers.selection import gather
 from tokenizers.standardizer import Mode, Standardizer
-from tokenizers.vocab import Vocab
-
-__all__ = ["Standardizer", "TokenizerConfig", "Vocab", "WeightTokenizer", "read_config"]
 
 FORMAT = "neural-fields-as-data/tokenizer/1"
 FILES = ["config.json", "model.safetensors"]
+RESUME_FILE = "training.safetensors"
+"""State of a long fit in its folder while it is not finished."""
 SAVED_AS = {"n_codes": "made"}
 """Buffers whose name in files, and so in fingerprints, is an older one."""
 HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR --out {path}"

@@ -13,14 +13,14 @@ from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import claim, read_json
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
-from tokenizers.base import WeightTokenizer
+from tokenizers.base import RESUME_FILE, WeightTokenizer
 from tokenizers.classic.kmeans import KMeansConfig
-from tokenizers.draws import STATE, draw
 from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report.report import ReportConfig, report, write_report
 from tokenizers.report.report import summary as report_summary
+from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
 
 DIGITS = "runs/digits/fields"
@@ -121,7 +121,7 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.cpu()
     tokenizer.save_pretrained(out)
-    (out / STATE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
+    (out / RESUME_FILE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
     print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s on {device.type}")

@@ -13,11 +13,12 @@ from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import claim, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.distortion import Bench, Counts, judge, make_bench
-from tokenizers.draws import draw
+from tokenizers.counts import Counts
 from tokenizers.encode import check_field, divide
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
+from tokenizers.report.measures import Bench, make_bench, measure
+from tokenizers.selection import draw
 
 NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
 """What a folder's content does not depend on, or is named by fingerprint."""
@@ -96,7 +97,7 @@ def compare(config: CompareConfig) -> dict:
     rows = []
     for text, tokenizer in found.items():
         path, fields = pairs[text]
-        row = measure(tokenizer, path, loaded[fields], benches[fields], config)
+        row = compare_row(tokenizer, path, loaded[fields], benches[fields], config)
         own = {} if fields == config.fields else {"fields": fields}
         rows.append({"name": names[text], **own, **row})
         print(line(rows[-1]))
@@ -159,10 +160,10 @@ def _names(paths: list[str]) -> dict[str, str]:
     return {p: s if short.count(s) == 1 else p for p, s in zip(paths, short, strict=True)}
 
 
-def measure(
+def compare_row(
     tokenizer: WeightTokenizer, path: str, data: WeightDataset, bench: Bench, config: CompareConfig
 ) -> dict[str, Any]:
-    """One row: what `judge` says, plain and refitted, sizes and speeds."""
+    """One row: what `measure` gives, plain and refitted, sizes and speeds."""
     chosen = draw(len(data.splits["train"]), config.counted, config.seed)
     counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
     counts.add(tokenizer.encode(data.weights("train", chosen)))
@@ -173,7 +174,7 @@ def measure(
     end = time.perf_counter()
     row = {
         "kind": tokenizer.config.kind,
-        **judge(tokenizer, data, bench, counts, ids),
+        **measure(tokenizer, data, bench, counts, ids),
         "encode_per_s": len(ids) / (middle - start),
         "decode_per_s": len(ids) / (end - middle),
         "tokenizer_bytes": _bytes(Path(path) / "model.safetensors"),
@@ -195,7 +196,7 @@ def _refitted(
     names, start = data.ids(bench.split), time.perf_counter()
     better = refit(bench.weights, ids, [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen])
     seconds = time.perf_counter() - start
-    return {**judge(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
+    return {**measure(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
 
 
 def _bytes(path: Path) -> int | None:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from fields.fitting import engine
-from fields.model import FieldConfig, values
+from fields.model import values
 from fields.runtime.threads import share
 from fields.signals.base import Signals, grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.distortion import Counts, find_signals
-from tokenizers.draws import draw
+from tokenizers.counts import Counts
+from tokenizers.distortion import find_signals, quality
+from tokenizers.selection import draw
 
 BLOCK, WIDE = 128, 1024
 """Fields refitted side by side: what stays in the cache, and on a GPU what keeps it busy."""
@@ -194,15 +195,3 @@ class Refit:
         row, last = torch.arange(ids.shape[1], device=ids.device), self.lengths.shape[1] - 1
         up, down = (ids + 1).clamp_max(last), (ids - 1).clamp_min(0)
         return (self.lengths[row, up] - self.lengths[row, down]) / 2
-
-
-def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared error of each field, and its loss above the best possible one (for logits the mean KL); both (n,)."""
-    said = values(config, weights, coords)
-    error = (said - targets).square().mean((1, 2)).clamp_min(1e-10)
-    if config.output != "logit":
-        return error, error
-    said = said.clamp(1e-6, 1 - 1e-6)
-    loss = -(targets * said.log() + (1 - targets) * (1 - said).log())
-    best = -(torch.xlogy(targets, targets) + torch.xlogy(1 - targets, 1 - targets))
-    return error, (loss - best).mean((1, 2)).clamp_min(1e-10)

@@ -5,7 +5,9 @@ and `tokens.json`. It is readable without this code: `datasets.load_dataset("par
 and `tokens.json` the slots and the fingerprints of the tokenizer and of the dataset.
 """
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +15,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.runtime.runs import read_json
+from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from fields.storage.fetch import fetch
 from fields.storage.streaming import open_splits
-from tokenizers.base import Vocab, WeightTokenizer
-from tokenizers.token_files import (
-    FORMAT,
-    HINT,
-    ROWS_PER_SHARD,
-    TokenInfo,
-    features,
-    fingerprint_of,
-    mark,
-    matrix,
-    read_split,
-    to_table,
-    write_tokens,
-)
+from tokenizers.base import WeightTokenizer
+from tokenizers.vocab import Vocab
 
-__all__ = ["TokenDataset", "TokenInfo", "features", "to_table", "write_tokens"]
+FORMAT = "neural-fields-as-data/tokens/1"
+ROWS_PER_SHARD = 50_000
+SHARD = 256 << 20  # bytes of ids: the most of a shard
+ROW_GROUP = 4 << 20  # bytes of ids that a reader of a stream holds at once
+HINT = "Tokens are made with: python -m tokenizers.encode --tokenizer DIR --fields DIR --out {path}"
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """What all rows share."""
+
+    codes: int
+    slots: list[list[int]]
+    field: dict
+    tokenizer_fingerprint: str
+    dataset_fingerprint: str
+    kind: str = ""
+    signals: dict = field(default_factory=dict)
+    reference: dict | None = None
+
+    @classmethod
+    def of(cls, tokenizer: WeightTokenizer, data: Any = None) -> "TokenInfo":
+        """Of the tokens that `tokenizer` makes of a WeightDataset (None: of ids that come from elsewhere)."""
+        return cls(
+            codes=tokenizer.codes,
+            slots=tokenizer.slots.tolist(),
+            field=tokenizer.field.to_dict(),
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            dataset_fingerprint="" if data is None else data.fingerprint,
+            kind=tokenizer.config.kind,
+            signals={} if data is None else data.signals,
+            reference=None if data is None else data.reference.to_dict(),
+        )
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Class names, None for unlabelled signals."""
+        return self.signals.get("label_names")
 
 
 class TokenDataset:
@@ -195,3 +222,150 @@ def _pieces(table: Any) -> Iterator[Any]:
     """A table, or rows that are streamed, piece by piece."""
     for at in range(0, len(table), ROWS_PER_SHARD):
         yield table.slice(at, ROWS_PER_SHARD)
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+def smallest(codes: int) -> np.dtype:
+    """The smallest unsigned type that holds ids below `codes`."""
+    return np.dtype(np.uint8 if codes <= 1 << 8 else np.uint16 if codes <= 1 << 16 else np.uint32)
+
+
+def features(info: TokenInfo):
+    """The columns, declared."""
+    from datasets import ClassLabel, Features, List, Value
+
+    columns = {"ids": List(Value(smallest(info.codes).name), length=len(info.slots))}
+    if info.label_names is not None:
+        columns["label"] = ClassLabel(names=list(info.label_names))
+    columns |= {"signal_id": Value("string"), "split": Value("string"), "seed": Value("int64")}
+    return Features(columns | {"height": Value("int32"), "width": Value("int32")})
+
+
+def to_table(info: TokenInfo, rows: dict[str, Any], split: str = ""):
+    """An Arrow table of rows; see `TokenDataset.from_ids` for the keys."""
+    import pyarrow as pa
+
+    ids = torch.as_tensor(rows["ids"])
+    n, width = len(ids), len(info.slots)
+    if ids.shape != (n, width) or (n and not 0 <= int(ids.min()) <= int(ids.max()) < info.codes):
+        raise ValueError(f"ids must have shape (N, {width}) and lie in [0, {info.codes}), got {tuple(ids.shape)}.")
+    flat = pa.array(ids.cpu().contiguous().numpy().astype(smallest(info.codes)).ravel())
+    columns = {"ids": pa.FixedSizeListArray.from_arrays(flat, width)}
+    if info.label_names is not None:
+        columns["label"] = numbers(rows.get("labels"), n, -1)
+    names = rows.get("signal_id")
+    columns["signal_id"] = pa.array(list(names) if names is not None else [""] * n, pa.string())
+    columns["split"] = pa.array([split] * n, pa.string())
+    columns["seed"] = numbers(rows.get("seed"), n, 0)
+    sizes = rows.get("sizes")
+    columns["height"], columns["width"] = (numbers(None if sizes is None else sizes[:, i], n, 0) for i in (0, 1))
+    return pa.table(columns).cast(features(info).arrow_schema)
+
+
+def write_tokens(
+    path: Path | str,
+    info: TokenInfo,
+    splits: dict[str, tuple[int, Iterable[Any]]],
+    keep: tuple[str, ...] = ("run.json", "README.md"),
+) -> str:
+    """Write a tokens folder from tables that come one after the other; memory holds one of them.
+
+    Args:
+        path: the folder; an older one is replaced when all is written.
+        splits: per split the number of rows, and the tables that hold them in order.
+        keep: files of an older folder that stay.
+    Returns:
+        The fingerprint.
+    """
+    filled = {split: part for split, part in splits.items() if part[0]}  # load_dataset cannot read an empty split
+    if not filled:
+        raise ValueError(f"there are no fields to write as tokens to {path}.")
+    marks = {}
+    with replace_folder(Path(path)) as temporary:
+        for split, (n, tables) in filled.items():
+            marks[split] = mark(_write_shards(temporary, split, n, tables, features(info).arrow_schema))
+        fingerprint = fingerprint_of(info, marks)
+        counts = {split: n for split, (n, _) in filled.items()}
+        values = {"format": FORMAT, **asdict(info), "tokens_per_field": len(info.slots)}
+        write_json(temporary / "tokens.json", {**values, "rows": counts, "fingerprint": fingerprint})
+        for name in keep:
+            if (Path(path) / name).is_file():
+                (temporary / name).write_bytes((Path(path) / name).read_bytes())
+    return fingerprint
+
+
+def _write_shards(folder: Path, split: str, n: int, tables: Iterable[Any], schema: Any) -> Iterator[Any]:
+    """Write the tables of one split, and hand them on."""
+    import pyarrow.parquet as pq
+
+    width = max(1, schema.field("ids").type.list_size)
+    rows, group = max(1, min(ROWS_PER_SHARD, SHARD // width)), max(1, ROW_GROUP // width)
+    shards = -(-n // rows)
+    shard, room, writer = -1, 0, None
+    try:
+        for table in tables:
+            table = table.set_column(table.column_names.index("split"), "split", [[split] * len(table)]).cast(schema)
+            yield table
+            while len(table):
+                if room == 0:
+                    if writer is not None:
+                        writer.close()
+                    shard, room = shard + 1, rows
+                    writer = pq.ParquetWriter(folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet", schema)
+                writer.write_table(table.slice(0, room), row_group_size=group)
+                taken = min(room, len(table))
+                table, room = table.slice(taken), room - taken
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def read_split(path: Path, split: str, n: int, info: TokenInfo):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path.glob(f"{split}-*-of-*.parquet"))
+    if not files or len(files) != int(files[0].stem.split("-of-")[1]):
+        raise ValueError(f"{path} has {len(files)} shards of split {split}, some are missing. {HINT.format(path=path)}")
+    try:
+        table = pa.concat_tables([pq.read_table(f) for f in files])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: split {split} is not readable ({error}). {HINT.format(path=path)}") from None
+    schema = features(info).arrow_schema
+    if len(table) != n or not table.schema.equals(schema):
+        raise ValueError(
+            f"{path}: split {split} has {len(table)} rows of {table.schema.names}, tokens.json says {n} of "
+            f"{schema.names} with {len(info.slots)} ids below {info.codes}. {HINT.format(path=path)}"
+        )
+    return table
+
+
+def matrix(column: Any, width: int) -> np.ndarray:
+    """A column of fixed-length lists as (n, width)."""
+    parts = [np.asarray(chunk.flatten()).reshape(-1, width) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros((0, width), np.uint8)
+
+
+def mark(tables: Iterable[Any]) -> str:
+    """SHA-256 of ids, labels and signal ids of a split, however its rows are cut into tables."""
+    state, names = hashlib.sha256(), hashlib.sha256()
+    for table in tables:
+        for chunk in table["ids"].chunks:
+            state.update(np.ascontiguousarray(chunk.flatten()).tobytes())
+        labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
+        for name, label in zip(table["signal_id"].to_pylist(), labels, strict=True):
+            names.update(f"{name}\0{label}\0".encode())
+    return state.hexdigest() + names.hexdigest()
+
+
+def fingerprint_of(info: TokenInfo, marks: dict[str, str]) -> str:
+    return digest(info.tokenizer_fingerprint, info.dataset_fingerprint, info.codes, dict(sorted(marks.items())))
+
+
+def numbers(values: Any, n: int, default: int):
+    import pyarrow as pa
+
+    array = np.full(n, default) if values is None else np.asarray(torch.as_tensor(values))
+    return pa.array(array.astype(np.int64))

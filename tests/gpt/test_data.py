@@ -4,7 +4,7 @@ import torch
 
 from gpt.data import Sequences, epoch_order, global_batch, micro_batches, unigram_bits
 from gpt.model import IGNORE
-from tokenizers.base import Vocab
+from tokenizers.vocab import Vocab
 
 
 def rows(n: int, t: int, codes: int = 6) -> torch.Tensor:

@@ -16,8 +16,9 @@ from tokenizers import decode, encode
 from tokenizers.build import BuildConfig, build, parse
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.classic.quantile import QuantileConfig
-from tokenizers.distortion import Counts, held_out_split
+from tokenizers.counts import Counts
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
+from tokenizers.report.measures import held_out_split
 from tokenizers.report.probe import probe
 from tokenizers.report.report import ReportConfig, report
 from tokenizers.tokens import TokenDataset

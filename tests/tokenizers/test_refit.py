@@ -15,7 +15,8 @@ from tokenizers.build import BuildConfig, build, parse
 from tokenizers.classic.kmeans import KMeansConfig
 from tokenizers.classic.pca import PCAConfig
 from tokenizers.compare import CompareConfig, compare
-from tokenizers.refit import Refit, RefitConfig, quality
+from tokenizers.distortion import quality
+from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report.report import ReportConfig
 from tokenizers.tokens import TokenDataset

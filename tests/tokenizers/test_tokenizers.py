@@ -14,10 +14,10 @@ from torch import nn
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.view.render import render
-from tokenizers.base import Standardizer, Vocab
-from tokenizers.draws import gather
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.standardizer import Moments
+from tokenizers.selection import gather
+from tokenizers.standardizer import Moments, Standardizer
+from tokenizers.vocab import Vocab
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)  # 10 -> 8 -> 1, 97 weights
 KINDS = [pytest.param(kind, id=kind) for kind in TOKENIZERS]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tokenizers import token_files as module
+from tokenizers import tokens as module
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.decode import decode_dataset
 from tokenizers.encode import encode_dataset

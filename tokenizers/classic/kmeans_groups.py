@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fields.runtime.threads import one_thread
-from tokenizers.draws import draw
+from tokenizers.selection import draw
 
 BLOCK = 1 << 17
 """Scores computed at once, rows x codes."""

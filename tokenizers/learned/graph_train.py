@@ -14,9 +14,9 @@ from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.starts import reptile
 from fields.model import FieldConfig, values
 from fields.runtime.threads import share
-from tokenizers.draws import draw
 from tokenizers.learned.graph import GraphTokenizer
 from tokenizers.learned.train import Components, Trainer, lay_decoder, train
+from tokenizers.selection import draw
 from tokenizers.standardizer import Moments
 
 SCHEDULE = Schedule(steps=64, lr=0.01, pixels=0.5)

@@ -18,14 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fields.model import FieldConfig, forward, to_values, values
+from fields.model import values
 from fields.runtime.runs import digest, write_atomic
+from tokenizers.base import RESUME_FILE
 from tokenizers.classic.pca import RIDGE, directions, gauss_newton
-from tokenizers.distortion import Counts
-from tokenizers.draws import STATE, draw
+from tokenizers.counts import Counts
+from tokenizers.distortion import distortion, quality
 from tokenizers.learned import quantizers
 from tokenizers.learned.vqvae import VQVAETokenizer
-from tokenizers.refit import quality
+from tokenizers.selection import draw
 
 WATCHED, PROBES, COUNTED = 1000, 256, 4000
 """Held-out fields looked at, points of each, and training fields whose codes are counted."""
@@ -110,17 +111,6 @@ class Rate(nn.Module):
         far, scale = (y + torch.rand_like(y) - 0.5 - self.centre).abs(), self.scale.exp()
         share = torch.sigmoid((0.5 - far) / scale) - torch.sigmoid((-0.5 - far) / scale)
         return -share.clamp_min(1e-6).log2().sum(1).mean()
-
-
-def distortion(field: FieldConfig, decoded: Tensor, original: Tensor, coords: Tensor, spread: float) -> Tensor:
-    """How differently two sets of fields answer: of logits the mean of KL, else squared error over `spread`."""
-    with torch.no_grad():
-        wanted = values(field, original, coords)
-    said = forward(field, decoded, coords)
-    if field.output != "logit":
-        return F.mse_loss(to_values(field, said), wanted) / spread
-    entropy = -(torch.xlogy(wanted, wanted) + torch.xlogy(1 - wanted, 1 - wanted)).mean()
-    return F.binary_cross_entropy_with_logits(said, wanted) - entropy
 
 
 class Watch:
@@ -369,7 +359,7 @@ def _save(trainer: Trainer, mark: str) -> None:
     from safetensors.torch import save_file
 
     if trainer.tokenizer.resume_dir is not None:
-        with write_atomic(Path(trainer.tokenizer.resume_dir) / STATE) as temporary:
+        with write_atomic(Path(trainer.tokenizer.resume_dir) / RESUME_FILE) as temporary:
             save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
 
 
@@ -378,7 +368,7 @@ def _resume(trainer: Trainer, folder: Path | None, mark: str) -> bool:
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    if folder is None or not (path := Path(folder) / STATE).is_file():
+    if folder is None or not (path := Path(folder) / RESUME_FILE).is_file():
         return False
     try:
         with safe_open(path, "pt") as file:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.draws import draw
+from tokenizers.selection import draw
 
 MOST = 10_000
 """Training rows the probe learns from, drawn by seed; it takes seconds then."""

@@ -10,10 +10,11 @@ import torch
 from fields.runtime.runs import write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.distortion import Bench, Counts, judge, make_bench
-from tokenizers.draws import draw
+from tokenizers.counts import Counts
 from tokenizers.registry import make_tokenizer
+from tokenizers.report.measures import Bench, make_bench, measure
 from tokenizers.report.probe import probe
+from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
 
 USED = 0.5
@@ -70,11 +71,11 @@ def report(
     refitted: dict = {}
     if refit:
         ids = torch.cat([tokens.ids(bench.split, slice(i, i + 1)) for i in bench.chosen.tolist()])
-        refitted = {"refit": judge(tokenizer, data, bench, counts, ids)}
+        refitted = {"refit": measure(tokenizer, data, bench, counts, ids)}
         counts = Counts(tokenizer.tokens_per_field, tokenizer.codes)
         for weights in data.batches("train", 10_000):
             counts.add(tokenizer.encode(weights))
-    row = judge(tokenizer, data, bench, counts)
+    row = measure(tokenizer, data, bench, counts)
     result = {
         "kind": tokenizer.config.kind,
         "field": str(data.config),
@@ -111,7 +112,7 @@ def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
         other = make_tokenizer(replace(tokenizer.config, vocab_size=size)).set_reference(data.reference.row).fit(rows)
         counts = Counts(other.tokens_per_field, other.codes)
         counts.add(other.encode(rows))
-        out.append(judge(other, data, bench, counts))
+        out.append(measure(other, data, bench, counts))
     return out
 
 

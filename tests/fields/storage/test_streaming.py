@@ -13,7 +13,7 @@ from fields.storage.dataset import WeightDataset
 from gpt.corpus import load_corpus
 from gpt.data import Sequences, unigram_bits
 from gpt.training.train import train
-from tokenizers import token_files
+from tokenizers import tokens as token_files
 from tokenizers.build import BuildConfig, build
 from tokenizers.classic.kmeans import KMeansConfig
 from tokenizers.report.report import ReportConfig

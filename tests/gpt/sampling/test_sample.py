@@ -14,8 +14,8 @@ from gpt.sampling.generate import STATUSES, choose, classify, sample_ids, unifor
 from gpt.sampling.sample import SampleConfig, find_label, sample
 from gpt.training.train import train
 from gpt.training.trainer import make_optimizer
-from tokenizers.base import Vocab
 from tokenizers.tokens import TokenDataset
+from tokenizers.vocab import Vocab
 
 
 def tiny(t: int = 9, **kwargs) -> GPT:

@@ -12,9 +12,9 @@ from gpt.model import GPT, IGNORE, GPTConfig
 from gpt.training.priors import begin, covariance_root
 from gpt.training.trainer import make_optimizer
 from gpt.training.validate import Validator
-from tokenizers.base import Vocab
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.vocab import Vocab
 
 
 def sequences(n: int = 200, t: int = 6, codes: int = 9, labels: int = 0) -> Sequences:

@@ -8,9 +8,6 @@ from torch import Tensor
 
 from tokenizers.standardizer import Moments
 
-STATE = "training.safetensors"
-"""What a long fit leaves in its folder while it is not done."""
-
 
 def gather(batches: Iterable[Tensor], width: int, limit: int, seed: int) -> tuple[Tensor, Moments]:
     """One pass over the batches: the moments of all rows, and the rows themselves or a uniform draw of them.

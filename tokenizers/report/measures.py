@@ -1,0 +1,140 @@
+"""What a report measures of a tokenizer: use of codes, bits of its tokens, PSNR of the fields they decode to."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fields import layout
+from fields.metrics.pairs import psnr
+from fields.storage.dataset import WeightDataset
+from fields.view.render import render
+from tokenizers.base import WeightTokenizer
+from tokenizers.counts import Counts
+from tokenizers.distortion import find_signals
+from tokenizers.selection import draw
+
+
+def held_out_split(data: WeightDataset) -> str:
+    """Where a tokenizer is evaluated: validation, else test, else (and the report says so) the training fields."""
+    return next(s for s in ("validation", "test", "train") if s in data.splits and len(data.splits[s]))
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Held-out fields with what their pictures are compared to.
+
+    Attributes:
+        against: `the signals`, or why not them.
+        targets: per picture size (rows (n,), pictures (n, H, W, C)).
+        before: (N,) dB of the fields as they are; None where pictures are compared to the fields' own.
+        chosen: (N,) which rows of the split they are.
+    """
+
+    split: str
+    weights: Tensor
+    against: str
+    targets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    before: Tensor | None = None
+    fitted: float | None = None
+    chosen: Tensor | None = None
+
+    def psnr(self, data: WeightDataset, weights: Tensor) -> Tensor:
+        """(N,) dB of other weights for the same fields."""
+        out = torch.empty(len(weights))
+        for rows, pictures in self.targets:
+            out[rows] = psnr(render(data.config, weights[rows], *pictures.shape[1:3]), pictures)
+        return out
+
+
+def make_bench(
+    data: WeightDataset,
+    most: int,
+    seed: int,
+    signals: str | None,
+    data_root: Path | None,
+    split: str | None = None,
+    chosen: Tensor | None = None,
+) -> Bench:
+    """At most `most` held-out fields by seed, or those chosen, and their signals where these can be had without a network."""
+    split = split or held_out_split(data)
+    data.split(split)
+    chosen = draw(len(data.splits[split]), most, seed) if chosen is None else chosen
+    weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
+    recorded = data.psnr(split)[chosen]
+    fitted = float(recorded.mean()) if bool(recorded.isfinite().all()) else None
+    if data.config.in_dim != 2 or bool((sizes < 1).any()):
+        reason = (
+            "no pictures: the dataset records no sizes" if data.config.in_dim == 2 else "no pictures: not of images"
+        )
+        return Bench(split, weights, reason, fitted=fitted, chosen=chosen)
+    source, against = find_signals(data, signals, data_root)
+    if source is not None:
+        names = data.ids(split)
+        places = source.find([names[i] for i in chosen.tolist()])
+    targets = []
+    for size in torch.unique(sizes, dim=0):
+        rows = (sizes == size).all(1).nonzero().flatten()
+        own = source is None
+        targets.append(
+            (rows, render(data.config, weights[rows], *size.tolist()) if own else source.images(places[rows]))
+        )
+    bench = Bench(split, weights, against, targets, fitted=fitted, chosen=chosen)
+    if source is None:
+        return bench
+    return Bench(split, weights, against, targets, bench.psnr(data, weights), fitted, chosen)
+
+
+# -- one row of a report -------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor | None = None
+) -> dict:
+    """One row of the report. `counts` are of training tokens; `ids` of the bench's fields, if not by plain encoding."""
+    per_code, t, p = counts.per_code(), tokenizer.tokens_per_field, data.config.size
+    ids = tokenizer.encode(bench.weights) if ids is None else ids
+    decoded = tokenizer.decode(ids).cpu()
+    bits = counts.position_bits(ids)
+    row = {
+        "codes_asked": tokenizer.config.vocab_size,
+        "codes_made": tokenizer.codes,
+        "codes_used": int((per_code > 0).sum()),
+        "perplexity": 2.0 ** counts.marginal_bits(),
+        "tokens_per_field": t,
+        "bits_per_weight_raw": float(torch.log2(torch.tensor(float(tokenizer.codes)))) * t / p,
+        "bits_per_weight_marginal": counts.marginal_bits() * t / p,
+        "bits_per_weight_position": bits * t / p,
+        "bits_per_field": bits * t,
+        "layer_error": layer_errors(tokenizer, bench.weights, decoded) if tokenizer.preserves_weights else [],
+    }
+    return row | picture_quality(bench, data, decoded)
+
+
+def picture_quality(bench: Bench, data: WeightDataset, decoded: Tensor) -> dict:
+    """PSNR before and after, mean over fields, and how much the fields lose."""
+    values: dict = {"psnr_before": bench.fitted, "psnr_after": None, "psnr_loss": None, "psnr_loss_worst": None}
+    if not bench.targets:
+        return values
+    after = bench.psnr(data, decoded)
+    values["psnr_after"] = float(after.mean())
+    if bench.before is not None:
+        loss = bench.before - after
+        values |= {"psnr_before": float(bench.before.mean()), "psnr_loss": float(loss.mean())}
+        values["psnr_loss_worst"] = float(loss.max())
+    return values
+
+
+def layer_errors(tokenizer: WeightTokenizer, weights: Tensor, decoded: Tensor) -> list[float]:
+    """Per layer, the squared error of decoded weights over their variance about the training mean."""
+    layers = layout.slots(tokenizer.field)[:, 0]
+    error = (weights - decoded).double().square().mean(0)
+    spread = (weights - weights.mean(0)).double().square().mean(0)
+    return [
+        float(error[layers == i].sum() / spread[layers == i].sum().clamp_min(1e-30))
+        for i in range(int(layers.max()) + 1)
+    ]
