@@ -1,1 +1,1 @@
-"""Transformers over the tokens of neural fields: model, data, training, sampling, judging."""
+"""Transformers over the tokens of neural fields: model, data, training, sampling, evaluation."""

@@ -57,10 +57,10 @@ def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
         ValueError: for ids that are no codes of the tokenizer.
     """
     n, kind = tokens.count(split), smallest(tokens.codes)
-    shape, file, card = (n, tokens.tokens_per_field), folder / f"{split}.ids", folder / f"{split}.json"
+    shape, file, marks = (n, tokens.tokens_per_field), folder / f"{split}.ids", folder / f"{split}.json"
     known = {"tokens": tokens.fingerprint, "shape": list(shape), "dtype": kind.name}
-    if not (card.is_file() and file.is_file() and read_json(card) == known):
-        card.unlink(missing_ok=True)
+    if not (marks.is_file() and file.is_file() and read_json(marks) == known):
+        marks.unlink(missing_ok=True)
         with write_atomic(file) as temporary, temporary.open("wb") as handle:
             for ids in tqdm(
                 tokens.batches(split, MAPPED_ROWS), total=-(-n // MAPPED_ROWS), desc=f"map {split}", disable=None
@@ -68,7 +68,7 @@ def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
                 if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < tokens.codes:
                     raise ValueError(f"split {split} holds ids outside [0, {tokens.codes}). Encode the dataset anew.")
                 handle.write(np.ascontiguousarray(ids.numpy().astype(kind)).tobytes())
-        write_json(card, known)
+        write_json(marks, known)
     return MappedIds(np.memmap(file, dtype=kind, mode="r", shape=shape))
 
 

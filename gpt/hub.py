@@ -14,7 +14,7 @@ from fields.hub.push import Sent
 from fields.runtime.runs import read_json, write_json
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
-from gpt.evaluation.inputs import model_bits_of
+from gpt.evaluation.config import model_bits_of
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
 from tokenizers.base import FILES as TOKENIZER_FILES
@@ -29,13 +29,13 @@ from tokenizers.hub import (
     publish_tokens,
 )
 
-JUDGED = ("metrics.json", "table.md", "samples.png")
+EVALUATED = ("metrics.json", "table.md", "samples.png")
 SHOWN = 40
 
 
 @dataclass(frozen=True)
 class PublishModel(Publish):
-    """A trained GPT: safetensors and config, its tokenizer, and a card with the judge's numbers and samples.
+    """A trained GPT: safetensors and config, its tokenizer, and a card with its evaluation and samples.
 
     The folder is a training run's (its best/ is taken) or a model's.
 
@@ -64,7 +64,7 @@ def publish_model(options: PublishModel) -> Sent | None:
     model, tokenizer, info = load_model(Path(options.path))
     home = Path(info["path"])
     run = read_run(home) or read_run(home.parent)
-    judged = find_evaluation(options, info)
+    evaluation = find_evaluation(options, info)
 
     def prepare(folder: Path) -> None:
         for name in ("config.json", "model.safetensors", "model.json"):
@@ -74,28 +74,28 @@ def publish_model(options: PublishModel) -> Sent | None:
             shutil.copyfile(home / "tokenizer" / name, folder / "tokenizer" / name)
         if run:
             write_json(folder / "run.json", run)
-        for name in JUDGED[:2] if judged else ():
-            if (judged / name).is_file():
-                shutil.copyfile(judged / name, folder / name)
+        for name in EVALUATED[:2] if evaluation else ():
+            if (evaluation / name).is_file():
+                shutil.copyfile(evaluation / name, folder / name)
         draw_model(folder / "samples.png", model, tokenizer, info)
 
     def card(folder: Path, push: Any) -> str:
-        metrics = read_json(folder / "metrics.json") if judged else None
+        metrics = read_json(folder / "metrics.json") if evaluation else None
         return model_card(options, model, tokenizer, info, metrics, run, (folder / "samples.png").is_file())
 
     def mine(path: str) -> bool:
-        return path in (*FILES, *JUDGED, "run.json") or path.startswith("tokenizer/")
+        return path in (*FILES, *EVALUATED, "run.json") or path.startswith("tokenizer/")
 
     message = f"GPT of {model.size():,} parameters, step {info.get('step')}"
     return publish(options, Layout("model", message, ("model.json",), prepare, card, mine))
 
 
 def find_evaluation(options: PublishModel, info: dict) -> Path | None:
-    """The folder with metrics.json that judged this model.
+    """The folder with metrics.json of this model's evaluation.
 
     Raises:
         FileNotFoundError: if the folder given has none, with the command that makes one.
-        ValueError: if the folder given judged another model.
+        ValueError: if the folder given is of another model.
     """
     if options.evaluation is not None:
         hint = "It is made with: python scripts/evaluate.py --samples DIR --fields DIR --model DIR --out DIR"
@@ -188,7 +188,7 @@ def model_card(
 
 
 def numbers(metrics: dict | None, bits: dict) -> list[str]:
-    """The judge's table, or the bits alone."""
+    """The evaluation's table, or the bits alone."""
     own, unigram = bits["model_bits_per_field"], bits["unigram_bits_per_field"]
     lines = ["## Numbers", ""]
     if own is not None:
@@ -196,7 +196,7 @@ def numbers(metrics: dict | None, bits: dict) -> list[str]:
         told = ", told the label" if bits.get("told_label") else ""
         lines += [f"Held-out fields: {own:,.1f} bits per field by the model{told}{said} (step {bits['step']}).", ""]
     if metrics is None:
-        return [*lines, "Its samples were not judged."[: None if own is None else 0], ""] if own is None else lines
+        return [*lines, "Its samples were not evaluated."[: None if own is None else 0], ""] if own is None else lines
     head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]
     rows = [[row["name"], row["n"], *_cells(row)] for row in metrics["rows"]]
     references, classifier = metrics["references"], metrics.get("classifier")

@@ -193,7 +193,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
     """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
 
     `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`, and for
-    training tell it with `gpt.training.priors` what is known beforehand.
+    training initialise it from counts (`gpt.training.priors`).
     """
 
     def __init__(self, config: GPTConfig):

@@ -1,4 +1,4 @@
-"""The whole way on the embedded digits: fields, tokens, a GPT, samples, the judge. What is there is not made again."""
+"""The pipeline on the embedded digits: fields, tokens, a GPT, samples, their evaluation. What is there is not made again."""
 
 import os
 import subprocess
@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 class PipelineConfig(TrainConfig):
     """Train a GPT on the tokens of neural fields.
 
-    Without --fields and --tokenizer the whole way is run on the 1,797 digits of scikit-learn, in at most ten minutes on
+    Without --fields and --tokenizer the pipeline is run on the 1,797 digits of scikit-learn, in at most ten minutes on
     two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn
-    and judged. Each stage whose output lies under runs/digits already is skipped. The defaults below are the whole way's
+    and evaluated. Each stage whose output lies under runs/digits already is skipped. The defaults below are the pipeline's
     (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
 
     For example:
@@ -43,7 +43,7 @@ class PipelineConfig(TrainConfig):
 
     def __post_init__(self):
         if (self.fields is None) != (self.tokenizer is None):
-            raise ValueError("give both --fields and --tokenizer, or neither for the whole way on the embedded digits.")
+            raise ValueError("give both --fields and --tokenizer, or neither for the pipeline on the embedded digits.")
         super().__post_init__()
 
     def training(self, **changes) -> TrainConfig:
@@ -52,24 +52,24 @@ class PipelineConfig(TrainConfig):
 
 
 DIGITS = PipelineConfig(labels=True, steps=1500, batch=32, model=ModelConfig(dropout=0.2))
-"""The whole way's settings: 1,437 digits are soon known by heart."""
+"""The pipeline's settings: 1,437 digits are soon memorised."""
 
 
 def defaults(words: list[str]) -> PipelineConfig:
-    """What a command line starts from: with --fields a training, without it the whole way."""
+    """What a command line starts from: with --fields a training, without it the pipeline."""
     return PipelineConfig() if any(word.split("=")[0] == "--fields" for word in words) else DIGITS
 
 
 def run(config: PipelineConfig) -> None:
-    """Train on what is given, or run the whole way."""
+    """Train on what is given, or run the pipeline."""
     if config.fields is not None:
         train(config.training(out=config.out or beside(config.fields, "gpt")))
         return
-    whole_way(config, Path("runs/digits"))
+    run_pipeline(config, Path("runs/digits"))
 
 
-def whole_way(config: PipelineConfig, root: Path) -> None:
-    """Fields, tokens, GPT, samples, judge, under `root`."""
+def run_pipeline(config: PipelineConfig, root: Path) -> None:
+    """Fields, tokens, GPT, samples, evaluation, under `root`."""
     began = time.perf_counter()
     accelerator = start(threads=config.threads, precision="fp32", quiet=True)
     announce = Stages(accelerator, began)
@@ -93,9 +93,9 @@ def whole_way(config: PipelineConfig, root: Path) -> None:
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
     report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=str(folder), seed=config.seed))
 
-    announce(f"5/5 the judge: new fields against held-out digits -> {root}/evaluation")
-    judged = on_main(accelerator, judge, folder, drawn, out, root / "evaluation", config)
-    accelerator.print(summary(config.labels, report, judged, root, out, time.perf_counter() - began))
+    announce(f"5/5 evaluation: new fields against held-out digits -> {root}/evaluation")
+    evaluated = on_main(accelerator, evaluate_samples, folder, drawn, out, root / "evaluation", config)
+    accelerator.print(summary(config.labels, report, evaluated, root, out, time.perf_counter() - began))
 
 
 class Stages:
@@ -122,7 +122,7 @@ def build(folder: Path, out: Path) -> None:
         raise RuntimeError(f"python -m tokenizers.build {' '.join(words)} failed; see above.")
 
 
-def judge(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineConfig) -> dict:
+def evaluate_samples(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineConfig) -> dict:
     """The table of `scripts/evaluate.py`."""
     return evaluate(
         EvaluateConfig(
@@ -132,14 +132,12 @@ def judge(folder: Path, drawn: Path, model: Path, out: Path, config: PipelineCon
     )  # fmt: skip
 
 
-def summary(labels: bool, report: dict, judged: dict, root: Path, out: Path, seconds: float) -> str:
+def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, seconds: float) -> str:
     """A few honest numbers, and where to look."""
-    rows = {row["name"]: row for row in judged["rows"]}
-    ours = next(row for name, row in rows.items() if name.startswith("SAMPLES"))
-    unigram = next((row for name, row in rows.items() if "unigram" in name), None)
-    ceiling = next((row for name, row in rows.items() if name.startswith("training fields")), None)
+    rows = {row["kind"]: row for row in evaluated["rows"]}
+    ours, unigram, upper = (rows.get(kind) for kind in ("samples", "unigram", "training_fields"))
     lines = ["", f"== done in {seconds / 60:.1f} minutes"]
-    if bits := judged.get("validation"):
+    if bits := evaluated.get("validation"):
         lines.append(
             f"   held-out fields: {bits['model_bits_per_field']:.1f} bits by the GPT{' told the label' if labels else ''}, "
             f"{bits['unigram_bits_per_field']:.1f} by the per-position unigram"
@@ -152,7 +150,7 @@ def summary(labels: bool, report: dict, judged: dict, root: Path, out: Path, sec
         ("FID", _fid),
         ("label accuracy (share read as the digit asked for)", _accuracy),
     ):
-        seen = [("samples", ours), ("unigram", unigram), ("training fields", ceiling)]
+        seen = [("samples", ours), ("unigram", unigram), ("training fields", upper)]
         found = [f"{label} {value}" for label, row in seen if row and (value := measure(row)) != "n/a"]
         lines += [f"   {name}: " + ", ".join(found)] if found else []
     lines += [

@@ -1,4 +1,4 @@
-"""A GPT over each of several vocabularies, trained equally long, judged alike:
+"""A GPT over each of several vocabularies, trained equally long and evaluated in the same way:
 
 accelerate launch scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
 """
@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`
 import tyro
 
 from fields.runtime.launch import run_cli
-from gpt.experiments.compare_vocabularies import ContestConfig, contest
+from gpt.experiments.compare_vocabularies import CompareConfig, compare
 
 if __name__ == "__main__":
-    run_cli(contest, tyro.cli(ContestConfig))
+    run_cli(compare, tyro.cli(CompareConfig))

@@ -1,4 +1,4 @@
-"""Judge generated fields, or any pictures:  python scripts/evaluate.py --samples DIR --fields DIR --out DIR"""
+"""Evaluate generated fields, or any pictures:  python scripts/evaluate.py --samples DIR --fields DIR --out DIR"""
 
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -117,6 +117,7 @@ def claim(
     parents: dict[str, str] | None = None,
     seed: int | None = None,
     free: tuple[str, ...] = (),
+    upgrade: Callable[[dict], dict] | None = None,
 ) -> bool:
     """Make an output folder and write its `run.json`.
 
@@ -125,6 +126,7 @@ def claim(
         config: what its content depends on.
         parents: fingerprints of what it is made from.
         free: keys of the config that may differ from the folder's (threads, say).
+        upgrade: turns a config saved under old names into today's.
     Returns:
         True if the folder was claimed before with the same config and parents: the work there can go on.
     Raises:
@@ -133,7 +135,10 @@ def claim(
     out, config = Path(out), plain(config)
     path = out / "run.json"
     if path.is_file():
-        _check_same(out, read_json(path), config, parents or {}, free)
+        before = read_json(path)
+        if upgrade is not None:
+            before = {**before, "config": upgrade(before.get("config", {}))}
+        _check_same(out, before, config, parents or {}, free)
         return True
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"--out {out} holds files but no run.json, so it was not made here. Choose another folder.")

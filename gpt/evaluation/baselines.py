@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
-from gpt.evaluation.items import Row, fields_row
+from gpt.evaluation.items import SignalSet, fields_row
 
 POOL = 20_000
 """Training fields from which statistics and codes are taken: plenty for a covariance, and bounded in memory."""
@@ -21,13 +21,13 @@ ROUND_TRIP_SPLITS = ("validation", "test")
 
 
 @dataclass
-class World:
+class Setup:
     """What all baselines share.
 
     Attributes:
         data: the fields.
         signals: what they were fitted to, None where it is not at hand.
-        tokenizer: whose round trip and unigram are judged, or None.
+        tokenizer: whose round trip and unigram are shown, or None.
         size: height and width of every picture.
         n: pictures per line.
         seed: of every draw; each line has its own stream.
@@ -67,107 +67,108 @@ def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False)
     return torch.randperm(of, generator=generator)[:n].sort().values
 
 
-def baselines(world: World) -> list[Row]:
+def baselines(setup: Setup) -> list[SignalSet]:
     """All lines but the samples', in the table's order."""
-    pool, weights, labels = draw_pool(world)
-    rows = [training_images(world), training_fields(world, pool, weights, labels), held_out(world)]
-    rows += [noise(world, weights, labels), mean_of_two(world, weights)]
-    rows += [unigram(world, weights), gaussian(world, weights)]
+    pool, weights, labels = draw_pool(setup)
+    rows = [training_images(setup), training_fields(setup, pool, weights, labels), held_out(setup)]
+    rows += [noise(setup, weights, labels), mean_of_two(setup, weights)]
+    rows += [unigram(setup, weights), gaussian(setup, weights)]
     return [row for row in rows if row is not None]
 
 
-def draw_pool(world: World) -> tuple[Tensor, Tensor, Tensor | None]:
+def draw_pool(setup: Setup) -> tuple[Tensor, Tensor, Tensor | None]:
     """Training fields that the lines draw from: positions, (N, P) weights, labels."""
-    candidates = world.candidates("train")
-    pool = candidates[torch.randperm(len(candidates), generator=world.stream(0))[:POOL].sort().values]
-    return pool, world.data.weights("train", pool), _take(world.data.labels("train"), pool)
+    candidates = setup.candidates("train")
+    pool = candidates[torch.randperm(len(candidates), generator=setup.stream(0))[:POOL].sort().values]
+    return pool, setup.data.weights("train", pool), _take(setup.data.labels("train"), pool)
 
 
-def training_images(world: World) -> Row | None:
+def training_images(setup: Setup) -> SignalSet | None:
     """Training signals as they are: what a perfect generator of pictures would score."""
-    if world.signals is None:
+    if setup.signals is None:
         return None
-    where = world.signals.indices("train")
-    if world.label is not None and world.signals.labels is not None:
-        where = where[world.signals.labels[where] == world.label]
-    where = where[world.draw(len(where), world.stream(1))]
-    labels = None if world.signals.labels is None else world.signals.labels[where]
-    return Row("training images", world.signals.images(where), labels=labels).readable()
+    where = setup.signals.indices("train")
+    if setup.label is not None and setup.signals.labels is not None:
+        where = where[setup.signals.labels[where] == setup.label]
+    where = where[setup.draw(len(where), setup.stream(1))]
+    labels = None if setup.signals.labels is None else setup.signals.labels[where]
+    return SignalSet("training images", setup.signals.images(where), labels=labels, kind="training_images").readable()
 
 
-def training_fields(world: World, pool: Tensor, weights: Tensor, labels: Tensor | None) -> Row:
-    """Training fields: the ceiling for samples of fields."""
-    pick = world.draw(len(weights), world.stream(2))
-    owners = signal_numbers(world.data)[pool[pick]]
-    extra = {"labels": _take(labels, pick), "signals": owners}
-    return fields_row("training fields (ceiling)", world.data.config, weights[pick], world.size, **extra)
+def training_fields(setup: Setup, pool: Tensor, weights: Tensor, labels: Tensor | None) -> SignalSet:
+    """Training fields: the upper reference for samples of fields."""
+    pick = setup.draw(len(weights), setup.stream(2))
+    owners = signal_numbers(setup.data)[pool[pick]]
+    extra = {"labels": _take(labels, pick), "signals": owners, "kind": "training_fields"}
+    return fields_row("training fields (upper reference)", setup.data.config, weights[pick], setup.size, **extra)
 
 
-def held_out(world: World) -> Row | None:
-    """Held-out fields after the tokenizer's round trip: the ceiling for samples of tokens. References are left out."""
+def held_out(setup: Setup) -> SignalSet | None:
+    """Held-out fields after the tokenizer's round trip: the upper reference for samples of tokens. References are left out."""
     for split in ROUND_TRIP_SPLITS:
-        if split not in world.data.splits:
+        if split not in setup.data.splits:
             continue
-        ids = world.data.ids(split)
-        free = [i for i in world.candidates(split).tolist() if not ids[i] or ids[i] not in world.references]
+        ids = setup.data.ids(split)
+        free = [i for i in setup.candidates(split).tolist() if not ids[i] or ids[i] not in setup.references]
         if not free:
             continue
-        where = torch.tensor(free)[world.draw(len(free), world.stream(3))]
-        weights, labels = world.data.weights(split, where), world.data.labels(split)
-        name = "held-out fields, no tokenizer given"
-        if world.tokenizer is not None:
-            weights, name = _round_trip(world.tokenizer, weights), "held-out fields after round trip"
-        row = fields_row(name, world.data.config, weights, world.size, labels=_take(labels, where))
+        where = torch.tensor(free)[setup.draw(len(free), setup.stream(3))]
+        weights, labels = setup.data.weights(split, where), setup.data.labels(split)
+        name, kind = "held-out fields, no tokenizer given", "held_out"
+        if setup.tokenizer is not None:
+            weights, name = _round_trip(setup.tokenizer, weights), "held-out fields after round trip"
+            kind = "round_trip"
+        row = fields_row(name, setup.data.config, weights, setup.size, labels=_take(labels, where), kind=kind)
         row.notes.append(f"{split} fields that are not references")
         return row
     return None
 
 
-def noise(world: World, weights: Tensor, labels: Tensor | None) -> Row:
+def noise(setup: Setup, weights: Tensor, labels: Tensor | None) -> SignalSet:
     """Training weights with noise: near copies, which MMD, COV and 1-NNA like."""
-    generator = world.stream(4)
-    pick = world.draw(len(weights), generator)
+    generator = setup.stream(4)
+    pick = setup.draw(len(weights), generator)
     spread = NOISE * weights.std(0, unbiased=False)
     noisy = weights[pick] + spread * torch.randn(len(pick), weights.shape[1], generator=generator)
     name = f"training weights + {NOISE} sd noise"
-    return fields_row(name, world.data.config, noisy, world.size, labels=_take(labels, pick))
+    return fields_row(name, setup.data.config, noisy, setup.size, labels=_take(labels, pick), kind="noise")
 
 
-def mean_of_two(world: World, weights: Tensor) -> Row:
+def mean_of_two(setup: Setup, weights: Tensor) -> SignalSet:
     """The mean of two training fields, never of one with itself."""
-    generator, many = world.stream(5), len(weights)
-    first = world.draw(many, generator)
+    generator, many = setup.stream(5), len(weights)
+    first = setup.draw(many, generator)
     shift = torch.randint(1, max(many, 2), (len(first),), generator=generator)
     mean = (weights[first] + weights[(first + shift) % max(many, 1)]) / 2
-    return fields_row("mean of two training fields", world.data.config, mean, world.size)
+    return fields_row("mean of two training fields", setup.data.config, mean, setup.size, kind="mean_of_two")
 
 
-def unigram(world: World, weights: Tensor) -> Row:
+def unigram(setup: Setup, weights: Tensor) -> SignalSet:
     """Every position drawn on its own from the training rows: over codes with a tokenizer, else over weights."""
-    generator = world.stream(6)
+    generator = setup.stream(6)
     rows, name = weights, "per-position unigram of weights"
-    if world.tokenizer is not None:
-        rows, name = encode(world.tokenizer, weights), "per-position unigram of tokens"
-    count = world.n if world.replacement else min(world.n, len(rows))
+    if setup.tokenizer is not None:
+        rows, name = encode(setup.tokenizer, weights), "per-position unigram of tokens"
+    count = setup.n if setup.replacement else min(setup.n, len(rows))
     pick = torch.randint(max(len(rows), 1), (count if len(rows) else 0, rows.shape[1]), generator=generator)
     drawn = rows.gather(0, pick)
-    if world.tokenizer is not None:
-        drawn = decode(world.tokenizer, drawn)
-    return fields_row(name, world.data.config, drawn, world.size)
+    if setup.tokenizer is not None:
+        drawn = decode(setup.tokenizer, drawn)
+    return fields_row(name, setup.data.config, drawn, setup.size, kind="unigram")
 
 
-def gaussian(world: World, weights: Tensor) -> Row:
+def gaussian(setup: Setup, weights: Tensor) -> SignalSet:
     """A Gaussian in PCA space: all directions the pool spans, independent, with the pool's variances."""
-    generator = world.stream(7)
+    generator = setup.stream(7)
     mean = weights.double().mean(0)
     centred = weights.double() - mean
     variances, directions = torch.linalg.eigh(centred.T @ centred / max(len(weights) - 1, 1))
     keep = min(len(weights) - 1, weights.shape[1]) if len(weights) else 0
     scale = variances.clamp_min(0).sqrt()[len(variances) - keep :]
-    count = world.n if world.replacement else min(world.n, len(weights))
+    count = setup.n if setup.replacement else min(setup.n, len(weights))
     z = torch.randn(count, keep, generator=generator, dtype=torch.float64)
     drawn = (mean + (z * scale) @ directions[:, len(variances) - keep :].T).float()
-    return fields_row("Gaussian in PCA space", world.data.config, drawn, world.size)
+    return fields_row("Gaussian in PCA space", setup.data.config, drawn, setup.size, kind="gaussian")
 
 
 def first_fits(ids: list[str]) -> Tensor:

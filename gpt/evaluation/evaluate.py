@@ -1,7 +1,7 @@
-"""Judging generated fields: set metrics, FID, novelty, validation bits, and the baselines that give them a meaning.
+"""Evaluation of generated fields: set metrics, FID, novelty, validation bits, and the baselines that give them a meaning.
 
-This file fixes N, references and seeds, and puts the parts together: `inputs` reads, `draws` chooses, `baselines`
-makes the other lines, `judge` scores a line, `novelty` looks for copies, `evaluate_report` writes.
+This file fixes N, references and seeds, and puts the parts together: `config` reads, `selection` chooses, `baselines`
+makes the other lines, `scores` computes a line, `novelty` looks for copies, `report` writes.
 """
 
 import time
@@ -13,16 +13,16 @@ from fields.runtime.launch import cores
 from fields.runtime.runs import claim, digest
 from fields.storage.dataset import summary
 from gpt.evaluation import items, novelty
-from gpt.evaluation.baselines import World, baselines, encode
-from gpt.evaluation.inputs import EvaluateConfig, Inputs, open_classifier, read_inputs
-from gpt.evaluation.items import Row
+from gpt.evaluation.baselines import Setup, baselines, encode
+from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier, read_inputs
+from gpt.evaluation.items import SignalSet
 from gpt.evaluation.report import write_report
-from gpt.evaluation.scores import Judge
-from gpt.evaluation.selection import digit, draw_references, draw_samples, protocol_text
+from gpt.evaluation.scores import Scorer
+from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
 
 
 def evaluate(config: EvaluateConfig) -> dict:
-    """Judge, write and print; returns what metrics.json holds."""
+    """Compute, write and print; returns what metrics.json holds."""
     start = time.perf_counter()
     torch.set_num_threads(config.threads or cores())
     inputs = read_inputs(config)
@@ -53,19 +53,19 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     classifier, classifier_note = open_classifier(config, inputs)
     inputs.notes += [classifier_note] if classifier_note else []
     label = digit(inputs.data) if nefgpt else None
-    refs, ids = draw_references(config, inputs, label)
+    refs, ids = select_references(config, inputs, label)
     size = tuple(refs.images.shape[1:3])
     n = len(refs)
-    samples = draw_samples(config, inputs, refs, classifier, label)
+    samples = select_samples(config, inputs, refs, classifier, label)
     if samples is not None and len(samples):
         n = min(n, len(samples))
     refs = refs.pick(torch.arange(n))
-    world = World(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
-    rows = ([samples] if samples is not None else []) + fitting(baselines(world), refs, inputs)
+    setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
+    rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
     distances = ("ssim",) if nefgpt else ("l2", "ssim")
-    judge = Judge(refs, classifier, config.seed, distances, with_fid=not nefgpt)
-    lines = [judge.line(row) for row in tqdm(rows, desc="judging", unit="row", leave=False)]
-    new, pictures = look_for_copies(world, rows, samples, inputs.source.kind if inputs.source else "fields")
+    scorer = Scorer(refs, classifier, config.seed, distances, with_fid=not nefgpt)
+    lines = [scorer.line(row) for row in tqdm(rows, desc="evaluation", unit="row", leave=False)]
+    new, pictures = look_for_copies(setup, rows, samples, inputs.source.kind if inputs.source else "fields")
     for line, extra in zip(lines, new.pop("lines"), strict=True):
         line["novelty"] = extra
     result = {
@@ -86,7 +86,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     return result, {**pictures, "samples": samples}
 
 
-def fitting(rows: list[Row], refs: Row, inputs: Inputs) -> list[Row]:
+def fitting(rows: list[SignalSet], refs: SignalSet, inputs: Inputs) -> list[SignalSet]:
     """Baselines whose pictures can be compared with the references: training images may have another size.
 
     Raises:
@@ -102,21 +102,21 @@ def fitting(rows: list[Row], refs: Row, inputs: Inputs) -> list[Row]:
     return kept
 
 
-def look_for_copies(world: World, rows: list[Row], samples: Row | None, kind: str) -> tuple[dict, dict]:
+def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | None, kind: str) -> tuple[dict, dict]:
     """Novelty of all rows, and the nearest training pictures of the samples for the sheet.
 
     Samples that are fields are compared with the renders of training fields, pictures (`kind` = "images") with the
     training images where these are at hand: like with like.
     """
-    training = novelty.TrainingSet(world.data, world.size, world.signals if kind == "images" else None)
-    held = novelty.held_out_row(world, training)
-    if held is not None and world.tokenizer is not None and held.weights is not None:
-        held.tokens = encode(world.tokenizer, held.weights)
+    training = novelty.TrainingSet(setup.data, setup.size, setup.signals if kind == "images" else None)
+    held = novelty.held_out_row(setup, training)
+    if held is not None and setup.tokenizer is not None and held.weights is not None:
+        held.tokens = encode(setup.tokenizer, held.weights)
     every = rows + ([held] if held is not None else [])
     found = novelty.neighbours(every, training)
     beside = found[-1] if held is not None else None
     limit = novelty.near_limit(beside) if beside is not None and len(beside.pixels) else None
-    token_copies = novelty.token_copies(every, world)
+    token_copies = novelty.token_copies(every, setup)
     lines = [novelty.line(f, beside) | {"token_copies": t} for f, t in zip(found, token_copies, strict=True)]
     summary_ = {
         "against": training.kind,
@@ -126,9 +126,9 @@ def look_for_copies(world: World, rows: list[Row], samples: Row | None, kind: st
         "lines": lines[: len(rows)],
     }
     pictures = {"held_out": beside, "train_to_train": None, "found": None}
-    names = [row.name for row in rows]
-    if "training fields (ceiling)" in names:
-        pictures["train_to_train"] = found[names.index("training fields (ceiling)")]
+    kinds = [row.kind for row in rows]
+    if "training_fields" in kinds:
+        pictures["train_to_train"] = found[kinds.index("training_fields")]
     if samples is not None:
         summary_["duplicates"] = novelty.duplicates(samples, limit)
         pictures |= {"found": found[0], "nearest": training.picture(found[0].where) if len(samples) else None}

@@ -1,6 +1,6 @@
-"""What is judged, and against what: samples and references from weight datasets, Hub ids or folders of pictures.
+"""What is compared: samples and references from weight datasets, Hub ids or folders of pictures.
 
-A line of the table is a `Row` of readable pictures. Unreadable ones (weights or pixels that are not finite, files that
+A line of the table is a `SignalSet` of readable pictures. Unreadable ones (weights or pixels that are not finite, files that
 cannot be opened) are counted as failures, not dropped in silence.
 """
 
@@ -18,10 +18,28 @@ from fields.storage.fetch import fetch_fields, is_local
 from fields.view.render import render
 
 EMBEDDED = ("digits", "mnist", "fashion-mnist")
+OLD_NAMES = {
+    "SAMPLES": "samples",
+    "training images": "training_images",
+    "training fields": "training_fields",
+    "per-position unigram": "unigram",
+    "Gaussian": "gaussian",
+    "mean of two": "mean_of_two",
+    "training weights": "noise",
+    "held-out fields after": "round_trip",
+    "held-out fields,": "held_out",
+}
+"""Beginning of a line's name -> its kind, for evaluations that were written before lines had a kind."""
+
+
+def row_kind(row: dict) -> str:
+    """The kind of a line of metrics.json."""
+    known = next((kind for name, kind in OLD_NAMES.items() if row["name"].startswith(name)), "")
+    return row.get("kind") or known
 
 
 @dataclass
-class Row:
+class SignalSet:
     """One line of the table.
 
     Attributes:
@@ -32,6 +50,7 @@ class Row:
         tokens: (N, T) codes as sampled, or None.
         signals: (N,) positions of the training signals the pictures come from, -1 for none, or None.
         unreadable: how many more could not be read.
+        kind: what it is, in one word; the key of its line in metrics.json.
         notes: what a reader must know.
     """
 
@@ -43,16 +62,17 @@ class Row:
     signals: Tensor | None = None
     unreadable: int = 0
     notes: list[str] = field(default_factory=list)
+    kind: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def pick(self, indices: Tensor) -> "Row":
+    def pick(self, indices: Tensor) -> "SignalSet":
         """The rows asked for; `unreadable` and the notes stay."""
         parts = {k: getattr(self, k) for k in ("images", "weights", "labels", "tokens", "signals")}
         return replace(self, **{k: None if v is None else v[indices] for k, v in parts.items()})
 
-    def readable(self) -> "Row":
+    def readable(self) -> "SignalSet":
         """Without the pictures that are not finite, which are counted."""
         good = self.images.flatten(1).isfinite().all(1)
         if self.weights is not None:
@@ -63,7 +83,7 @@ class Row:
 
 
 @dataclass
-class Source:
+class SignalSource:
     """A place pictures come from: fields to be rendered, or pictures as they are."""
 
     name: str
@@ -90,16 +110,16 @@ class Source:
         """The classes, if any."""
         return self.signals.label_names if self.data is None else self.data.label_names
 
-    def row(self, size: tuple[int, int]) -> Row:
+    def row(self, size: tuple[int, int]) -> SignalSet:
         """All of it, readable pictures only; fields are rendered at `size`, pictures must have it already."""
         if self.data is not None:
             weights = self.data.weights(self.split)
             images = render(self.data.config, weights, *size)
-            return Row(
+            return SignalSet(
                 self.name, images, weights, self.data.labels(self.split), self.tokens, unreadable=self.left_out
             ).readable()
         images = self.signals.images(torch.arange(len(self.signals)))
-        return Row(self.name, images, labels=self.signals.labels, unreadable=len(self.signals.skipped)).readable()
+        return SignalSet(self.name, images, labels=self.signals.labels, unreadable=len(self.signals.skipped)).readable()
 
 
 def fetch(source: str, flag: str) -> Path:
@@ -116,7 +136,9 @@ def fetch(source: str, flag: str) -> Path:
     return fetch_fields(source, flag=flag)
 
 
-def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[str, ...] = ("samples",)) -> Source:
+def open_source(
+    source: str, flag: str, split: str | None = None, prefer: tuple[str, ...] = ("samples",)
+) -> SignalSource:
     """Samples or references of any kind: a folder with `field.json` holds fields, any other pictures.
 
     Args:
@@ -130,7 +152,7 @@ def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[
     if not (path / "field.json").is_file():
         signals = load_signals(SignalsConfig(signals=str(path)))
         print(f"{flag}: {len(signals)} pictures from {name}, {len(signals.skipped)} files unreadable")
-        return Source(name, digest(signals.describe(), signals.ids), signals=signals)
+        return SignalSource(name, digest(signals.describe(), signals.ids), signals=signals)
     data = WeightDataset.load(path)
     split = split or next((s for s in prefer if s in data.splits), None)
     if split is None:
@@ -145,7 +167,7 @@ def open_source(source: str, flag: str, split: str | None = None, prefer: tuple[
             "together. Sample anew, or delete its tokens folder."
         )
     left_out = _left_out(path) if split == "samples" else 0
-    return Source(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of, left_out=left_out)
+    return SignalSource(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of, left_out=left_out)
 
 
 def _left_out(path: Path) -> int:
@@ -183,11 +205,11 @@ def open_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
         return None, f"signals {name!r} could not be loaded: {error}"
 
 
-def held_out_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
+def reference_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
     """`test`, or `validation` where there is no test split.
 
     Raises:
-        ValueError: with neither: judging against training data measures copying.
+        ValueError: with neither: a comparison with training data measures copying.
     """
     for split in ("test", "validation"):
         if split in splits and counts.get(split):
@@ -207,20 +229,20 @@ def common_size(data: WeightDataset, split: str) -> tuple[int, int]:
     return height, width
 
 
-def check_shapes(row: Row, references: Row) -> None:
+def check_shapes(row: SignalSet, references: SignalSet) -> None:
     """Refuse pictures of another size or number of channels, naming both."""
     if len(row) and row.images.shape[1:] != references.images.shape[1:]:
         raise ValueError(
             f"{row.name} are pictures of {_size(row)}, the references ({references.name}) of {_size(references)}: they "
-            "must agree. Resize the pictures, or judge fields, which are rendered at the references' size."
+            "must agree. Resize the pictures, or evaluate fields, which are rendered at the references' size."
         )
 
 
-def _size(row: Row) -> str:
+def _size(row: SignalSet) -> str:
     height, width, channels = row.images.shape[1:]
     return f"{height} x {width} x {channels}"
 
 
-def fields_row(name: str, config: FieldConfig, weights: Tensor, size: tuple[int, int], **extra) -> Row:
+def fields_row(name: str, config: FieldConfig, weights: Tensor, size: tuple[int, int], **extra) -> SignalSet:
     """A row of fields rendered at one size."""
-    return Row(name, render(config, weights, *size), weights, **extra).readable()
+    return SignalSet(name, render(config, weights, *size), weights, **extra).readable()

@@ -24,8 +24,8 @@ from fields.metrics.sets import mann_whitney
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
-from gpt.evaluation.baselines import World, encode, signal_numbers
-from gpt.evaluation.items import Row, fields_row
+from gpt.evaluation.baselines import Setup, encode, signal_numbers
+from gpt.evaluation.items import SignalSet, fields_row
 
 CHUNK = 2048
 NEAR = 0.01
@@ -92,22 +92,22 @@ class TrainingSet:
         return self.signals.images(self.positions[where])
 
 
-def held_out_row(world: World, training: TrainingSet) -> Row | None:
+def held_out_row(setup: Setup, training: TrainingSet) -> SignalSet | None:
     """Held-out data of the training set's kind: what new pictures' distances look like."""
-    generator = world.stream(8)
+    generator = setup.stream(8)
     for split in ("test", "validation"):
         if training.signals is not None:
             where = training.signals.indices(split)
             if len(where):
-                images = training.signals.images(where[world.draw(len(where), generator)])
-                return Row(f"held-out {split} images", images).readable()
-        elif split in world.data.splits and len(candidates := world.candidates(split)):
-            weights = world.data.weights(split, candidates[world.draw(len(candidates), generator)])
-            return fields_row(f"held-out {split} fields", world.data.config, weights, world.size)
+                images = training.signals.images(where[setup.draw(len(where), generator)])
+                return SignalSet(f"held-out {split} images", images).readable()
+        elif split in setup.data.splits and len(candidates := setup.candidates(split)):
+            weights = setup.data.weights(split, candidates[setup.draw(len(candidates), generator)])
+            return fields_row(f"held-out {split} fields", setup.data.config, weights, setup.size)
     return None
 
 
-def neighbours(rows: list[Row], training: TrainingSet) -> list[Neighbours]:
+def neighbours(rows: list[SignalSet], training: TrainingSet) -> list[Neighbours]:
     """Nearest training neighbours of all rows, two passes (pictures, weights) over the training split.
 
     A row whose `signals` are known does not find its own signal: training fields are compared with the others.
@@ -132,7 +132,7 @@ def neighbours(rows: list[Row], training: TrainingSet) -> list[Neighbours]:
     return found
 
 
-def _skip(row: Row, training: TrainingSet) -> Tensor:
+def _skip(row: SignalSet, training: TrainingSet) -> Tensor:
     if row.signals is None or training.signals is not None:
         return torch.full((len(row),), -1, dtype=torch.int64)
     return row.signals
@@ -160,7 +160,7 @@ def _median(values: Tensor | None) -> float | None:
     return float(values.median()) if values is not None and len(values) and values.isfinite().all() else None
 
 
-def duplicates(row: Row, limit: float | None) -> dict:
+def duplicates(row: SignalSet, limit: float | None) -> dict:
     """Shares of a row's members that another member repeats: exactly in weights, in codes, nearly in pixels."""
     near = None
     if limit is not None and len(row):
@@ -186,19 +186,19 @@ def _key(row: Tensor) -> bytes:
     return blake2b(row.contiguous().numpy().tobytes(), digest_size=16).digest()
 
 
-def token_copies(rows: list[Row], world: World) -> list[float | None]:
+def token_copies(rows: list[SignalSet], setup: Setup) -> list[float | None]:
     """Share of each row's members whose codes are exactly a training field's; None without codes."""
     owned = [i for i, row in enumerate(rows) if row.tokens is not None]
     shares: list[float | None] = [None] * len(rows)
-    if not owned or world.tokenizer is None:
+    if not owned or setup.tokenizer is None:
         return shares
-    total = -(-len(world.data.split("train")) // CHUNK)
-    bar = tqdm(world.data.batches("train", CHUNK), desc="training codes", total=total, unit="chunk", leave=False)
+    total = -(-len(setup.data.split("train")) // CHUNK)
+    bar = tqdm(setup.data.batches("train", CHUNK), desc="training codes", total=total, unit="chunk", leave=False)
     seen: set[bytes] = set()
     wanted = {i: [_key(row) for row in rows[i].tokens.long()] for i in owned}
     every = {key for keys in wanted.values() for key in keys}
     for batch in bar:
-        seen |= every & {_key(row) for row in encode(world.tokenizer, batch)}
+        seen |= every & {_key(row) for row in encode(setup.tokenizer, batch)}
     for i, keys in wanted.items():
         shares[i] = sum(key in seen for key in keys) / len(keys) if keys else None
     return shares

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from fields.metrics.distances import dssim, l2
 from fields.metrics.sets import Estimate, bootstrap_mean, fid, set_metrics
-from gpt.evaluation.classifier import Classifier
-from gpt.evaluation.items import Row
+from gpt.evaluation.features import Classifier
+from gpt.evaluation.items import SignalSet
 
 DISTANCES = {"l2": l2, "ssim": dssim}
 
 
 @dataclass
-class Judge:
+class Scorer:
     """References with what all lines share: their distances among themselves and their features.
 
     Attributes:
@@ -25,7 +25,7 @@ class Judge:
         with_fid: whether FID belongs to the protocol.
     """
 
-    references: Row
+    references: SignalSet
     classifier: Classifier | None
     seed: int
     distances: tuple[str, ...] = ("l2", "ssim")
@@ -39,11 +39,11 @@ class Judge:
         if self.classifier is not None and self.with_fid:
             self.features = self.classifier.read(images)[0]
 
-    def line(self, row: Row) -> dict:
+    def line(self, row: SignalSet) -> dict:
         """One line for JSON: N, the set metrics under each distance, FID, label accuracy, unreadable share."""
         n = min(len(row), len(self.references))
         images, references = row.images[:n], self.references.images[:n]
-        result = {"name": row.name, "n": n, "notes": list(row.notes)}
+        result = {"kind": row.kind, "name": row.name, "n": n, "notes": list(row.notes)}
         for name in self.distances:
             measure, among = DISTANCES[name], self.among[name][:n, :n]
             if n:
@@ -58,7 +58,7 @@ class Judge:
         result["unreadable"] = {"count": row.unreadable, "of": total, "share": share}
         return result
 
-    def fid_of(self, row: Row) -> dict:
+    def fid_of(self, row: SignalSet) -> dict:
         """FID alone, for JSON: a small part of the work of a line."""
         n = min(len(row), len(self.references))
         return self._fid(row.images[:n], n)
@@ -70,7 +70,7 @@ class Judge:
         estimate = fid(self.classifier.read(images)[0], self.features[:n], seed=self.seed)
         return {**estimate.to_dict(), "classifier": self.classifier.fingerprint, "n": n}
 
-    def _accuracy(self, row: Row) -> dict:
+    def _accuracy(self, row: SignalSet) -> dict:
         """Share of labelled pictures that the classifier reads as meant; a labelled row's unreadable ones are wrong."""
         if self.classifier is None or row.labels is None:
             return Estimate(None, note="no classifier" if self.classifier is None else "no labels").to_dict()

@@ -9,9 +9,9 @@ from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation import items
 from gpt.evaluation.baselines import draw, encode, first_fits
-from gpt.evaluation.classifier import Classifier
-from gpt.evaluation.inputs import EvaluateConfig, Inputs
-from gpt.evaluation.items import Row, Source, fields_row
+from gpt.evaluation.config import EvaluateConfig, Inputs
+from gpt.evaluation.features import Classifier
+from gpt.evaluation.items import SignalSet, SignalSource, fields_row
 
 NEFGPT_N, NEFGPT_DIGIT = 256, 3
 
@@ -30,12 +30,12 @@ def digit(data: WeightDataset) -> int:
     names = data.label_names
     if names is None:
         raise ValueError(
-            f"--protocol nefgpt judges digit {NEFGPT_DIGIT}: it needs labelled fields, these have no labels."
+            f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}: it needs labelled fields, these have no labels."
         )
     return names.index(str(NEFGPT_DIGIT)) if str(NEFGPT_DIGIT) in names else NEFGPT_DIGIT
 
 
-def draw_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -> tuple[Row, set[str]]:
+def select_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -> tuple[SignalSet, set[str]]:
     """At most --n references in random order, and their signal ids."""
     generator = torch.Generator().manual_seed(config.seed * 1000 + 999)
     if label is not None:
@@ -46,7 +46,7 @@ def draw_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -
         return _image_references(config, inputs.signals, generator)
     data = inputs.data
     counts = {name: len(rows) for name, rows in data.splits.items()}
-    split = items.held_out_split(list(data.splits), counts)
+    split = items.reference_split(list(data.splits), counts)
     ids = data.ids(split)
     first = first_fits(ids)
     where = first[torch.randperm(len(first), generator=generator)[: config.n]]
@@ -59,17 +59,19 @@ def draw_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -
     return row, {ids[i] for i in where.tolist()}
 
 
-def _image_references(config: EvaluateConfig, signals: Signals, generator: torch.Generator) -> tuple[Row, set[str]]:
+def _image_references(
+    config: EvaluateConfig, signals: Signals, generator: torch.Generator
+) -> tuple[SignalSet, set[str]]:
     counts = {s: len(signals.indices(s)) for s in ("train", "validation", "test")}
-    split = items.held_out_split([s for s, c in counts.items() if c], counts)
+    split = items.reference_split([s for s, c in counts.items() if c], counts)
     where = signals.indices(split)
     where = where[torch.randperm(len(where), generator=generator)[: config.n]]
-    row = Row(f"{split} images", signals.images(where)).readable()
+    row = SignalSet(f"{split} images", signals.images(where)).readable()
     row.notes.append(f"{len(where)} drawn from all {counts[split]} {split} signals of {signals.name}")
     return row, {signals.ids[i] for i in where.tolist()}
 
 
-def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch.Generator) -> Row:
+def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch.Generator) -> SignalSet:
     source = items.open_source(config.references, "--references", prefer=("test", "validation", "samples"))
     row = source.row(items.common_size(inputs.data, "train") if source.kind == "fields" else (0, 0))
     total = len(row)
@@ -81,11 +83,11 @@ def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch
     return row
 
 
-def _training_references(inputs: Inputs, label: int, generator: torch.Generator) -> tuple[Row, set[str]]:
+def _training_references(inputs: Inputs, label: int, generator: torch.Generator) -> tuple[SignalSet, set[str]]:
     data = inputs.data
     threes = (data.labels("train") == label).nonzero()[:, 0]
     if not len(threes):
-        raise ValueError(f"--protocol nefgpt judges digit {NEFGPT_DIGIT}, and no training field has that label.")
+        raise ValueError(f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}, and no training field has that label.")
     where = threes[torch.randint(len(threes), (NEFGPT_N,), generator=generator)]
     size = items.common_size(data, "train")
     row = fields_row("TRAINING fields", data.config, data.weights("train", where), size)
@@ -93,15 +95,15 @@ def _training_references(inputs: Inputs, label: int, generator: torch.Generator)
     return row, set()
 
 
-def draw_samples(
-    config: EvaluateConfig, inputs: Inputs, refs: Row, classifier: Classifier | None, label: int | None
-) -> Row | None:
-    """As many samples as references, drawn from readable and unreadable ones alike; only the readable are kept."""
+def select_samples(
+    config: EvaluateConfig, inputs: Inputs, refs: SignalSet, classifier: Classifier | None, label: int | None
+) -> SignalSet | None:
+    """As many samples as references, drawn from readable and unreadable ones; only the readable are kept."""
     source = inputs.source
     if source is None:
         return None
     row = source.row(tuple(refs.images.shape[1:3]))
-    row.name = f"SAMPLES ({source.name})"
+    row.name, row.kind = f"SAMPLES ({source.name})", "samples"
     items.check_shapes(row, refs)
     names = inputs.data.label_names
     if row.labels is not None and source.label_names != names:
@@ -119,7 +121,7 @@ def draw_samples(
     return chosen
 
 
-def _attach_tokens(row: Row, source: Source, inputs: Inputs) -> Row:
+def _attach_tokens(row: SignalSet, source: SignalSource, inputs: Inputs) -> SignalSet:
     """Codes as sampled if they lie beside the fields, else those of the tokenizer given; weights of one layout only."""
     if source.data is not None and source.data.config != inputs.data.config:
         row.notes.append(f"fields of another layout ({source.data.config}): novelty in pixels only")
@@ -135,7 +137,7 @@ def _attach_tokens(row: Row, source: Source, inputs: Inputs) -> Row:
     return row
 
 
-def _only(row: Row, label: int, classifier: Classifier | None) -> Row:
+def _only(row: SignalSet, label: int, classifier: Classifier | None) -> SignalSet:
     """The predecessor's protocol: samples of one digit, by their labels or else by the classifier."""
     if row.labels is not None and (row.labels >= 0).any():
         kept, how = row.labels == label, "labels"

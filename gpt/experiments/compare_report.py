@@ -1,4 +1,4 @@
-"""What a contest writes: contest.json, contest.md, contest.png (samples of all rows) and bits.png (bits against FID)."""
+"""What a comparison writes: comparison.json, comparison.md, comparison.png (samples of all rows) and bits.png (bits against FID)."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
 from fields.view.render import caption, save_png, sheet
-from gpt.evaluation.items import Row
+from gpt.evaluation.items import SignalSet, row_kind
 
 PAD = 2
 SHOWN = 16
@@ -20,31 +20,31 @@ COLUMNS = (
     ("unigram", "trained.unigram_bits_per_field", ",.1f"),
     ("steps", "trained.steps", ",d"),
     ("tokens/s", "trained.tokens_per_second", ",.0f"),
-    ("N", "judged.n", "d"),
-    ("1-NNA L2", "judged.l2.1-nna", ".3f"),
-    ("1-NNA SSIM", "judged.ssim.1-nna", ".3f"),
-    ("COV L2", "judged.l2.cov", ".3f"),
-    ("MMD L2", "judged.l2.mmd", ".2f"),
-    ("FID", "judged.fid", ".1f"),
-    ("label accuracy", "judged.label_accuracy", ".3f"),
-    ("FID of the round trip", "judged.round_trip_fid", ".1f"),
-    ("FID of the unigram", "judged.unigram_fid", ".1f"),
-    ("Z_U pixels", "judged.novelty.z_u_pixels", "+.1f"),
-    ("near copies", "judged.novelty.near_copies", ".1%"),
-    ("token copies", "judged.novelty.token_copies", ".1%"),
+    ("N", "evaluated.n", "d"),
+    ("1-NNA L2", "evaluated.l2.1-nna", ".3f"),
+    ("1-NNA SSIM", "evaluated.ssim.1-nna", ".3f"),
+    ("COV L2", "evaluated.l2.cov", ".3f"),
+    ("MMD L2", "evaluated.l2.mmd", ".2f"),
+    ("FID", "evaluated.fid", ".1f"),
+    ("label accuracy", "evaluated.label_accuracy", ".3f"),
+    ("FID of the round trip", "evaluated.round_trip_fid", ".1f"),
+    ("FID of the unigram", "evaluated.unigram_fid", ".1f"),
+    ("Z_U pixels", "evaluated.novelty.z_u_pixels", "+.1f"),
+    ("near copies", "evaluated.novelty.near_copies", ".1%"),
+    ("token copies", "evaluated.novelty.token_copies", ".1%"),
 )
 """Heading, where it lies in a row, format."""
 
 
-def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], references: Row) -> str:
+def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], references: SignalSet) -> str:
     """Write the files; returns the table."""
-    write_json(out / "contest.json", result)
+    write_json(out / "comparison.json", result)
     text = markdown(result)
-    with write_atomic(out / "contest.md") as temporary:
+    with write_atomic(out / "comparison.md") as temporary:
         temporary.write_text(text)
     names = [f"{row['name']}: {_short(row)}" for row in result["rows"]]
     save_png(
-        out / "contest.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
+        out / "comparison.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
     )
     draw_bits(out / "bits.png", result)
     return text
@@ -77,8 +77,8 @@ def cell(row: dict[str, Any], key: str, form: str) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """contest.md: vocabularies, lines without one, then what a reader must know."""
-    others = [{"name": line["name"], "judged": line} for line in result["others"]]
+    """comparison.md: vocabularies, lines without one, then what a reader must know."""
+    others = [{"name": line["name"], "evaluated": line} for line in result["others"]]
     lines = [["vocabulary", *(head for head, _, _ in COLUMNS)], ["---"] + ["---:"] * len(COLUMNS)]
     for row in result["rows"]:
         lines.append([f"**{row['name']}**"] + [cell(row, key, form) for _, key, form in COLUMNS])
@@ -113,7 +113,7 @@ def footnotes(result: dict[str, Any]) -> list[str]:
         lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
     lines += [f"{row['name']}: its own fields, {row['source_fields']}." for row in result["rows"] if _own(row, result)]
     for row in result["rows"]:
-        lost = row["judged"]["unreadable"]
+        lost = row["evaluated"]["unreadable"]
         if lost["count"]:
             lines.append(f"{row['name']}: {lost['count']} of {lost['of']} samples are unreadable.")
     return lines + [f"* {note}." for note in stars(result)] + [f"{note}." for note in result["notes"]]
@@ -121,7 +121,7 @@ def footnotes(result: dict[str, Any]) -> list[str]:
 
 def stars(result: dict[str, Any]) -> list[str]:
     """What the stars of the table mean, each once."""
-    every = [{"judged": line} for line in result["others"]] + result["rows"]
+    every = [{"evaluated": line} for line in result["others"]] + result["rows"]
     found = [find(row, key) for row in every for _, key, _ in COLUMNS]
     return sorted(
         {part["note"] for part in found if isinstance(part, dict) and part["value"] is not None and part["note"]}
@@ -134,12 +134,12 @@ def _own(row: dict[str, Any], result: dict[str, Any]) -> bool:
 
 def said(name: str, row: dict[str, Any]) -> str:
     """A row in one line."""
-    return f"{name}: {_short(row)}, 1-NNA {cell(row, 'judged.l2.1-nna', '.3f')}"
+    return f"{name}: {_short(row)}, 1-NNA {cell(row, 'evaluated.l2.1-nna', '.3f')}"
 
 
 def _short(row: dict[str, Any]) -> str:
     bits = [cell(row, f"trained.{who}_bits_per_field", ",.0f") for who in ("model", "unigram")]
-    return f"{bits[0]} bits per field (unigram {bits[1]}), FID {cell(row, 'judged.fid', '.0f')}"
+    return f"{bits[0]} bits per field (unigram {bits[1]}), FID {cell(row, 'evaluated.fid', '.0f')}"
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
     axes, drawn = figure.subplots(), 0
     for i, row in enumerate(result["rows"]):
         x, x0 = (number(row, f"trained.{who}_bits_per_field") for who in ("model", "unigram"))
-        y, y0, least = (number(row, f"judged.{what}") for what in ("fid", "unigram_fid", "round_trip_fid"))
+        y, y0, least = (number(row, f"evaluated.{what}") for what in ("fid", "unigram_fid", "round_trip_fid"))
         if x is None or y is None:
             continue
         colour, drawn = f"C{i % 10}", drawn + 1
@@ -191,7 +191,7 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
         axes.plot([], [], style, color="gray", label=text)
     axes.plot([], [], "o", color="gray", markerfacecolor="none", label="unigram")
     for line in result["others"]:
-        if line["name"].startswith("training fields") and line["fid"]["value"] is not None:
+        if row_kind(line) == "training_fields" and line["fid"]["value"] is not None:
             axes.axhline(line["fid"]["value"], color="gray", linewidth=0.8, linestyle="--", label=line["name"])
     classifier = result["classifier"]["fingerprint"][:8]
     axes.set(xscale="log", yscale="log", xlabel="validation bits per field", ylabel=f"FID (classifier {classifier})")

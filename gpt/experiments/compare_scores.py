@@ -1,4 +1,4 @@
-"""The judge of a contest: one set of references, one classifier, and what all rows share, made once.
+"""The scorer of a comparison: one set of references, one classifier, and what all rows share, made once.
 
 A row's pictures are compared with the references of --fields whatever weights they come from; copies are sought among
 the fields that its GPT was trained on.
@@ -16,14 +16,14 @@ from fields.runtime.runs import digest, read_json, write_json
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from gpt.evaluation import items
-from gpt.evaluation.baselines import World, draw_pool, gaussian, held_out, training_fields, training_images, unigram
-from gpt.evaluation.classifier import Classifier
+from gpt.evaluation.baselines import Setup, draw_pool, gaussian, held_out, training_fields, training_images, unigram
+from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier
 from gpt.evaluation.evaluate import fitting, look_for_copies
-from gpt.evaluation.inputs import EvaluateConfig, Inputs, open_classifier
-from gpt.evaluation.items import Row
-from gpt.evaluation.scores import Judge
-from gpt.evaluation.selection import draw_references, draw_samples, protocol_text
-from gpt.experiments.compare_entries import Entry
+from gpt.evaluation.features import Classifier
+from gpt.evaluation.items import SignalSet
+from gpt.evaluation.scores import Scorer
+from gpt.evaluation.selection import protocol_text, select_references, select_samples
+from gpt.experiments.compare_inputs import Entry
 from gpt.experiments.compare_report import SHOWN
 
 LARGEST = 2_000
@@ -43,19 +43,19 @@ class Bench:
 
     config: EvaluateConfig
     inputs: Inputs
-    references: Row
+    references: SignalSet
     ids: set[str]
 
     @classmethod
-    def open(cls, contest: Any, data: WeightDataset) -> "Bench":
-        """Of a ContestConfig and the dataset of its --fields."""
+    def open(cls, comparison: Any, data: WeightDataset) -> "Bench":
+        """Of a CompareConfig and the dataset of its --fields."""
         names = ("fields", "out", "n", "signals", "data_root", "classifier", "classifiers", "seed")
-        config = EvaluateConfig(**{name: getattr(contest, name) for name in names})
+        config = EvaluateConfig(**{name: getattr(comparison, name) for name in names})
         signals, note = items.open_signals(data, config.signals, config.data_root)
         inputs = Inputs(data, signals, None, None, None, [note] if note else [])
-        refs, ids = draw_references(config, inputs, None)
+        refs, ids = select_references(config, inputs, None)
         if len(refs) < 2:
-            raise ValueError(f"there is {len(refs)} held-out signal to judge against; a contest needs 2 or more.")
+            raise ValueError(f"there is {len(refs)} held-out signal to compare with; a comparison needs 2 or more.")
         bench = cls(config, inputs, refs, ids)
         if config.classifier is not None:
             _ = bench.classifier  # a wrong file is refused before anything is trained
@@ -83,9 +83,9 @@ class Bench:
         return classifier
 
     @cached_property
-    def judge(self) -> Judge:
+    def scorer(self) -> Scorer:
         """The references with their distances and features."""
-        return Judge(self.references, self.classifier, self.config.seed)
+        return Scorer(self.references, self.classifier, self.config.seed)
 
     @cached_property
     def key(self) -> str:
@@ -98,35 +98,35 @@ class Bench:
         """Height and width of every picture."""
         return tuple(self.references.images.shape[1:3])
 
-    def world(self, data: WeightDataset, tokenizer: Any = None) -> World:
+    def setup(self, data: WeightDataset, tokenizer: Any = None) -> Setup:
         """What the lines of one weight dataset share."""
         n = len(self.references)
-        return World(data, self.inputs.signals, tokenizer, self.size, n, self.config.seed, self.ids)
+        return Setup(data, self.inputs.signals, tokenizer, self.size, n, self.config.seed, self.ids)
 
     def line(self, entry: Entry) -> dict[str, Any]:
         """A row of the table: the samples, what the vocabulary lets through, and what it is without a GPT."""
         source = items.open_source(str(entry.folder / "samples"), "samples")
         inputs = Inputs(entry.data, self.inputs.signals, source, entry.tokenizer, None, [])
-        samples = draw_samples(self.config, inputs, self.references, self.classifier, None)
-        world = self.world(entry.data, entry.tokenizer)
-        line = self.judge.line(samples)
-        rounded = held_out(world)
-        line["round_trip_fid"] = None if rounded is None else self.judge.fid_of(rounded)
-        line["unigram_fid"] = self.judge.fid_of(unigram(world, draw_pool(world)[1]))
-        line["novelty"] = look_for_copies(world, [samples], samples, "fields")[0]["lines"][0]
+        samples = select_samples(self.config, inputs, self.references, self.classifier, None)
+        setup = self.setup(entry.data, entry.tokenizer)
+        line = self.scorer.line(samples)
+        rounded = held_out(setup)
+        line["round_trip_fid"] = None if rounded is None else self.scorer.fid_of(rounded)
+        line["unigram_fid"] = self.scorer.fid_of(unigram(setup, draw_pool(setup)[1]))
+        line["novelty"] = look_for_copies(setup, [samples], samples, "fields")[0]["lines"][0]
         return line
 
     def common(self, path: Path, threads: int) -> list[dict[str, Any]]:
-        """The lines without a tokenizer; kept in a file, for they are the same in the next contest of the folder."""
+        """The lines without a tokenizer; kept in a file, for they are the same in the next comparison of the folder."""
         if path.is_file() and (known := read_json(path))["key"] == self.key:
             return known["lines"]
         torch.set_num_threads(threads)
-        world = self.world(self.inputs.data)
-        pool, weights, labels = draw_pool(world)
-        rows = [training_images(world), training_fields(world, pool, weights, labels)]
-        rows += [gaussian(world, weights)] if weights.shape[1] <= LARGEST else []
+        setup = self.setup(self.inputs.data)
+        pool, weights, labels = draw_pool(setup)
+        rows = [training_images(setup), training_fields(setup, pool, weights, labels)]
+        rows += [gaussian(setup, weights)] if weights.shape[1] <= LARGEST else []
         rows = fitting([row for row in rows if row is not None], self.references, self.inputs)
-        lines = [self.judge.line(row) for row in rows]
+        lines = [self.scorer.line(row) for row in rows]
         write_json(path, {"key": self.key, "lines": lines})
         return lines
 

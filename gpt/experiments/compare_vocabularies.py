@@ -1,4 +1,4 @@
-"""A contest of vocabularies: a GPT over each, trained equally long on fields of the same signals, sampled and judged alike.
+"""A comparison of vocabularies: a GPT over each, trained equally long on fields of the same signals, sampled and evaluated in the same way.
 
 This file fixes what is done in which order and what is not done again; `contest_entries` says who takes part,
 `contest_judge` compares, `contest_report` writes. Everything of one vocabulary lies in OUT/NAME: `tokens/` (where the
@@ -19,14 +19,14 @@ from fields.runtime.launch import Precision, cores, start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
-from gpt.evaluation.inputs import model_bits
-from gpt.experiments.compare_entries import Entry, enter
+from gpt.evaluation.config import model_bits
+from gpt.experiments.compare_inputs import Entry, enter
 from gpt.experiments.compare_report import said, write_report
 from gpt.experiments.compare_scores import Bench
 from gpt.pipeline import Stages
 from gpt.sampling.sample import SampleConfig, sample
 from gpt.training.log import Metrics
-from gpt.training.train import ModelConfig, TrainConfig, make_trainer, sources, train
+from gpt.training.train import ModelConfig, TrainConfig, make_trainer, new_names, sources, train
 from gpt.training.trainer import OVERHEAD
 from tokenizers.encode import encode_dataset
 
@@ -39,8 +39,8 @@ FREE = ("tokenizers", "fields", "out", "signals", "data_root", "classifier", "cl
 
 
 @dataclass(frozen=True)
-class ContestConfig:
-    """A GPT over each of several vocabularies, trained equally long, judged alike: one table, one sheet of samples.
+class CompareConfig:
+    """A GPT over each of several vocabularies, trained equally long, evaluated in the same way: one table, one sheet of samples.
 
     TOKENIZER=FIELDS gives a tokenizer its own weight dataset, other fits of the same signals (aligned ones, say); the
     others are trained on --fields. All are compared as pictures with the same held-out signals. What is finished is not
@@ -56,8 +56,8 @@ class ContestConfig:
     """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS."""
     fields: str
     """Weight dataset, a folder or user/name on the Hub; its held-out signals are the references of all."""
-    out: Path = Path("runs/contest")
-    """Folder for contest.md, contest.json, contest.png, bits.png, and a folder per tokenizer."""
+    out: Path = Path("runs/comparison")
+    """Folder for comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer."""
     minutes: float | None = None
     """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
     steps: int | None = None
@@ -92,7 +92,7 @@ class ContestConfig:
 
     def __post_init__(self):
         if not self.tokenizers:
-            raise ValueError("name at least one tokenizer for the contest.")
+            raise ValueError("name at least one tokenizer for the comparison.")
         if self.n < 2:
             raise ValueError(f"--n must be at least 2, got {self.n}.")
         if self.limit is not None and not self.limit > 0:
@@ -115,8 +115,8 @@ class ContestConfig:
         return TrainConfig(**where, **same, steps=steps, sample_every=None, log_every=100)
 
 
-def contest(config: ContestConfig) -> dict[str, Any]:
-    """Train, sample and judge what is not finished yet; returns the content of contest.json on the main process.
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Train, sample and evaluate what is not finished yet; returns the content of comparison.json on the main process.
 
     Raises:
         ValueError, FileNotFoundError: if inputs do not belong together, before anything is trained.
@@ -124,7 +124,7 @@ def contest(config: ContestConfig) -> dict[str, Any]:
     """
     accelerator = start(threads=config.threads, precision="fp32", quiet=True)
     entries, data = alike(accelerator, enter, config)
-    benches: list[Bench] = []  # of the main process, which alone judges
+    benches: list[Bench] = []  # of the main process, which alone evaluates
     n = on_main(accelerator, _open, config, entries, data, benches)
     announce = Stages(accelerator, time.perf_counter())
     _plan(config, [e for e in entries if "steps" not in on_main(accelerator, _row, e)], announce)
@@ -140,21 +140,26 @@ def contest(config: ContestConfig) -> dict[str, Any]:
             gpt, out = str(entry.folder / "gpt"), entry.folder / "samples"
             rules = {"seed": config.seed, "temperature": config.temperature}
             sample(SampleConfig(gpt, out, n=n, fields=entry.fields, **rules))
-        if "judged" not in state:
-            on_main(accelerator, _judge, config, entry, benches, announce, f"{i}/{len(entries)}")
+        if "evaluated" not in state:
+            on_main(accelerator, _evaluate, config, entry, benches, announce, f"{i}/{len(entries)}")
             on_main(accelerator, _report, config, entries[:i], benches)
     return on_main(accelerator, _report, config, entries, benches, True)
 
 
-def _open(config: ContestConfig, entries: list[Entry], data: Any, benches: list[Bench]) -> int:
+def _open(config: CompareConfig, entries: list[Entry], data: Any, benches: list[Bench]) -> int:
     """References and folders, on the main process; returns how many fields are drawn from each GPT."""
     benches.append(Bench.open(config, data))
     benches[0].check(entries)
-    asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "contest", "minutes": config.limit}
-    claim(config.out, asked, parents={"fields": data.fingerprint}, seed=config.seed)
+    asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
+    claim(config.out, asked, parents={"fields": data.fingerprint}, seed=config.seed, upgrade=_new_names)
     for entry in entries:
         claim(entry.folder, entry.describe(), parents=entry.parents, free=tuple(entry.describe()))
     return len(benches[0].references)
+
+
+def _new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a folder that was made when this command was called a contest."""
+    return new_names({**config, "kind": "comparison"} if config.get("kind") == "contest" else config)
 
 
 def _note(entry: Entry, values: dict[str, Any]) -> None:
@@ -163,21 +168,22 @@ def _note(entry: Entry, values: dict[str, Any]) -> None:
 
 def _row(entry: Entry) -> dict[str, Any]:
     path = entry.folder / "row.json"
-    return read_json(path) if path.is_file() else {}
+    row = read_json(path) if path.is_file() else {}
+    return {"evaluated" if key == "judged" else key: value for key, value in row.items()}  # an older version's name
 
 
 def _state(entry: Entry, benches: list[Bench]) -> dict[str, Any]:
-    """What is finished: `trained` and `judged` only where they still hold, `drawn` as a bool."""
+    """What is finished: `trained` and `evaluated` only where they still hold, `drawn` as a bool."""
     row = _row(entry)
     drawn = (entry.folder / "samples" / "samples.json").is_file()
     if not drawn and not (entry.folder / "gpt" / "run.json").is_file():
         row.pop("trained", None)
-    if not drawn or row.get("judged", {}).get("key") != benches[0].key:
-        row.pop("judged", None)
+    if not drawn or row.get("evaluated", {}).get("key") != benches[0].key:
+        row.pop("evaluated", None)
     return row | {"drawn": drawn}
 
 
-def _plan(config: ContestConfig, entries: list[Entry], announce: Stages) -> None:
+def _plan(config: CompareConfig, entries: list[Entry], announce: Stages) -> None:
     """Tokens where they are missing, and the steps of each training; to be called by all processes."""
     accelerator = announce.accelerator
     steps = [config.steps] * len(entries)
@@ -194,7 +200,7 @@ def _plan(config: ContestConfig, entries: list[Entry], announce: Stages) -> None
         on_main(accelerator, _note, entry, {"steps": n})
 
 
-def _training(config: ContestConfig, entry: Entry, accelerator: Any, steps: int | None = None) -> TrainConfig:
+def _training(config: CompareConfig, entry: Entry, accelerator: Any, steps: int | None = None) -> TrainConfig:
     """The training of an entry; to be called by all processes."""
     tokens = on_main(accelerator, _tokens, entry)
     return config.training(entry.fields, str(entry.path), entry.folder / "gpt", tokens, steps)
@@ -224,16 +230,16 @@ def _note_training(entry: Entry, result: dict[str, Any]) -> None:
     _note(entry, {"trained": trained})
 
 
-def _judge(config: ContestConfig, entry: Entry, benches: list[Bench], announce: Stages, at: str) -> None:
-    announce(f"{at} {entry.name}: judged against {len(benches[0].references)} {benches[0].references.name}")
+def _evaluate(config: CompareConfig, entry: Entry, benches: list[Bench], announce: Stages, at: str) -> None:
+    announce(f"{at} {entry.name}: evaluated against {len(benches[0].references)} {benches[0].references.name}")
     torch.set_num_threads(config.threads or cores())
     with torch.no_grad():
         line = benches[0].line(entry)
-    _note(entry, {"judged": {"key": benches[0].key, **line}})
+    _note(entry, {"evaluated": {"key": benches[0].key, **line}})
     print(said(entry.name, _row(entry)))
 
 
-def _report(config: ContestConfig, entries: list[Entry], benches: list[Bench], last: bool = False) -> dict[str, Any]:
+def _report(config: CompareConfig, entries: list[Entry], benches: list[Bench], last: bool = False) -> dict[str, Any]:
     """All files of the rows that there are, and the table on the screen at the end."""
     bench = benches[0]
     with torch.no_grad():
@@ -243,7 +249,7 @@ def _report(config: ContestConfig, entries: list[Entry], benches: list[Bench], l
         result |= {"rows": rows, "others": common}
         text = write_report(config.out, result, [bench.shown(entry) for entry in entries], bench.references)
     if last:
-        print(f"\n{text}\ncontest.md, contest.json, contest.png and bits.png are in {config.out}")
+        print(f"\n{text}\ncomparison.md, comparison.json, comparison.png and bits.png are in {config.out}")
     return result
 
 
@@ -255,7 +261,7 @@ def seconds_per_step(trainings: list[TrainConfig], **launch: Any) -> list[float]
 
     Measured one by one, on a machine that also does other things, a vocabulary would get as many steps as the machine had
     time while it was measured. So passes of all GPTs take turns, and the fastest pass of each counts. Training then takes
-    as long as asked for on a machine that does nothing else, and longer for all alike on one that does.
+    as long as asked for on a machine that does nothing else, and longer for all equally on one that does.
 
     Args:
         trainings: of GPTs that are all held in memory, with their tokens.

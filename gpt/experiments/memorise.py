@@ -1,8 +1,8 @@
-"""The experiment the regression transformer is here for: how many fields can it recite, and which ones?
+"""The experiment the regression transformer is here for: how many fields can it memorise, and which ones?
 
 The same digits are fitted to the same quality in four ways (from random weights, from one fitted field, from a learnt
 start, and from random weights with the neurons matched afterwards). For every way, number of fields and seed one model
-is trained, a cell, and then has to write down each field from its first weight alone. Cells are independent, as many run
+is trained, a cell, and then has to generate each field from its first weight alone. Cells are independent, as many run
 at once as there are threads, and finished ones are not repeated.
 """
 
@@ -42,7 +42,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class MemoriseConfig:
-    """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to recite
+    """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to memorise
     N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
 
     Ends with table.md, roll-outs.png and curves.png in OUT. May be interrupted; finished cells are kept.
@@ -83,7 +83,7 @@ class MemoriseConfig:
     scale: float = 0.5
     """Raw weights are divided by this one number, whatever the start."""
     standardize: bool = False
-    """Standardise each position by the mean and deviation of the N fields instead: then every start looks alike."""
+    """Standardise each position by the mean and deviation of the N fields instead: then all starts look the same."""
     model: ModelOptions = field(default_factory=ModelOptions)
     """Size of the transformer."""
     precision: launch.Precision = "auto"

@@ -1,4 +1,4 @@
-"""The experiment's table, its pictures of recited fields, and its curves."""
+"""The experiment's table, its pictures of generated fields, and its curves."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -78,7 +78,7 @@ def shown_cells(cells: list, start: str, n: int) -> list:
     return sorted((c for c in cells if c.start == start and c.n == n), key=lambda c: c.seed)
 
 
-def recited(out: Path, cell: Any, key: str = "rolled") -> Tensor:
+def generated(out: Path, cell: Any, key: str = "rolled") -> Tensor:
     """(N, P) rows that a cell's model wrote down."""
     return load_file(out / "cells" / cell.name / "rows.safetensors")[key]
 
@@ -94,7 +94,7 @@ def picture_sizes(cells: list) -> list[int]:
 
 
 def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals, config: Any, most: int = 4) -> None:
-    """One block per start: the digits, and what models of N = 4, N = 32, ... recite; columns are digits, `most` a seed."""
+    """One block per start: the digits, and what models of N = 4, N = 32, ... generate; columns are digits, `most` a seed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,7 +115,7 @@ def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals
         strips = [("signal", images)]
         for n in sizes:
             drawn = [
-                render(data[start].config, recited(out, cell)[:per_seed], *images.shape[1:3])
+                render(data[start].config, generated(out, cell)[:per_seed], *images.shape[1:3])
                 for cell in shown_cells(cells, start, n)
             ]
             strips.append((f"N = {n}", torch.cat(drawn)))
@@ -161,7 +161,7 @@ def draw_curves(path: Path, out: Path, found: dict, data: dict, config: Any) -> 
         for cell in (c for c in mine if c.n == most):
             first = cell.seed * config.most
             truth = data[start].weights("train")[first : first + cell.n]
-            errors.append((recited(out, cell) - truth).abs().mean(0))
+            errors.append((generated(out, cell) - truth).abs().mean(0))
         if errors:
             mean = torch.stack(errors).mean(0)[1:]
             smooth = mean.unfold(0, min(9, len(mean)), 1).mean(1)

@@ -1,4 +1,4 @@
-"""One cell of the experiment of `gpt.experiments.memorise`: a regression transformer trained on N fields, and what it recites."""
+"""One cell of the experiment of `gpt.experiments.memorise`: a regression transformer trained on N fields, and what it generates."""
 
 import threading
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ EXPLODED = 0.1
 """A roll-out has exploded where the mean error of WINDOW weights in a row exceeds this (a weight's deviation is .3 to .7)."""
 PREFIX = 16
 """Weights given to a second roll-out, which shows whether a model failed to name the field or to remember it."""
-RECITED = ("rolled", "prefixed", "teacher")
+GENERATED = ("rolled", "prefixed", "teacher")
 FLOOR = 1e-2
 """Least deviation that --standardize divides by: with one field every deviation is zero."""
 
@@ -99,7 +99,7 @@ def make_optimizers(model: RegressionTransformer, config: Any) -> list[torch.opt
 
 
 def measure(model: RegressionTransformer, data: WeightDataset, pool: Signals, rows: slice) -> dict[str, Any]:
-    """What a model recites.
+    """What a model generates.
 
     Args:
         model: on the CPU.
@@ -115,18 +115,19 @@ def measure(model: RegressionTransformer, data: WeightDataset, pool: Signals, ro
     """
     weights, at = data.weights("train")[rows], range(*rows.indices(len(pool)))
     images = pool.images(list(at))
-    recited = {
+    generated = {
         "rolled": model.roll_out(weights[:, :1]),
         "prefixed": model.roll_out(weights[:, :PREFIX]),
         "teacher": model.teacher_forced(weights),
     }
     own, mean, rolled, prefixed, teacher = (
-        render(data.config, w, *images.shape[1:3]) for w in (weights, weights.mean(0, keepdim=True), *recited.values())
+        render(data.config, w, *images.shape[1:3])
+        for w in (weights, weights.mean(0, keepdim=True), *generated.values())
     )
     return {
-        **recited,
-        "l1": float((recited["teacher"] - weights)[:, 1:].abs().mean()),
-        "exploded": explosion((recited["rolled"] - weights).abs()),
+        **generated,
+        "l1": float((generated["teacher"] - weights)[:, 1:].abs().mean()),
+        "exploded": explosion((generated["rolled"] - weights).abs()),
         "psnr_signal": psnr(rolled, images),
         "psnr_own": psnr(rolled, own),
         "psnr_nearest": torch.stack([psnr(rolled, other.expand_as(rolled)) for other in own]).amax(0),
@@ -151,11 +152,11 @@ def explosion(errors: Tensor) -> Tensor:
 
 
 def save_cell(folder: Path, cell: Cell, model: RegressionTransformer, found: dict[str, Any]) -> None:
-    """The model, what it recited (rows.safetensors) and, last, cell.json."""
+    """The model, what it generated (rows.safetensors) and, last, cell.json."""
     from safetensors.torch import save_file
 
     with runs.replace_folder(folder) as temporary:
         model.save_pretrained(temporary / "model")
-        save_file({k: found[k].contiguous() for k in RECITED}, temporary / "rows.safetensors")
-        numbers = {k: v for k, v in found.items() if k not in RECITED}
+        save_file({k: found[k].contiguous() for k in GENERATED}, temporary / "rows.safetensors")
+        numbers = {k: v for k, v in found.items() if k not in GENERATED}
         runs.write_json(temporary / "cell.json", {**asdict(cell), **numbers})

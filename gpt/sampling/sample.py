@@ -16,7 +16,7 @@ from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from gpt.checkpoint import load_model
 from gpt.sampling.generate import Draws, check_sampling, sample_ids
-from gpt.sampling.sheet import draw_samples
+from gpt.sampling.sheet import save_samples_sheet
 from tokenizers.base import WeightTokenizer
 from tokenizers.tokens import TokenDataset
 
@@ -170,7 +170,7 @@ def _write(
     TokenDataset.from_ids(tokenizer, {"samples": {**rows, "sizes": made.sizes("samples")}}, made).save(
         config.out / "tokens"
     )
-    draw_samples(config.out / "samples.png", made.config, weights, info["size"], data)
+    save_samples_sheet(config.out / "samples.png", made.config, weights, info["size"], data)
     write_json(config.out / "samples.json", report)  # last: it says that the folder is complete
     left_out = {
         k: v for k, v in report.items() if v and k in ("too short", "too long", "empty", "malformed", "unreadable")

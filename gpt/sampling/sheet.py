@@ -36,7 +36,7 @@ def nearest_training(images: Tensor, data: WeightDataset, split: str = "train") 
     return pictures, rows
 
 
-def draw_samples(
+def save_samples_sheet(
     path: Path, config: FieldConfig, weights: Tensor, size: tuple[int, int], data: WeightDataset | None, most: int = 100
 ) -> bool:
     """A sheet of fields, each beside its nearest training field if `data` is given.

@@ -1,4 +1,4 @@
-"""What a GPT knows before its first step: how often each code stands where, and which codes mean alike."""
+"""Initialisation from counts: how often each code stands at each position, and which codes lie close to each other."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,15 @@ from gpt.data import Sequences
 from gpt.model import GPT, INITIAL
 
 LENGTH = 1.0
-"""Distance over which the weights of codes start alike, in standard deviations of the codes that occur, per dimension.
+"""Distance over which the initial weights of codes are similar, in standard deviations of the codes that occur, per dimension.
 Lengths of .8 and 2.3 learn as well."""
 MOST = 2048
 """Codes up to which this is done: the covariance has V^2 entries, and its root takes V^3 steps."""
 
 
 @torch.no_grad()
-def begin(model: GPT, train: Sequences, points: Tensor | None, seed: int) -> GPT:
-    """Lay what is known into a fresh model; returns it.
+def initialise_from_counts(model: GPT, train: Sequences, points: Tensor | None, seed: int) -> GPT:
+    """Fill a fresh model's table of log-frequencies and draw similar weights for close codes; returns it.
 
     Args:
         model: fresh; its table `unigram`, where it has one, is counted.
@@ -28,13 +28,13 @@ def begin(model: GPT, train: Sequences, points: Tensor | None, seed: int) -> GPT
     c = model.config
     if points is not None and (points.ndim != 2 or len(points) != c.codes):
         raise ValueError(f"points must have shape ({c.codes}, D), got {tuple(points.shape)}.")
-    alike = points is not None and c.codes <= MOST
-    if not (c.unigram or alike):
+    similar = points is not None and c.codes <= MOST
+    if not (c.unigram or similar):
         return model
     table = train.log_frequencies()
     if c.unigram:
         model.unigram.copy_(table)
-    if not alike:
+    if not similar:
         return model
     shares = table[c.first - 1 : -1, : c.codes].double().exp().mean(0)  # of each code among all codes
     root = covariance_root(points.double().cpu(), shares / shares.sum())

@@ -6,8 +6,9 @@ interrupted, however often, goes on exactly as if it had not been, and the numbe
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, start
@@ -17,7 +18,7 @@ from fields.storage.fetch import at
 from gpt.checkpoint import clean
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
-from gpt.training.priors import begin
+from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps
 from gpt.training.trainer import Trainer
 
@@ -59,8 +60,9 @@ class ModelConfig:
     """Start from how often each code stands at its position in the training fields, instead of learning it."""
     gates: bool = True
     """Scale token embeddings, and what the head reads, by learnt vectors of the position."""
-    alike: bool = True
-    """Start with similar weights for codes that mean alike, where the tokenizer knows which do."""
+    similar: Annotated[bool, tyro.conf.arg(aliases=["--model.alike"])] = True
+    """Initialise codes that lie close to each other with similar weights, where the tokenizer knows which do (--model.alike
+    is the old name of this flag)."""
 
 
 @dataclass(frozen=True)
@@ -229,10 +231,10 @@ def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Train
         tokens_per_field=corpus.tokenizer.tokens_per_field,
         slot_sizes=tuple(corpus.tokenizer.slot_sizes),
         labels=corpus.vocab.labels,
-        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "alike"},
+        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "similar"},
     )
     model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
-    begin(model, corpus.train, corpus.tokenizer.code_vectors if sizes.alike else None, config.seed)
+    initialise_from_counts(model, corpus.train, corpus.tokenizer.code_vectors if sizes.similar else None, config.seed)
     return Trainer(config, corpus, model, accelerator)
 
 
@@ -249,9 +251,17 @@ def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
     return alike(accelerator, load_corpus, *sources(config), config.labels, mapped)
 
 
+def new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the names of today."""
+    model = config.get("model")
+    if isinstance(model, dict) and "alike" in model:
+        config = {**config, "model": {"similar" if k == "alike" else k: v for k, v in model.items()}}
+    return config
+
+
 def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:
     """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE)
+    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=new_names)
     if known and not config.resume:
         raise ValueError(
             f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."

@@ -17,7 +17,7 @@ from gpt.corpus import Corpus
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
-from gpt.sampling.sheet import draw_samples
+from gpt.sampling.sheet import save_samples_sheet
 from gpt.training.log import Metrics, draw_curves
 from gpt.training.schedule import learning_rate
 from gpt.training.validate import Bits, Validator
@@ -249,7 +249,7 @@ class Trainer:
         draws = sample_ids(model, self.config.samples, seed=self.config.seed)
         weights = self.corpus.tokenizer.decode(draws.codes[draws.complete])
         c = self.corpus
-        return draw_samples(path, c.data.config, weights, c.info()["size"], None if c.streamed else c.data)
+        return save_samples_sheet(path, c.data.config, weights, c.info()["size"], None if c.streamed else c.data)
 
     def _draw_curves(self) -> None:
         per_field = self.corpus.train.targets(torch.tensor([0]))

@@ -187,7 +187,7 @@ def make_model(root):
 
 
 def evaluation(corpus, step: int = 5) -> dict:
-    """What the judge writes, in short."""
+    """What an evaluation writes, in short."""
     number = {"value": 0.75, "low": 0.7, "high": 0.8}
     row = {"name": "SAMPLES", "n": 9, "l2": {"1-nna": number}, "fid": {"value": None}, "label_accuracy": number}
     return {

@@ -72,7 +72,7 @@ def models(tmp_path_factory, tokenizers_made):
 
 @pytest.fixture
 def experiment(tmp_path, tiny):
-    """Two seeds of N = 1 and N = 3 recited fields."""
+    """Two seeds of N = 1 and N = 3 generated fields."""
     config = {"n": [1, 3], "between": [], "seeds": 2}
     runs.write_json(tmp_path / "run.json", {"config": config})
     for k, start in enumerate(("unconditioned", "conditioned")):
@@ -117,14 +117,14 @@ def test_tokens_one_by_one(kind, models):
     check(animate_autoregressive(options), options)
 
 
-def test_recited_fields(experiment):
+def test_generated_fields(experiment):
     options = AnimateRegression(experiment=experiment, n=(1, 3), **SHORT)
     check(made(options), options)
     found = read_experiment(experiment, "conditioned", (3,))
-    true, recited = found.rows[3][1]
+    true, generated = found.rows[3][1]
     assert torch.equal(true, found.data.weights("train")[3:6])
-    part = prefixes(recited[0], torch.zeros(recited.shape[1]), np.array([1, 7]))
-    assert torch.equal(part[1, :7], recited[0, :7]) and int((part[0] != 0).sum()) == 1
+    part = prefixes(generated[0], torch.zeros(generated.shape[1]), np.array([1, 7]))
+    assert torch.equal(part[1, :7], generated[0, :7]) and int((part[0] != 0).sum()) == 1
 
 
 # -- what is shown -----------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def test_wrong_flags_are_named(words, said, capsys):
     assert said in both.err + both.out
 
 
-def test_recited_rows_of_other_fields_are_refused(experiment):
+def test_generated_rows_of_other_fields_are_refused(experiment):
     save_file({"rolled": torch.ones(3, 49)}, experiment / "cells" / "conditioned-n3-seed0" / "rows.safetensors")
     with pytest.raises(ValueError, match="was not made from the fields"):
         read_experiment(experiment, "conditioned", (3,))

@@ -1,4 +1,4 @@
-"""The judge as a whole: samples of every kind, baselines, novelty, protocols, refusals."""
+"""The evaluation as a whole: samples of every kind, baselines, novelty, protocols, refusals."""
 
 import json
 from pathlib import Path
@@ -15,9 +15,9 @@ from fields.signals.base import SignalsConfig, load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from fields.view.render import render, save_png
 from gpt.evaluation import novelty
-from gpt.evaluation.baselines import World, baselines, draw, first_fits
+from gpt.evaluation.baselines import Setup, baselines, draw, first_fits
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
-from gpt.evaluation.items import Row, fetch
+from gpt.evaluation.items import SignalSet, fetch
 
 CONFIG = FieldConfig(hidden=(6,), octaves=1)
 SIZE = (8, 8)
@@ -48,7 +48,7 @@ def save_samples(path: Path, weights: torch.Tensor, labels: torch.Tensor | None 
     WeightDataset.from_rows(CONFIG, {"samples": {"weights": weights, "labels": labels}}, None, signals).save(path)
 
 
-def judge(home: Path, out: str = "out", **settings) -> dict:
+def run(home: Path, out: str = "out", **settings) -> dict:
     config = EvaluateConfig(str(home / "fields"), home / out, classifiers=home / "classifiers", threads=1, **settings)
     return evaluate(config)
 
@@ -60,7 +60,7 @@ def line(result: dict, start: str) -> dict:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, request):
     """A classifier of a few steps; curves are drawn in one test only."""
-    import gpt.evaluation.classifier as module
+    import gpt.evaluation.features as module
 
     if "whole_table" not in request.node.name:
         monkeypatch.setattr("gpt.evaluation.report.save_curves", lambda *args: None)
@@ -70,10 +70,10 @@ def quick(monkeypatch, request):
 
 
 def test_baselines_alone_make_a_whole_table(home, capsys):
-    result = judge(home)
+    result = run(home)
     names = [row["name"] for row in result["rows"]]
     assert names == [
-        "training fields (ceiling)",
+        "training fields (upper reference)",
         "held-out fields, no tokenizer given",
         "training weights + 0.3 sd noise",
         "mean of two training fields",
@@ -95,7 +95,7 @@ def test_copies_are_found_and_new_fields_are_not(home):
     train = data.weights("train")
     save_samples(home / "copies", train[:10].repeat(2, 1))
     save_samples(home / "new", fields(40, seed=7).weights("train")[:12])
-    copied, new = judge(home, "a", samples=str(home / "copies")), judge(home, "b", samples=str(home / "new"))
+    copied, new = run(home, "a", samples=str(home / "copies")), run(home, "b", samples=str(home / "new"))
     z = line(copied, "SAMPLES")["novelty"]
     assert z["z_u_pixels"] < -3 and z["z_u_weights"] < -3 and z["near_copies"] == 1 and z["median_pixels"] == 0
     assert copied["novelty"]["duplicates"]["weights"] > 0.3 and new["novelty"]["duplicates"]["weights"] == 0
@@ -106,13 +106,13 @@ def test_copies_are_found_and_new_fields_are_not(home):
 
 
 def test_training_fields_do_not_find_themselves(home):
-    assert line(judge(home), "training fields")["novelty"]["near_copies"] < 0.5
+    assert line(run(home), "training fields")["novelty"]["near_copies"] < 0.5
 
 
 def test_held_out_and_baselines_leave_the_references_out():
     data = fields(24)
-    world = World(data, None, None, SIZE, 6, 0, set(data.ids("validation")))
-    made = {row.name: row for row in baselines(world)}
+    setup = Setup(data, None, None, SIZE, 6, 0, set(data.ids("validation")))
+    made = {row.name: row for row in baselines(setup)}
     held = made["held-out fields, no tokenizer given"]
     assert held.notes == ["test fields that are not references"]  # all validation fields are references here
     mean = made["mean of two training fields"].weights
@@ -120,13 +120,13 @@ def test_held_out_and_baselines_leave_the_references_out():
     assert not (mean[:, None] == train[None]).all(2).any()
     unigram = made["per-position unigram of weights"].weights
     assert (unigram[:, None] == train[None]).any(1).all()  # every weight is some training field's, at its position
-    assert torch.equal(unigram, {row.name: row for row in baselines(world)}["per-position unigram of weights"].weights)
+    assert torch.equal(unigram, {row.name: row for row in baselines(setup)}["per-position unigram of weights"].weights)
     assert len(draw(5, 9, generator())) == 5 and len(draw(5, 9, generator(), True)) == 9
 
 
 def test_gaussian_has_the_moments_of_the_pool():
     data = fields(400)
-    row = baselines(World(data, None, None, SIZE, 400, 0, set()))[-1]
+    row = baselines(Setup(data, None, None, SIZE, 400, 0, set()))[-1]
     train = data.weights("train")
     assert torch.allclose(row.weights.mean(0), train.mean(0), atol=0.15)
     assert torch.allclose(row.weights.var(0), train.var(0), rtol=0.5)
@@ -141,7 +141,7 @@ def test_tokens_round_trip_unigram_and_copies(home):
     tokenizer.save_pretrained(home / "tokenizer")
     mixed = torch.cat([data.weights("train")[:6], fields(24, seed=50).weights("train")[:6]])
     save_samples(home / "samples", mixed)
-    result = judge(home, samples=str(home / "samples"), tokenizer=str(home / "tokenizer"))
+    result = run(home, samples=str(home / "samples"), tokenizer=str(home / "tokenizer"))
     assert result["tokenizer"] == tokenizer.fingerprint
     assert line(result, "SAMPLES")["novelty"]["token_copies"] == 0.5
     assert result["novelty"]["held_out"]["token_copies"] == 0
@@ -162,7 +162,7 @@ def spoil(folder: Path, bad: list[int]) -> None:
 def test_unreadable_samples_are_counted_as_failures(home):
     save_samples(home / "samples", fields(24, seed=7).weights("train")[:10], torch.arange(10) % 2)
     spoil(home / "samples", [0, 3, 9])
-    result = judge(home, samples=str(home / "samples"))
+    result = run(home, samples=str(home / "samples"))
     row = line(result, "SAMPLES")
     assert row["unreadable"] == {"count": 3, "of": 10, "share": 0.3} and row["n"] == 7 and result["n"] == 7
     assert all(r["n"] == 7 for r in result["rows"])
@@ -181,24 +181,24 @@ def test_digits_against_their_pictures_their_fields_and_another_dataset(tmp_path
         splits[split]["signal_id"] = [signals.ids[i] for i in where.tolist()]
     data = WeightDataset.from_rows(CONFIG, splits, None, signals.describe())
     data.save(tmp_path / "fields")
-    images = judge(tmp_path, "a", n=8)
+    images = run(tmp_path, "a", n=8)
     assert images["references"]["name"] == "test images" and "drawn from all 180" in images["references"]["notes"][0]
     assert images["rows"][0]["name"] == "training images" and images["rows"][0]["n"] == 8
     assert images["classifier"]["held_out_n"] == 180 and "digits training images" in images["classifier"]["name"]
-    own = judge(tmp_path, "b", n=8, references="fields")
+    own = run(tmp_path, "b", n=8, references="fields")
     assert own["references"]["name"] == "test fields" and own["n"] == 6
-    again = judge(tmp_path, "c", references=str(tmp_path / "fields"))
+    again = run(tmp_path, "c", references=str(tmp_path / "fields"))
     assert again["references"]["name"] == "fields (fields)" and again["n"] == 6
     save_png(tmp_path / "pictures" / "a.png", torch.rand(9, 9, 1))
     save_png(tmp_path / "pictures" / "b.png", torch.rand(9, 9, 1))
-    other = judge(tmp_path, "d", references=str(tmp_path / "pictures"))
+    other = run(tmp_path, "d", references=str(tmp_path / "pictures"))
     assert other["rows"][0]["name"].startswith("training fields") and "no line of training images" in other["notes"][0]
 
 
 def test_sequences_the_sampler_could_not_read_are_failures_too(home):
     save_samples(home / "samples", fields(24, seed=7).weights("train")[:6])
     (home / "samples" / "samples.json").write_text(json.dumps({"asked": 8, "saved": 6}))
-    row = line(judge(home, samples=str(home / "samples")), "SAMPLES")
+    row = line(run(home, samples=str(home / "samples")), "SAMPLES")
     assert row["unreadable"] == {"count": 2, "of": 8, "share": 0.25} and row["n"] == 6
 
 
@@ -206,7 +206,7 @@ def test_sequences_the_sampler_could_not_read_are_failures_too(home):
 def test_few_readable_samples(home, n):
     save_samples(home / "samples", fields(24, seed=7).weights("train")[:4])
     spoil(home / "samples", list(range(n, 4)))
-    row = line(judge(home, samples=str(home / "samples")), "SAMPLES")
+    row = line(run(home, samples=str(home / "samples")), "SAMPLES")
     assert row["n"] == n and row["unreadable"]["count"] == 4 - n
     assert (row["l2"]["1-nna"]["value"] is None) == (n < 2) and (row["fid"]["value"] is None) == (n < 2)
     text = (home / "out" / "table.md").read_text()
@@ -215,7 +215,7 @@ def test_few_readable_samples(home, n):
 
 def test_constant_samples_are_judged(home):
     save_samples(home / "samples", torch.zeros(8, CONFIG.size))
-    result = judge(home, samples=str(home / "samples"))
+    result = run(home, samples=str(home / "samples"))
     row = line(result, "SAMPLES")
     assert row["l2"]["cov"]["value"] == 1 / 8 and row["ssim"]["1-nna"]["value"] > 0.5
     assert result["novelty"]["duplicates"]["weights"] == 1
@@ -226,10 +226,10 @@ def test_a_folder_of_pictures_is_judged_and_may_be_the_reference(home):
     for i, image in enumerate(render(CONFIG, weights, *SIZE)):
         save_png(home / "pictures" / f"{i}.png", image)
     (home / "pictures" / "broken.png").write_bytes(b"not a picture")
-    row = line(judge(home, samples=str(home / "pictures")), "SAMPLES")
+    row = line(run(home, samples=str(home / "pictures")), "SAMPLES")
     assert row["n"] == 9 and row["unreadable"] == {"count": 1, "of": 10, "share": 0.1}
     assert row["novelty"]["z_u_weights"] is None and row["novelty"]["z_u_pixels"] is not None
-    other = judge(home, "other", references=str(home / "pictures"))
+    other = run(home, "other", references=str(home / "pictures"))
     assert other["n"] == 9 and "not known" in other["references"]["notes"][0]
 
 
@@ -237,8 +237,8 @@ def test_pictures_of_another_size_are_refused_naming_both(home):
     for i, image in enumerate(render(CONFIG, fields(24).weights("train")[:3], 9, 7)):
         save_png(home / "pictures" / f"{i}.png", image)
     with pytest.raises(ValueError, match="9 x 7 x 1.* 8 x 8 x 1"):
-        judge(home, samples=str(home / "pictures"))
-    judge(home)  # the folder is still free
+        run(home, samples=str(home / "pictures"))
+    run(home)  # the folder is still free
 
 
 def test_fields_of_another_layout_are_judged_by_their_pictures(home):
@@ -246,32 +246,32 @@ def test_fields_of_another_layout_are_judged_by_their_pictures(home):
     signals = {"name": "theirs", "label_names": None}
     rows_ = {"samples": {"weights": rows(other, 8)}}
     WeightDataset.from_rows(other, rows_, None, signals).save(home / "samples")
-    row = line(judge(home, samples=str(home / "samples")), "SAMPLES")
+    row = line(run(home, samples=str(home / "samples")), "SAMPLES")
     assert row["n"] == 8 and row["novelty"]["z_u_weights"] is None and "another layout" in " ".join(row["notes"])
 
 
 def test_predecessors_protocol_says_what_it_is(home):
     save_samples(home / "samples", fields(24, seed=7).weights("train")[:10], torch.arange(10) % 2)
-    result = judge(home, samples=str(home / "samples"), protocol="nefgpt")
+    result = run(home, samples=str(home / "samples"), protocol="nefgpt")
     row = line(result, "SAMPLES")
     assert result["n"] == 256 and row["n"] == 256 and not result["without_replacement"] and "l2" not in row
     assert "digit 3 chosen by labels: 5 samples" in row["notes"]
     text = (home / "out" / "table.md").read_text()
     assert "nefgpt" in text.splitlines()[0] and "TRAINING" in text.splitlines()[0] and "WITH replacement" in text
     save_samples(home / "unlabelled", fields(24, seed=7).weights("train")[:10])
-    row = line(judge(home, "other", samples=str(home / "unlabelled"), protocol="nefgpt"), "SAMPLES")
+    row = line(run(home, "other", samples=str(home / "unlabelled"), protocol="nefgpt"), "SAMPLES")
     assert "digit 3 chosen by the classifier" in " ".join(row["notes"])
 
 
 def test_same_seed_same_numbers_and_another_seed_others(home):
-    a, b, c = (judge(home, out, n=6, seed=s)["rows"] for out, s in (("a", 0), ("b", 0), ("c", 1)))
+    a, b, c = (run(home, out, n=6, seed=s)["rows"] for out, s in (("a", 0), ("b", 0), ("c", 1)))
     assert a == b and a != c
 
 
 def test_an_output_folder_of_another_evaluation_is_refused(home):
-    judge(home, n=6)
+    run(home, n=6)
     with pytest.raises(ValueError, match="n: 6 there, 7 now"):
-        judge(home, n=7)
+        run(home, n=7)
 
 
 def test_model_bits_stand_in_the_table(home):
@@ -283,7 +283,7 @@ def test_model_bits_stand_in_the_table(home):
     }
     (home / "model" / "best").mkdir(parents=True)
     (home / "model" / "best" / "model.json").write_text(json.dumps(info))
-    result = judge(home, model=home / "model")
+    result = run(home, model=home / "model")
     assert result["validation"] == {
         "model_bits_per_field": 80.0,
         "unigram_bits_per_field": 99.0,
@@ -293,7 +293,7 @@ def test_model_bits_stand_in_the_table(home):
     assert "80.0 by the model, 99.0 by the per-position unigram" in (home / "out" / "table.md").read_text()
     (home / "model" / "best" / "model.json").write_text(json.dumps({**info, "dataset": "0" * 16}))
     with pytest.raises(ValueError, match="trained on fields 0000"):
-        judge(home, "b", model=home / "model")
+        run(home, "b", model=home / "model")
 
 
 def test_without_held_out_data_or_with_bad_sources_it_says_so(home, monkeypatch):
@@ -301,18 +301,18 @@ def test_without_held_out_data_or_with_bad_sources_it_says_so(home, monkeypatch)
     del data.splits["test"], data.splits["validation"]
     data.save(home / "only" / "fields")
     with pytest.raises(ValueError, match="no held-out references"):
-        judge(home / "only")
+        run(home / "only")
     with pytest.raises(FileNotFoundError, match="--samples .*missing: no such folder"):
-        judge(home, samples=str(home / "missing"))
+        run(home, samples=str(home / "missing"))
     with pytest.raises(ValueError, match="--n must be at least 1"):
         EvaluateConfig("x", n=0)
 
 
 def test_hub_ids_are_fetched_only_where_no_folder_is(home):
-    WeightDataset.load(home / "fields").push_to_hub("tester/judged", out=home / "hub")
+    WeightDataset.load(home / "fields").push_to_hub("tester/evaluated", out=home / "hub")
     HUB.log.clear()
     assert fetch(str(home / "fields"), "--samples") == home / "fields" and not HUB.log
-    found = fetch("tester/judged", "--samples")
+    found = fetch("tester/evaluated", "--samples")
     assert {p.name for p in found.iterdir()} == {"field.json", "data"} and HUB.log
     with pytest.raises(FileNotFoundError, match="no such folder"):
         fetch("tests/nothing", "--samples")
@@ -335,7 +335,7 @@ def test_repeated_rows_by_hand():
 def test_rows_drop_what_is_not_finite_and_count_it():
     images, weights = torch.rand(4, 2, 2, 1), torch.rand(4, 3)
     images[1, 0, 0], weights[2, 0] = float("nan"), float("inf")
-    row = Row("r", images, weights, labels=torch.arange(4), unreadable=1).readable()
+    row = SignalSet("r", images, weights, labels=torch.arange(4), unreadable=1).readable()
     assert len(row) == 2 and row.unreadable == 3 and row.labels.tolist() == [0, 3]
 
 
@@ -348,8 +348,8 @@ def test_baselines_draw_one_fit_of_each_signal(dataset):
     rows = {"weights": dataset.weights("train"), "signal_id": [f"made/{i // 2}" for i in range(40)]}
     rows["labels"] = torch.arange(40) // 2 % 2
     data = WeightDataset.from_rows(dataset.config, {"train": rows}, Reference(), dataset.signals)
-    world = World(data, None, None, (4, 5), 40, 0, set())
-    assert world.candidates("train").tolist() == list(range(0, 40, 2))
-    assert {len(row) for row in baselines(world)} == {20}
-    world.label = 1
-    assert world.candidates("train").tolist() == list(range(2, 40, 4))
+    setup = Setup(data, None, None, (4, 5), 40, 0, set())
+    assert setup.candidates("train").tolist() == list(range(0, 40, 2))
+    assert {len(row) for row in baselines(setup)} == {20}
+    setup.label = 1
+    assert setup.candidates("train").tolist() == list(range(2, 40, 4))

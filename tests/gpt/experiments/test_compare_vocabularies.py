@@ -1,4 +1,4 @@
-"""Contests of vocabularies at tiny sizes: rows, resuming, own fields, refusals."""
+"""Comparisons of vocabularies at tiny sizes: rows, resuming, own fields, refusals."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ from toy import TINY, make_tokens
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from gpt.experiments.compare_entries import divide
+from gpt.experiments.compare_inputs import divide
 from gpt.experiments.compare_report import page
-from gpt.experiments.compare_vocabularies import ContestConfig, contest, steps_within
+from gpt.experiments.compare_vocabularies import CompareConfig, compare, steps_within
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 
 FIELD = FieldConfig(hidden=(6,), octaves=0)
@@ -37,7 +37,7 @@ def make_fields(path: Path, seed: int = 0, name: str = "toy", field: FieldConfig
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """Fields and two tokenizers, one with its tokens and one without; a classifier of a few steps."""
-    import gpt.evaluation.classifier as module
+    import gpt.evaluation.features as module
 
     monkeypatch.setattr(
         module.train_classifier, "__kwdefaults__", {**module.train_classifier.__kwdefaults__, "steps": 4}
@@ -53,7 +53,7 @@ def run(home: Path, *names: str, **settings) -> dict:
     values = {"steps": 4, "batch": 8, "eval_every": 2, "n": 8, "threads": 1, "precision": "fp32", "labels": True}
     values |= {"model": TINY, "out": home / "out", "classifiers": home / "classifiers", **settings}
     tokenizers = tuple("=".join(str(home / part) for part in name.split("=")) for name in names)
-    return contest(ContestConfig(tokenizers, str(home / "fields"), **values))
+    return compare(CompareConfig(tokenizers, str(home / "fields"), **values))
 
 
 def rows_of(result: dict) -> dict[str, dict]:
@@ -74,14 +74,14 @@ def test_rows_are_judged_alike_and_nothing_is_made_twice(home, capsys, monkeypat
     for row, codes in zip(both.values(), (4, 8), strict=True):
         assert row["codes"] == codes and row["trained"]["steps"] == 4 and row["trained"]["tokens_per_second"] > 0
         assert row["trained"]["model_bits_per_field"] > 0 and row["trained"]["unigram_bits_per_field"] > 0
-        judged = row["judged"]
-        assert judged["n"] == 8 and judged["fid"]["classifier"] == result["classifier"]["fingerprint"]
-        assert judged["round_trip_fid"]["value"] is not None and judged["label_accuracy"]["value"] is not None
-    assert [line["name"] for line in result["others"]] == ["training fields (ceiling)", "Gaussian in PCA space"]
-    text = (home / "out" / "contest.md").read_text()
+        evaluated = row["evaluated"]
+        assert evaluated["n"] == 8 and evaluated["fid"]["classifier"] == result["classifier"]["fingerprint"]
+        assert evaluated["round_trip_fid"]["value"] is not None and evaluated["label_accuracy"]["value"] is not None
+    assert [line["name"] for line in result["others"]] == ["training fields (upper reference)", "Gaussian in PCA space"]
+    text = (home / "out" / "comparison.md").read_text()
     assert "**four**" in text and "test fields" in text and text in capsys.readouterr().out
-    assert all((home / "out" / name).stat().st_size for name in ("contest.png", "bits.png"))
-    written = json.loads((home / "out" / "contest.json").read_text())
+    assert all((home / "out" / name).stat().st_size for name in ("comparison.png", "bits.png"))
+    written = json.loads((home / "out" / "comparison.json").read_text())
     assert written["rows"] == result["rows"]
     monkeypatch.setattr("gpt.experiments.compare_vocabularies.train", lambda *a: pytest.fail("trained again"))
     assert run(home, "four", "eight")["rows"] == result["rows"]
@@ -97,15 +97,15 @@ def test_an_interrupted_contest_goes_on(home, monkeypatch):
         m.setattr("gpt.experiments.compare_vocabularies.sample", dies)
         with pytest.raises(KeyboardInterrupt):
             run(home, "eight")
-    assert rows_of(run(home, "eight"))["eight"]["judged"] == whole["judged"]
+    assert rows_of(run(home, "eight"))["eight"]["evaluated"] == whole["evaluated"]
 
 
 def test_a_row_may_have_its_own_fields(home):
     wide = FieldConfig(hidden=(8,), octaves=1)  # even of another architecture
     make_tokens(home, make_fields(home / "wide-fields", seed=5, field=wide), name="wide")
     rows = rows_of(run(home, "eight", "wide=wide-fields"))
-    assert rows["wide"]["fields"] != rows["eight"]["fields"] and rows["wide"]["judged"]["n"] == 8
-    assert "wide: its own fields" in (home / "out" / "contest.md").read_text()
+    assert rows["wide"]["fields"] != rows["eight"]["fields"] and rows["wide"]["evaluated"]["n"] == 8
+    assert "wide: its own fields" in (home / "out" / "comparison.md").read_text()
 
 
 def test_same_names_get_folders_of_their_own(home):
@@ -147,10 +147,10 @@ def test_refusals_name_what_is_wrong_before_anything_is_made(home):
 def test_refused_settings():
     for settings, said in (({"n": 1}, "--n"), ({"minutes": 0.0}, "--minutes"), ({"batch": 0}, "--batch")):
         with pytest.raises(ValueError, match=said):
-            ContestConfig(("a",), "f", **settings)
+            CompareConfig(("a",), "f", **settings)
     with pytest.raises(ValueError, match="at least one"):
-        ContestConfig((), "f")
-    assert ContestConfig(("a",), "f").limit == 5 and ContestConfig(("a",), "f", steps=9).limit is None
+        CompareConfig((), "f")
+    assert CompareConfig(("a",), "f").limit == 5 and CompareConfig(("a",), "f", steps=9).limit is None
 
 
 def test_tokenizer_and_fields_are_divided(tmp_path):

@@ -9,7 +9,7 @@ from fields.runtime.launch import start
 from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, IGNORE, GPTConfig
-from gpt.training.priors import begin, covariance_root
+from gpt.training.priors import covariance_root, initialise_from_counts
 from gpt.training.trainer import make_optimizer
 from gpt.training.validate import Validator
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
@@ -52,7 +52,7 @@ def test_frequencies_of_fields_of_several_lengths():
 @pytest.mark.parametrize("tie", [False, True])
 def test_the_first_guess_is_the_unigram(tie):
     data = sequences()
-    model = begin(fresh(data, unigram=True, gates=True, tie=tie), data, torch.arange(9)[:, None], 0)
+    model = initialise_from_counts(fresh(data, unigram=True, gates=True, tie=tie), data, torch.arange(9)[:, None], 0)
     bits = Validator(data, data, 6, None).measure(model, start(threads=1, quiet=True), 50)
     assert abs(bits.bits_per_field / bits.unigram_bits_per_field - 1) < 0.05
 
@@ -60,7 +60,7 @@ def test_the_first_guess_is_the_unigram(tie):
 def test_codes_that_mean_alike_start_alike():
     data = Sequences(torch.randint(9, (200, 6), generator=generator(1)), Vocab(9))
     before = torch.get_rng_state()
-    models = [begin(fresh(data, n_embd=256), data, torch.arange(9)[:, None], 3) for _ in range(2)]
+    models = [initialise_from_counts(fresh(data, n_embd=256), data, torch.arange(9)[:, None], 3) for _ in range(2)]
     assert torch.equal(before, torch.get_rng_state())
     for name in ("tokens", "head"):
         weight = getattr(models[0], name).weight
@@ -94,12 +94,12 @@ def test_a_huge_vocabulary_starts_without_a_covariance(monkeypatch):
     data = sequences()
     monkeypatch.setattr("gpt.training.priors.MOST", 8)
     weight = fresh(data).tokens.weight
-    assert torch.equal(begin(fresh(data), data, torch.arange(9)[:, None], 0).tokens.weight, weight)
+    assert torch.equal(initialise_from_counts(fresh(data), data, torch.arange(9)[:, None], 0).tokens.weight, weight)
 
 
 def test_points_that_do_not_differ_are_one_code():
     data = sequences(codes=3)
-    model = begin(fresh(data), data, torch.zeros(3, 2), 0)
+    model = initialise_from_counts(fresh(data), data, torch.zeros(3, 2), 0)
     assert model.tokens.weight.isfinite().all()
     assert torch.allclose(model.tokens.weight[0], model.tokens.weight[2], atol=1e-6)
 
@@ -107,7 +107,7 @@ def test_points_that_do_not_differ_are_one_code():
 def test_points_of_another_vocabulary_are_refused():
     data = sequences()
     with pytest.raises(ValueError, match=r"points must have shape \(9, D\), got \(8, 1\)"):
-        begin(fresh(data), data, torch.zeros(8, 1), 0)
+        initialise_from_counts(fresh(data), data, torch.zeros(8, 1), 0)
 
 
 def test_gates_are_not_decayed():
@@ -146,4 +146,4 @@ def test_a_corpus_without_known_points(tmp_path):
     corpus = load_corpus(make_corpus(tmp_path) / "fields", tmp_path / "tokenizer")
     model = fresh(corpus.train)
     weight = model.tokens.weight.clone()
-    assert torch.equal(begin(model, corpus.train, None, 0).tokens.weight, weight)
+    assert torch.equal(initialise_from_counts(model, corpus.train, None, 0).tokens.weight, weight)

@@ -136,7 +136,7 @@ def test_numbers_that_are_not_finite_name_their_fields(root, monkeypatch):
         with torch.no_grad():
             model.tokens.weight[3] = float("nan")  # every field with code 3 has a NaN loss
 
-    monkeypatch.setattr(gpt.training.train, "begin", poisoned)
+    monkeypatch.setattr(gpt.training.train, "initialise_from_counts", poisoned)
     with pytest.raises(RuntimeError, match="diverged at step 1: loss nan.*not finite losses: toy/train/"):
         train(settings)
     assert not (settings.out / "last").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.evaluation.classifier import (
+from gpt.evaluation.features import (
     Classifier,
     ClassifierConfig,
     cached_classifier,
@@ -63,7 +63,7 @@ def test_cache_by_data_and_settings(tmp_path, monkeypatch):
     assert other != path
     path.write_bytes(path.read_bytes()[:40])  # a truncated file is made anew
     assert cached_classifier(tmp_path, images, labels, **settings)[0].fingerprint == model.fingerprint
-    monkeypatch.setattr("gpt.evaluation.classifier.train_classifier", None)
+    monkeypatch.setattr("gpt.evaluation.features.train_classifier", None)
     again, _ = cached_classifier(tmp_path, images, labels, **settings)
     assert again.fingerprint == model.fingerprint and again.config == model.config
 

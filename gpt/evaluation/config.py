@@ -1,4 +1,4 @@
-"""What `evaluate` reads: its config, the datasets, the tokenizer, the model's card, the classifier."""
+"""What `evaluate` reads: its config, the datasets, the tokenizer, the model's description, the classifier."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,20 +12,20 @@ from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at, fetch
 from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.evaluation import items
-from gpt.evaluation.classifier import Classifier, cached_classifier, load_classifier, measure
-from gpt.evaluation.items import Source, fields_row
+from gpt.evaluation.features import Classifier, cached_classifier, load_classifier, measure
+from gpt.evaluation.items import SignalSource, fields_row
 
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Judge samples against held-out references, with all baselines."""
+    """Compare samples with held-out references, with all baselines in one table."""
 
     fields: str
     """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
     out: Path = Path("runs/evaluation")
     """Folder for metrics.json, table.md, samples.png, curves.png."""
     samples: str | None = None
-    """What to judge: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
+    """What to evaluate: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
     split: str | None = None
     """Split of the samples' dataset; default `samples`, or its only one."""
     tokenizer: str | None = None
@@ -66,14 +66,14 @@ class Inputs:
 
     data: WeightDataset
     signals: Signals | None
-    source: Source | None
+    source: SignalSource | None
     tokenizer: object | None
     bits: dict | None
     notes: list[str]
 
 
 def read_inputs(config: EvaluateConfig) -> Inputs:
-    """Open datasets, signals, tokenizer and the model's card; refuse what does not fit together."""
+    """Open datasets, signals, tokenizer and the model's description; refuse what does not fit together."""
     config = located(config)
     data = WeightDataset.load(items.fetch(config.fields, "--fields"))
     if not len(data.splits.get("train", ())):
@@ -94,7 +94,7 @@ def located(config: EvaluateConfig) -> EvaluateConfig:
     return replace(config, **found, model=model)
 
 
-def open_samples(config: EvaluateConfig) -> Source | None:
+def open_samples(config: EvaluateConfig) -> SignalSource | None:
     """The samples, if there are any."""
     return None if config.samples is None else items.open_source(config.samples, "--samples", config.split)
 
@@ -124,8 +124,10 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object |
     if path is None:
         return None
     path = Path(path)
-    card = next((p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json")
-    info = read_json(card, "A model is made with: accelerate launch scripts/train_gpt.py")
+    described = next(
+        (p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json"
+    )
+    info = read_json(described, "A model is made with: accelerate launch scripts/train_gpt.py")
     if info.get("dataset", data.fingerprint) != data.fingerprint:
         raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
     if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:

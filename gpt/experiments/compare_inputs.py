@@ -1,4 +1,4 @@
-"""Who takes part in a contest: tokenizers with their weight datasets, checked to belong together, and a name for each."""
+"""The inputs of a comparison: tokenizers with their weight datasets, checked to belong together, and a name for each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Entry:
 
 
 def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
-    """All entries of a ContestConfig, and the dataset of --fields.
+    """All entries of a CompareConfig, and the dataset of --fields.
 
     Raises:
         ValueError: for duplicates, tokenizers of another field, datasets without training fields or of other signals.
@@ -91,7 +91,7 @@ def check_signals(entry: Entry, data: WeightDataset) -> None:
     theirs, ours = entry.data.signals.get("name"), data.signals.get("name")
     if theirs != ours:
         raise ValueError(
-            f"{entry.fields} holds fields of the signals {theirs!r}, --fields of {ours!r}: a contest is about one set of "
+            f"{entry.fields} holds fields of the signals {theirs!r}, --fields of {ours!r}: a comparison is about one set of "
             "signals."
         )
 
