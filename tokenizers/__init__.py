@@ -1,1 +1,51 @@
-"""Vocabularies for the weights of neural fields. Not Hugging Face's package of the same name: see README, "Names"."""
+"""Vocabularies for the weights of neural fields: rows of weights <-> rows of ids.
+
+In memory, two lines:
+
+    tokenizer = KMeansTokenizer.for_field(field, vocab_size=16).fit(weights)  # weights (N, P)
+    ids = tokenizer.encode(weights)  # (N, T) int64; decode(ids) goes back
+
+Names are imported on first use. This is not Hugging Face's package of the same name: code that expects that one, such as
+`transformers` in the same process, fails with "cannot import name 'Encoding' from 'tokenizers'". See the main README, "Names".
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "load_tokenizer": "registry",
+    "make_tokenizer": "registry",
+    "TOKENIZERS": "registry",
+    "WeightTokenizer": "base",
+    "TokenizerConfig": "base",
+    "Standardizer": "standardizer",
+    "Vocab": "vocab",
+    "TokenDataset": "tokens",
+    "TokenInfo": "tokens",
+    "Refit": "refit",
+    "RefitConfig": "refit",
+    "UniformConfig": "classic.uniform",
+    "UniformTokenizer": "classic.uniform",
+    "QuantileConfig": "classic.quantile",
+    "QuantileTokenizer": "classic.quantile",
+    "KMeansConfig": "classic.kmeans",
+    "KMeansTokenizer": "classic.kmeans",
+    "PCAConfig": "classic.pca",
+    "PCATokenizer": "classic.pca",
+    "VQVAEConfig": "learned.vqvae",
+    "VQVAETokenizer": "learned.vqvae",
+    "GraphConfig": "learned.graph",
+    "GraphTokenizer": "learned.graph",
+}
+"""Public name -> the module that defines it."""
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}.")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

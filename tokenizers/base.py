@@ -88,6 +88,15 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("n_codes", torch.zeros((), dtype=torch.int64))
         self.register_buffer("slots", self._slots(), persistent=False)
 
+    @classmethod
+    def for_field(cls, field: FieldConfig, **options: Any) -> Self:
+        """An unfitted tokenizer of the rows of a field; `options` are those of its config, such as `vocab_size`."""
+        return cls(cls.__init__.__annotations__["config"](field=field.to_dict(), **options))
+
+    def __repr__(self) -> str:
+        codes = f"{self.codes} codes" if self.is_fitted else f"not fitted, {self.config.vocab_size} codes asked for"
+        return f"{type(self).__name__}({codes}, {self.tokens_per_field} tokens per field, field {self.field})"
+
     # -- what a kind of tokenizer gives ---------------------------------------------------------------------------
 
     def _slots(self) -> Tensor:

@@ -73,6 +73,10 @@ class TokenDataset:
         self.info, self._tables, self.fingerprint = info, tables, fingerprint
         self.slots = torch.tensor(info.slots, dtype=torch.int64)
 
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{split} {len(table):,}" for split, table in self._tables.items())
+        return f"TokenDataset({self.info.kind}, {self.codes} codes, {self.tokens_per_field} tokens per field; {rows})"
+
     @classmethod
     def load(
         cls, path: Path | str, *, revision: str | None = None, stream: bool = False, flag: str = ""

@@ -1,0 +1,51 @@
+"""The contents page of the package, and use in memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from made import SMALL, rows
+
+import tokenizers
+from fields.model import FieldConfig
+from tokenizers import TOKENIZERS, KMeansTokenizer, TokenDataset
+
+FIELD = FieldConfig(hidden=(8,), octaves=2)
+
+
+def test_every_name_of_the_contents_page_is_defined_where_it_says():
+    for name in tokenizers.__all__:
+        assert getattr(tokenizers, name) is not None
+    for config, kind in TOKENIZERS.values():
+        assert {config.__name__, kind.__name__} <= set(dir(tokenizers))
+
+
+def test_an_unknown_name_is_the_import_error_of_the_readme():
+    with pytest.raises(ImportError, match="cannot import name 'Encoding' from 'tokenizers'"):
+        exec("from tokenizers import Encoding")
+    with pytest.raises(AttributeError, match="it offers"):
+        _ = tokenizers.nothing
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys, tokenizers; assert 'torch' not in sys.modules and 'tokenizers.base' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_rows_to_ids_in_memory(kind):
+    weights = rows(FIELD, 60)
+    tokenizer = TOKENIZERS[kind][1].for_field(FIELD, vocab_size=8, **SMALL.get(kind, {}))
+    assert "not fitted" in repr(tokenizer)
+    ids = tokenizer.fit(weights).encode(weights)
+    assert ids.shape == (60, tokenizer.tokens_per_field) and tokenizer.decode(ids).shape == weights.shape
+    assert f"{tokenizer.codes} codes" in repr(tokenizer) and str(FIELD) in repr(tokenizer)
+
+
+def test_ids_to_a_dataset_in_memory():
+    weights = rows(FIELD, 60)
+    tokenizer = KMeansTokenizer.for_field(FIELD, vocab_size=16).fit(weights)
+    tokens = TokenDataset.from_ids(tokenizer, {"train": {"ids": tokenizer.encode(weights)}})
+    assert torch.equal(tokens.ids("train"), tokenizer.encode(weights))
+    assert repr(tokens) == f"TokenDataset(kmeans, 16 codes, {FIELD.size} tokens per field; train 60)"
