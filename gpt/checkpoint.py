@@ -26,8 +26,6 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 
 PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
-LEFT = re.compile(r"\..+-(?:new|(?:new-|old-)?[0-9a-f]{8})(?:\.\w+)?")
-"""Temporary names of `fields.runtime.runs` and of this file."""
 FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 AGAIN = "Free some space and run the same command again."
@@ -206,19 +204,6 @@ def _manifest(folder: Path) -> dict[str, list[int]]:
                 crc, size = zlib.crc32(piece, crc), size + len(piece)
         marks[str(file.relative_to(folder))] = [size, crc]
     return marks
-
-
-def clean(out: Path) -> None:
-    """Remove what killed processes left half-written; a folder caught between its two renames is put back."""
-    for folder in (out, out / "checkpoints"):
-        for left in [p for p in folder.glob(".*-*") if LEFT.fullmatch(p.name)]:
-            name = re.fullmatch(r"\.(.+)-old-[0-9a-f]{8}", left.name)
-            if name and not (folder / name[1]).exists():
-                os.replace(left, folder / name[1])
-            elif left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
 
 
 def _reason(error: Exception, folder: Path) -> str:

@@ -1,30 +1,104 @@
 """Starting a command: threads, precision, processes, and what a user sees when something is wrong."""
 
+import dataclasses
 import os
+import shutil
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+
+from fields.runtime import locks
+from fields.runtime.flags import check_words, checked
+from fields.runtime.processes import Stop, Stopped, say_last
+from fields.runtime.text import one_line, scrub
 
 Precision = Literal["auto", "launcher", "fp32", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
-ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError)
+ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError, SafetensorError, EOFError)
+"""What is told in a sentence. Anything else is a fault of the program: its trace is shown, and a sentence below it."""
+SMALLER = ("micro_batch", "batch", "block", "resolution", "threads")
+"""Flags that lower the need of memory."""
+ROOM = 1 << 20
+"""A disk with fewer free bytes is full."""
 
 
 def run_cli(function: Callable, *args: Any) -> None:
-    """Call a command's function; a mistake of the caller becomes one sentence and exit code 1, Ctrl-C becomes 130."""
+    """Call a command's function; whatever goes wrong ends in one sentence, the last thing on the screen.
+
+    Args:
+        function: the command.
+        args: what it takes: configs, or functions without arguments that parse them, called here so that a mistake in a
+            flag is told like any other.
+    Raises:
+        SystemExit: 1 after a mistake, 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
+    """
+    configs: list[Any] = []
+    code = 0
+    with Stop(), locks.scope():
+        try:
+            check_words()
+            configs = [checked(arg() if callable(arg) and not dataclasses.is_dataclass(arg) else arg) for arg in args]
+            function(*configs)
+        except KeyboardInterrupt as stopped:
+            number = stopped.number if isinstance(stopped, Stopped) else 2
+            print(str(stopped) or "stopped by SIGINT", file=sys.stderr)
+            code = 128 + number
+        except Exception as error:
+            known = isinstance(error, (*ERRORS, *_arrow_errors()))
+            if os.environ.get("FIELDS_TRACEBACK"):
+                raise
+            if not known:
+                traceback.print_exc()
+            say_last(f"error: {sentence(error, configs, known)}")
+            code = 1
+    if code:
+        sys.exit(code)
+
+
+def sentence(error: BaseException, configs: Any = (), known: bool = True) -> str:
+    """What is said of an error: one line, printable, without secrets.
+
+    Args:
+        error: it.
+        configs: of the command, whose flags are named where memory ran out.
+        known: False for what only a fault of the program can raise.
+    """
+    text = one_line(scrub(str(error)))
+    if not known:
+        return f"{type(error).__name__}: {text or 'no message'}. This is a fault of the program; the lines above say where."
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        flags = [f"--{name.replace('_', '-')}" for name in SMALLER if any(hasattr(c, name) for c in configs)]
+        lower = f"Lower {' or '.join(flags)}" if flags else "Give it fewer or smaller fields"
+        return f"out of memory ({text[:160] or 'the system has no more'}). {lower}, or use a machine with more."
+    full = "No space left" in text or "os error 28" in text
+    if full or (not isinstance(error, (ValueError, FileNotFoundError)) and any(_full(f) for f in locks.held())):
+        return f"no space left on the disk ({text[:160]}). Free some space and run the same command again."
+    if isinstance(error, PermissionError):
+        return f"{error.filename or text}: permission denied. Change its mode or owner, or choose another folder."
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{one_line(str(error.filename))}: {error.strerror}."
+    return text or f"{type(error).__name__} without a message"
+
+
+def _full(folder: Path) -> bool:
+    """Whether the disk of a folder is full; torch, PNG and safetensors hide that behind messages of their own."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     try:
-        function(*args)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except ERRORS as error:
-        if os.environ.get("FIELDS_TRACEBACK"):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        return shutil.disk_usage(folder).free < ROOM
+    except OSError:
+        return False
+
+
+def _arrow_errors() -> tuple[type, ...]:
+    """Those of pyarrow that are neither ValueError nor OSError, if it was used at all."""
+    arrow = sys.modules.get("pyarrow")
+    return (arrow.ArrowException,) if arrow is not None else ()
 
 
 def start(*, threads: int | None = None, precision: Precision = "auto", quiet: bool = False, **kwargs: Any):
@@ -97,7 +171,7 @@ def has_bf16() -> bool:
     if torch.cuda.is_available() and not cpu_asked():
         return torch.cuda.is_bf16_supported()
     info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.is_file() else ""
+    flags = info.read_text(errors="replace") if info.is_file() else ""
     return "amx_bf16" in flags
 
 
@@ -112,20 +186,46 @@ def check_world(processes: int) -> None:
         )
 
 
+def alone(command: str) -> None:
+    """Refuse several processes, for a command that is the work of one: each would write the same folder.
+
+    Args:
+        command: how it is started, for the message.
+    Raises:
+        RuntimeError: if a launcher started several, told by the first of them.
+    """
+    asked = max(int(os.environ.get("WORLD_SIZE", 1)), _launcher_asked())
+    if asked < 2:
+        return
+    if int(os.environ.get("RANK", 0)):
+        raise SystemExit(1)
+    raise RuntimeError(f"{asked} processes were started, but this is the work of one. Use: {command}")
+
+
 def _launcher_asked() -> int:
     """The number of processes that the `accelerate launch` above us was asked for, by flag or config file; else 1."""
     try:
-        words = Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+        words = Path(f"/proc/{os.getppid()}/cmdline").read_text(errors="replace").split("\0")
     except OSError:
         return 1
     if not any(Path(word).name.startswith("accelerate") for word in words[:3]):  # also python -m accelerate.commands...
         return 1
-    words = [part for word in words for part in word.split("=", 1)]
+    return asked_of(words)
+
+
+def asked_of(words: list[str]) -> int:
+    """The number of processes that a launcher's command line asks for, by flag, config file or accelerate's default file."""
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    following = dict(zip(words, words[1:], strict=False))
     for flag in ("--num_processes", "--num-processes"):
-        if flag in words[:-1] and words[words.index(flag) + 1].isdigit():
-            return int(words[words.index(flag) + 1])
-    if "--config_file" in words[:-1]:
-        lines = Path(words[words.index("--config_file") + 1]).read_text().splitlines()
-        counts = [line.split(":")[1].strip() for line in lines if line.startswith("num_processes:")]
-        return int(counts[0]) if counts and counts[0].isdigit() else 1
-    return 1
+        if following.get(flag, "").isdigit():
+            return int(following[flag])
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+
+    path = following.get("--config_file") or following.get("--config-file")
+    if path is None and (not Path(default_config_file).is_file() or "--cpu" in words):
+        return 1
+    try:
+        return int(getattr(load_config_from_file(path), "num_processes", 1) or 1)
+    except Exception:  # the launcher has read it before us: what it accepts and we do not is no reason to stop
+        return 1

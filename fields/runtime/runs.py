@@ -1,16 +1,13 @@
-"""Output folders: atomic files, `run.json`, fingerprints. Every folder says what made it; none is half-written."""
+"""Output folders and their `run.json`: every folder says what made it, has one writer, and is never half-written."""
 
 import dataclasses
 import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,64 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from fields.runtime import locks
+from fields.runtime.files import remove, replace_folder, sweep, temporary_name, write_atomic
+from fields.runtime.records import read_json
+
+__all__ = [
+    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
+]  # fmt: skip
+
 PACKAGES = ("torch", "accelerate", "datasets", "scikit-learn", "numpy")
-
-
-@contextmanager
-def write_atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and is removed when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")  # suffix last: writers look at it
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path`, dropping an older one's files, when the block ends well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}-{tag}-{uuid.uuid4().hex[:8]}") for tag in ("new", "old"))
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        if old.exists() and not path.exists():
-            os.replace(old, path)  # the second rename failed: put the good one back
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write JSON atomically."""
     with write_atomic(path) as temporary:
-        temporary.write_text(json.dumps(plain(values), indent=1) + "\n")
-
-
-def read_json(path: Path, hint: str = "") -> Any:
-    """Read JSON.
-
-    Raises:
-        FileNotFoundError: with the hint, when the file is not there.
-        ValueError: when it is not JSON.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found. {hint}".rstrip())
-    try:
-        return json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}). {hint}".rstrip()) from None
+        temporary.write_text(json.dumps(plain(values), indent=1) + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
@@ -118,8 +72,12 @@ def claim(
     seed: int | None = None,
     free: tuple[str, ...] = (),
     upgrade: Callable[[dict], dict] | None = None,
+    kind: str | None = None,
+    overwrite: bool = False,
 ) -> bool:
-    """Make an output folder and write its `run.json`.
+    """Become the writer of an output folder, clear what dead processes left there, and write its `run.json`.
+
+    Inputs and settings are checked before this is called: a folder is only taken for work that can be done.
 
     Args:
         out: the folder.
@@ -127,32 +85,69 @@ def claim(
         parents: fingerprints of what it is made from.
         free: keys of the config that may differ from the folder's (threads, say).
         upgrade: turns a config saved under old names into today's.
+        kind: what makes it, as `run.json` records it; only a folder of the same kind is overwritten.
+        overwrite: remove what lies there, if it is of the same kind, and begin anew.
     Returns:
         True if the folder was claimed before with the same config and parents: the work there can go on.
     Raises:
         ValueError: if it belongs to another config, or holds files of something else; the differing keys are named.
+        RuntimeError: if another process writes there.
     """
     out, config = Path(out), plain(config)
+    locks.take(out)
+    sweep(out)
     path = out / "run.json"
     if path.is_file():
-        before = read_json(path)
+        before = read_json(path, "Delete the folder, or choose another.", Run)
         if upgrade is not None:
-            before = {**before, "config": upgrade(before.get("config", {}))}
-        _check_same(out, before, config, parents or {}, free)
-        return True
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            before = {**before, "config": upgrade(before["config"])}
+        if not overwrite:
+            _check_same(out, before, config, parents or {}, free)
+            return True
+        _check_kind(out, before, config, kind)
+        _drop(out)
+    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"--out {out} holds files but no run.json, so it was not made here. Choose another folder.")
-    out.mkdir(parents=True, exist_ok=True)
     values = {"config": config, "parents": parents or {}, "seed": seed, "command": sys.argv, **environment()}
-    write_json(path, values)
+    if kind is not None:
+        values["kind"] = kind
+    if out.is_dir():
+        write_json(path, values)
+    else:
+        with replace_folder(out) as temporary:  # the folder and what it says of itself appear together
+            write_json(temporary / "run.json", values)
     return False
+
+
+@dataclasses.dataclass
+class Run:
+    """`run.json`, as far as it is read again."""
+
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    parents: dict[str, str] = dataclasses.field(default_factory=dict)
+    kind: str | None = None
+
+
+def _check_kind(out: Path, before: dict, config: dict, kind: str | None) -> None:
+    """Refuse to overwrite what another command made; without a recorded kind, its settings tell."""
+    made = before.get("kind")
+    if made != kind if made is not None and kind is not None else set(before["config"]).isdisjoint(config):
+        what = f"by {made}" if made else f"with {', '.join(sorted(before['config'])[:4]) or 'other settings'}"
+        raise ValueError(f"--overwrite: {out} was made {what}, not by this command. Choose another folder.")
+
+
+def _drop(out: Path) -> None:
+    """Take a folder away in one step, then remove it."""
+    old = temporary_name(out, "new", folder=True)
+    os.replace(out, old)
+    remove(old)
 
 
 def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], free: tuple[str, ...]) -> None:
     """Refuse a folder made otherwise."""
-    old = {**before.get("config", {}), **{f"parent {k}": v for k, v in before.get("parents", {}).items()}}
+    old = {**before["config"], **{f"parent {k}": v for k, v in before["parents"].items()}}
     new = {**config, **{f"parent {k}": v for k, v in parents.items()}}
-    differing = sorted(k for k in set(old) | set(new) if k not in free and old.get(k) != new.get(k))
+    differing = sorted(k for k in set(old) | set(new) if k not in (*free, "overwrite") and old.get(k) != new.get(k))
     if differing:
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:4])
         raise ValueError(

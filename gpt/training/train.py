@@ -15,7 +15,6 @@ from fields.runtime.launch import Precision, start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.fetch import at
-from gpt.checkpoint import clean
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
 from gpt.training.priors import initialise_from_counts
@@ -266,7 +265,6 @@ def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:
         raise ValueError(
             f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."
         )
-    clean(config.out)
     return known
 
 

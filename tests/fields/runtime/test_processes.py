@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy import config, make_corpus
 
-from fields.runtime.processes import REPEAT, Interrupt, alike, on_main
+from fields.runtime.processes import REPEAT, SIGNALS, Interrupt, Stopped, alike, on_main
 from fields.storage.dataset import WeightDataset
 from gpt.training.train import train
 
@@ -50,14 +50,77 @@ def test_a_common_mistake_is_told_once():
         alike(Other, int, "x")
 
 
-def test_first_signal_asks_and_the_next_within_a_moment_is_the_same_one():
-    before = signal.getsignal(signal.SIGTERM)
-    with Interrupt() as interrupt:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_first_signal_asks_and_the_next_within_a_moment_is_the_same_one(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught, Interrupt() as interrupt:
         assert not interrupt.requested
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGINT):
-            os.kill(os.getpid(), number)
-        assert interrupt.requested
-    assert signal.getsignal(signal.SIGTERM) is before
+        for one in (number, signal.SIGINT, signal.SIGINT):
+            os.kill(os.getpid(), one)
+        assert interrupt.requested and interrupt.number == number
+    assert caught.value.number == number  # nobody looked: the end of the block tells
+    assert signal.getsignal(number) is before
+
+
+BEGUN = """
+import sys, time
+sys.path.insert(0, {root!r})
+from fields.runtime.processes import begin
+begin()
+if {early}:
+    print("ready", flush=True)
+    time.sleep(20)
+from fields.runtime.launch import run_cli
+def work():
+    print("ready", flush=True)
+    time.sleep(20)
+run_cli(work)
+"""
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_is_one_sentence_from_the_first_second_on(number, early):
+    words = [sys.executable, "-c", BEGUN.format(root=str(ROOT), early=early)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.communicate(timeout=20)[1] == f"stopped by {number.name}\n"
+        assert process.returncode == 128 + number
+
+
+def test_an_ignored_hang_up_stays_ignored():
+    words = ["nohup", sys.executable, "-c", BEGUN.format(root=str(ROOT), early=False)]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(words, **streams) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+
+
+def test_a_child_ends_with_its_launcher_however_that_dies(tmp_path):
+    child = BEGUN.format(root=str(ROOT), early=True)
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    environment = {**os.environ, "LOCAL_RANK": "0"}
+    words = [sys.executable, "-c", parent]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        process.stdout.readline()
+        process.kill()
+        assert process.stderr.read() == "stopped by SIGTERM\n"  # the child's pipe closes: it is gone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["accelerate.commands.launch", "torch.distributed.run"])
+def test_under_a_launcher_our_sentence_is_the_last(tmp_path, launcher):
+    call = "def wrong():\n    raise ValueError('expected a, got b.')\nrun_cli(wrong)"
+    text = BEGUN.format(root=str(ROOT), early=False).replace("run_cli(work)", call)
+    (tmp_path / "script.py").write_text(text)
+    words = [sys.executable, "-m", launcher, str(tmp_path / "script.py")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1] == "error: expected a, got b."
 
 
 @pytest.mark.slow

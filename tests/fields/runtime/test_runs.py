@@ -38,6 +38,11 @@ def test_claim_names_what_differs(tmp_path):
         runs.claim(tmp_path / "d", {"a": 1, "threads": 2}, parents={"fields": "g"})
     run = json.loads((tmp_path / "d" / "run.json").read_text())
     assert run["config"] == {"a": 1, "threads": 2} and run["versions"]["torch"] and run["command"] == sys.argv
+    (tmp_path / "d" / "mine.txt").touch()
+    with pytest.raises(ValueError, match="not by this command"):
+        runs.claim(tmp_path / "d", {"b": 1}, overwrite=True)
+    assert not runs.claim(tmp_path / "d", {"a": 2, "threads": 2}, overwrite=True)
+    assert os.listdir(tmp_path / "d") == ["run.json"] and os.listdir(tmp_path) == ["d"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="no run.json"):
@@ -64,22 +69,6 @@ def test_processes_that_do_not_work_together_are_refused(monkeypatch):
     with pytest.raises(RuntimeError, match="2 processes were asked for .*ACCELERATE_USE_CPU=true"):
         launch.check_world(1)
     launch.check_world(2)
-
-
-def test_errors_are_one_sentence(capsys):
-    def wrong():
-        raise ValueError("expected a, got b.")
-
-    with pytest.raises(SystemExit) as caught:
-        launch.run_cli(wrong)
-    assert caught.value.code == 1 and capsys.readouterr().err == "error: expected a, got b.\n"
-
-    def stopped():
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as caught:
-        launch.run_cli(stopped)
-    assert caught.value.code == 130
 
 
 def test_threads_are_checked():

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 from toy import config, make_corpus
 
+from fields.runtime.files import sweep
 from gpt import checkpoint
-from gpt.checkpoint import clean
 from gpt.training.train import train
 from gpt.training.trainer import Trainer
 
@@ -161,7 +161,7 @@ def test_left_overs_of_killed_processes_go(tmp_path):
     for name in (".best-old-0123abcd", ".last-new-0123abcd", "checkpoints/.step-0000003-new", "last", ".mine-folder"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / ".metrics-0123abcd.jsonl").touch()
-    clean(tmp_path)
+    sweep(tmp_path)
     left = sorted(p.name for p in tmp_path.rglob("*"))
     assert left == [".mine-folder", "best", "checkpoints", "last"]  # best was caught between its two renames
 

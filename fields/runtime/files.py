@@ -1,0 +1,186 @@
+"""Files and folders that are whole or not there: temporaries that take their place when complete, and what removes leftovers.
+
+What is written lies under a hidden name first, `.NAME-new-HOST-PID-RANDOM`, is flushed to the disk, and is then renamed.
+A process that dies leaves such names behind; `sweep` removes them.
+"""
+
+import ctypes
+import os
+import re
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+LEFT = re.compile(
+    r"\.(?P<name>.+)-(?P<tag>new|old)-(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}(?:\.\w+)?"
+    r"|\.(?P<older>.+)-(?P<was>old)-[0-9a-f]{8}|\..+-(?:new|(?:new-)?[0-9a-f]{8})(?:\.\w+)?"
+)
+"""Temporary names: of this version, and (without a process id) of versions before."""
+DEEP = 3
+"""Levels of an output folder that are searched for leftovers."""
+OLD = 24 * 3600
+"""Seconds after which a leftover of another machine is nobody's."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+
+
+def host() -> str:
+    """Six hexadecimal digits of this machine's name: process ids mean nothing on another one."""
+    return sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def temporary_name(path: Path, tag: str = "new", folder: bool = False) -> Path:
+    """A hidden name beside `path`; a file's suffix comes last, as writers look at it."""
+    suffix = "" if folder else path.suffix
+    stem = path.name[: len(path.name) - len(suffix)]
+    stem = stem if tag == "old" else stem[:150]
+    return path.with_name(f".{stem}-{tag}-{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
+
+
+@contextmanager
+def write_atomic(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        settle(temporary)
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    finally:
+        remove(temporary)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path`, dropping an older one's files, when the block ends well.
+
+    Where the system can exchange two names in one step (Linux), there is no moment without a folder; elsewhere `sweep` puts
+    the older one back after a crash in between.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (temporary_name(path, tag, folder=True) for tag in ("new", "old"))
+    temporary.mkdir()
+    try:
+        yield temporary
+        settle(temporary)
+        if not path.exists():
+            os.replace(temporary, path)
+        elif not exchange(temporary, path):
+            os.replace(path, old)
+            os.replace(temporary, path)
+        flush_folder(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            os.replace(old, path)  # the second rename failed: put the good one back
+        remove(temporary)
+        remove(old)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Swap two names in one step; False where the system cannot."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return call(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0
+
+
+def settle(path: Path) -> None:
+    """Give a file, or all in a folder, the modes of the umask, and wait until it is on the disk."""
+    files = [p for p in path.rglob("*") if p.is_file() and not p.is_symlink()] if path.is_dir() else [path]
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in files:
+        os.chmod(file, 0o666 & ~mask)  # some writers make files that only their owner may read
+        with file.open("r+b") as handle:  # a flush needs a handle that may write
+            os.fsync(handle.fileno())
+    if path.is_dir():
+        for folder in [path, *(p for p in path.rglob("*") if p.is_dir())]:
+            flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system lets us (not on Windows)."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sweep(out: Path) -> None:
+    """Remove what dead processes left in and beside an output folder; one caught between its two renames is put back.
+
+    To be called by the one process that may write there (see `fields.runtime.locks`): names of live processes of this
+    machine are left alone all the same.
+    """
+    out = Path(out)
+    for left in out.parent.glob(f".{_escaped(out.name)}-*"):
+        _clear(left, out.name)
+    if not out.is_dir():
+        return
+    for folder, folders, names in os.walk(out):
+        here = Path(folder)
+        if len(here.relative_to(out).parts) >= DEEP:
+            folders.clear()
+        for name in [*folders, *names]:
+            if name.startswith("."):
+                _clear(here / name)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+
+
+def _clear(left: Path, only: str | None = None) -> None:
+    """Remove, or put back, one name if it is a leftover (of `only`, if given)."""
+    found = LEFT.fullmatch(left.name)
+    if not found:
+        return
+    name = found["name"] or found["older"]
+    if found["pid"] and not _dead(left, found["host"], int(found["pid"])):
+        return
+    if (found["tag"] or found["was"]) == "old" and name and not (left.parent / name).exists():
+        os.replace(left, left.parent / name)
+    else:
+        remove(left)
+
+
+def _dead(left: Path, where: str, pid: int) -> bool:
+    """Whether nobody writes there any more; of another machine only age can be told."""
+    if where == host():
+        return not alive(pid)
+    with suppress(OSError):
+        return time.time() - left.lstat().st_mtime > OLD
+    return False
+
+
+def _escaped(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine runs."""
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # it is another user's
+    return True

@@ -1,0 +1,63 @@
+"""What holds for every flag of every command: numbers are numbers, paths know the home folder, nothing is empty by accident."""
+
+import dataclasses
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+LARGEST = 2**63
+"""Integers are below it: seeds, sizes and counts become 64-bit numbers."""
+MOST_THREADS = 1024
+
+
+def checked(config: Any) -> Any:
+    """A config with `~` in its paths replaced by the home folder.
+
+    Raises:
+        ValueError: for numbers that are not finite or do not fit 64 bits, absurd thread counts; the flag is named.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        for f in dataclasses.fields(config):
+            before = getattr(config, f.name)
+            after = _value(f"--{f.name.replace('_', '-')}", before)
+            if after is not before:
+                object.__setattr__(config, f.name, after)  # the configs are frozen
+        threads = getattr(config, "threads", None)
+        if isinstance(threads, int) and threads > MOST_THREADS:
+            raise ValueError(f"--threads must be at most {MOST_THREADS}, got {threads}.")
+    return config
+
+
+def check_words(words: list[str] | None = None) -> None:
+    """Refuse a flag without its value: `--out ""` and `--out=` would mean the current folder.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    words = sys.argv[1:] if words is None else words
+    for i, word in enumerate(words):
+        flag = word[:-1] if word.startswith("--") and word.endswith("=") else None
+        if word == "":
+            flag = words[i - 1] if i and words[i - 1].startswith("--") else "a flag"
+        if flag:
+            raise ValueError(f"{flag} is empty. Give it a value, or leave it out.")
+
+
+def _value(flag: str, value: Any) -> Any:
+    """One value, checked and expanded; the same object where nothing changes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return checked(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        raise ValueError(f"{flag} must lie below 2^63, got {str(value)[:40]}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{flag} must be a finite number, got {value}.")
+    if isinstance(value, (tuple, list)):
+        found = [_value(flag, one) for one in value]
+        return value if all(a is b for a, b in zip(found, value, strict=True)) else type(value)(found)
+    if isinstance(value, (str, Path)) and (str(value) == "~" or str(value).startswith(("~/", "~\\"))):
+        return type(value)(os.path.expanduser(value))
+    return value

@@ -1,0 +1,193 @@
+"""One reader for JSON: what lies in a file is JSON, and of the shape that its kind of file has.
+
+A schema is a dataclass: its attributes are the keys, its annotations what they hold. Keys without a default must be there;
+keys that the schema does not name pass, so that files of later versions are read.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+LARGEST = 2**63
+"""Integers are below it: arrays and Parquet hold no larger ones."""
+WORDS = {
+    int: "an integer",
+    float: "a finite number",
+    str: "a text",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def read_json(path: Path, hint: str = "", schema: type | None = None) -> Any:
+    """Read JSON.
+
+    Args:
+        path: the file.
+        hint: what to do when it is not there or not right.
+        schema: a dataclass; keys it gives a default are filled in.
+    Raises:
+        FileNotFoundError: with the hint, when the file is not there.
+        ValueError: when it is not JSON, or not of the schema; file, key, expected and found are named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found. {hint}".rstrip())
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits
+        raise ValueError(f"{path} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
+    return values if schema is None else check(path, values, schema, hint)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object a line; lines cut off by a crash are left out."""
+    path, rows = Path(path), []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.split("\n"):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def add_line(path: Path, text: str) -> None:
+    """Append a line; a last one that a crash cut off is ended first, so that it does not swallow this one."""
+    with Path(path).open("a+b") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(text.encode() + b"\n")
+
+
+def check(path: Path | str, values: Any, schema: type, hint: str = "") -> dict[str, Any]:
+    """Values read from a file, if they are of the schema.
+
+    Returns:
+        The object, with the schema's defaults for keys that are not there.
+    Raises:
+        ValueError: naming the file, the key, what was expected and what was found.
+    """
+    problem = _problem("", values, schema)
+    if problem:
+        raise ValueError(f"{path}: {problem}. {hint or 'Make or fetch it anew.'}")
+    return _filled(values, schema)
+
+
+def check_format(path: Path | str, found: Any, wanted: str) -> None:
+    """Refuse a file of another kind or of a later version.
+
+    Args:
+        path: the file, for the message.
+        found: its `format`, `project/kind/version`.
+        wanted: the newest that is known here.
+    """
+    kind, _, newest = wanted.rpartition("/")
+    name, _, number = found.rpartition("/") if isinstance(found, str) else ("", "", "")
+    if name != kind or not number.isdigit():
+        raise ValueError(f"{path} has format {found!r}, expected {wanted!r}. Give a file of that kind.")
+    if int(number) > int(newest):
+        raise ValueError(f"{path} has format {found!r}, this version reads up to {wanted!r}. Use a newer checkout.")
+
+
+@cache
+def _keys(schema: type) -> dict[str, tuple[Any, bool]]:
+    """key -> (annotation, whether it must be there)."""
+    hints, missing = typing.get_type_hints(schema), dataclasses.MISSING
+    return {
+        f.name: (hints[f.name], f.default is missing and f.default_factory is missing)
+        for f in dataclasses.fields(schema)
+    }
+
+
+def _filled(values: dict[str, Any], schema: type) -> dict[str, Any]:
+    """With defaults."""
+    filled = dict(values)
+    for f in dataclasses.fields(schema):
+        if f.name in filled:
+            continue
+        filled[f.name] = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+    return filled
+
+
+def _problem(where: str, value: Any, wanted: Any) -> str | None:
+    """What is wrong with a value, or None."""
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if wanted is Any:
+        return None
+    if origin in (Union, types.UnionType):
+        found = [_problem(where, value, one) for one in inside]
+        return None if None in found else next(text for text in found if text)
+    if dataclasses.is_dataclass(wanted):
+        return _problem_of_object(where, value, wanted)
+    if wanted in (None, type(None)):
+        return None if value is None else _said(where, value, "nothing (null)")
+    if origin is Literal:
+        known = value in inside if isinstance(value, (str, int, float)) else False
+        return None if known else _said(where, value, f"one of {', '.join(map(str, inside))}")
+    if origin is dict or wanted is dict:
+        if not isinstance(value, dict):
+            return _said(where, value, WORDS[dict])
+        pairs = value.items() if inside else ()
+        return next((p for k, v in pairs if (p := _problem(_under(where, k), v, inside[1]))), None)
+    if origin in (list, tuple) or wanted in (list, tuple):
+        return _problem_of_list(where, value, origin, inside)
+    good = {
+        int: lambda: isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value < LARGEST,
+        float: lambda: isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value),
+        str: lambda: isinstance(value, str),
+        bool: lambda: isinstance(value, bool),
+    }[wanted]()
+    return None if good else _said(where, value, WORDS[wanted])
+
+
+def _problem_of_object(where: str, value: Any, schema: type) -> str | None:
+    if not isinstance(value, dict):
+        return _said(where, value, WORDS[dict])
+    for name, (wanted, needed) in _keys(schema).items():
+        if name not in value:
+            if needed:
+                return f"`{_under(where, name)}` is missing"
+        elif problem := _problem(_under(where, name), value[name], wanted):
+            return problem
+    return None
+
+
+def _problem_of_list(where: str, value: Any, origin: Any, inside: tuple) -> str | None:
+    if not isinstance(value, list):
+        return _said(where, value, WORDS[list])
+    if origin is tuple and inside and inside[-1] is not Ellipsis:
+        if len(value) != len(inside):
+            return f"`{where}` has {len(value)} entries, expected {len(inside)}"
+        kinds = inside
+    else:
+        kinds = (inside[:1] or (Any,)) * len(value)
+    pairs = enumerate(zip(value, kinds, strict=True))
+    return next((p for i, (v, kind) in pairs if (p := _problem(f"{where}[{i}]", v, kind))), None)
+
+
+def _finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _under(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else str(name)
+
+
+def _said(where: str, value: Any, wanted: str) -> str:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return f"`{where}` is {shown}, expected {wanted}" if where else f"it holds {shown}, expected {wanted}"

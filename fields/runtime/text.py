@@ -1,0 +1,119 @@
+"""Names and texts that come from data, made safe for file names, Markdown, the terminal, and paths.
+
+Whatever was read from a file, a folder or the network passes here before it becomes a path, a card or a message.
+"""
+
+import os
+import re
+import unicodedata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+SPLIT = re.compile(r"\w+(?:[.-]\w+)*")
+"""Names of splits, which become file names; `datasets` allows no others."""
+LONGEST = 120
+"""Bytes of a file name, so that suffixes still fit."""
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
+"""What Windows keeps for devices, with any suffix."""
+SECRETS = (
+    (re.compile(r"hf_[A-Za-z0-9]{6,}"), "hf_***"),
+    (re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{6,}"), r"\1***"),
+    (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1***@"),
+    (re.compile(r"(?i)((?:token|password|secret|api[_-]?key)\s*[=:]\s*[\"']?)[^\s\"'&,;]{6,}"), r"\1***"),
+)
+MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
+
+
+def file_name(text: str, taken: set[str] | None = None) -> str:
+    """A name that every system can store, from any text.
+
+    Args:
+        text: a label, a signal's id.
+        taken: names in use, in lower case; the new one is added, and differs from them.
+    """
+    name = "".join("_" if c in '<>:"/\\|?*' or not printable(c) else c for c in unicodedata.normalize("NFC", text))
+    name = name.strip(" .") or "_"
+    while len(name.encode(errors="replace")) > LONGEST:
+        name = name[:-1].rstrip(" .") or "_"
+    if name.split(".")[0].strip().lower() in RESERVED or name.startswith("-"):
+        name = f"_{name}"
+    if taken is None:
+        return name
+    found, number = name, 2
+    while found.lower() in taken:
+        found, number = f"{name}-{number}", number + 1
+    taken.add(found.lower())
+    return found
+
+
+def check_split(name: str, where: str = "") -> str:
+    """The name of a split, if it can be part of a file name.
+
+    Raises:
+        ValueError: if not.
+    """
+    if isinstance(name, str) and len(name) <= LONGEST and SPLIT.fullmatch(name):
+        return name
+    said = one_line(repr(name), 60)
+    raise ValueError(f"{where + ': ' if where else ''}a split is called {said}; use letters, digits and underscores.")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name below a folder.
+
+    Raises:
+        ValueError: if the name leads out of the folder, by itself or by a symbolic link.
+    """
+    path = Path(folder) / name
+    leads = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name
+    if leads or ".." in PurePosixPath(name).parts or "\0" in name or not _below(folder, path):
+        raise ValueError(f"{one_line(repr(name), 80)} leads out of {folder}. Give names of files inside it.")
+    return path
+
+
+def _below(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(Path(folder).resolve())
+
+
+def check_links(folder: Path) -> None:
+    """Refuse a folder with symbolic links that leave it: what they point at would be published.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_symlink() and not _below(folder, path):
+            raise ValueError(f"{path} is a symbolic link that leaves {folder}. Put a copy there, or remove it.")
+
+
+def printable(character: str) -> bool:
+    """Whether a terminal and a file name can take a character: no controls, no changes of direction, no halves."""
+    return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def one_line(text: str, width: int | None = None) -> str:
+    """Text for a message: one line, control characters shown as escapes, at most `width` characters."""
+    shown = "".join(c if printable(c) else f"\\x{ord(c):02x}" for c in " ".join(str(text).split()))
+    return shown if width is None or len(shown) <= width else shown[: width - 3] + "..."
+
+
+def markdown(text: str, width: int = 400) -> str:
+    """Text for a Markdown document that shows as it is: no markup, no link, no HTML, no line break, no table cell."""
+    line = one_line(text, width).replace("&", "&amp;").replace("<", "&lt;")
+    return MARKS.sub(r"\\\1", line).replace("://", ":\u200b//")
+
+
+def code(text: str, width: int = 400) -> str:
+    """Text as inline code in a Markdown document, whatever backticks it holds."""
+    line = one_line(text, width).replace("|", "\\|")
+    ticks = "`" * (max((len(run) for run in re.findall("`+", line)), default=0) + 1)
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
+
+
+def scrub(text: str) -> str:
+    """Text without access tokens: those of the environment, and what looks like one."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "WANDB_API_KEY"):
+        if len(secret := os.environ.get(name, "")) >= 6:
+            text = text.replace(secret, "***")
+    for pattern, instead in SECRETS:
+        text = pattern.sub(instead, text)
+    return text
