@@ -179,7 +179,13 @@ run_cli(train, config(Path({corpus!r}), {name!r}, **{values!r}))
 
 def launch(root: Path, name: str, **values) -> subprocess.Popen:
     script = root / f"{name}.py"
-    words = {"root": str(ROOT), "tests": str(ROOT / "tests"), "corpus": str(root), "name": name, "values": values}
+    words = {
+        "root": str(ROOT),
+        "tests": str(ROOT / "tests" / "support"),
+        "corpus": str(root),
+        "name": name,
+        "values": values,
+    }
     script.write_text(SCRIPT.format(**words))
     return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
