@@ -23,7 +23,9 @@ from fields.fitting.parts import cut
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig, forward
 from fields.runtime.launch import cores, run_cli
-from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
 
 
 @dataclass(frozen=True)

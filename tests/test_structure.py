@@ -14,7 +14,6 @@ LONGEST = 800
 EXCEPTIONS = {
     ("fields.layout", "fields.model"): "FieldModule evaluates itself; the model knows the order of a row",
     ("fields.storage.dataset", "fields.hub.publish"): "WeightDataset.push_to_hub and its publisher",
-    ("fields.signals.base", "fields.signals.folder"): "load_signals and one kind of signals",
     ("tokenizers.base", "tokenizers.hub"): "WeightTokenizer.push_to_hub and its publisher",
     ("tokenizers.tokens", "tokenizers.hub"): "TokenDataset.push_to_hub and its publisher",
     ("tokenizers.learned.vqvae", "tokenizers.learned.train"): "a class and its trainer",

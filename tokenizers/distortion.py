@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fields.model import FieldConfig, forward, to_values, values
-from fields.signals.base import SignalsConfig, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from fields.fitting import engine
 from fields.model import values
 from fields.runtime.threads import share
-from fields.signals.base import Signals, grid
+from fields.signals.base import Signals
+from fields.signals.images import grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts

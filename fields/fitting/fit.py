@@ -23,7 +23,9 @@ from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_par
 from fields.fitting.starts import Start, make_reference, random_rows
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
-from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
 

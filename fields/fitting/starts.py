@@ -11,7 +11,8 @@ from tqdm import tqdm
 from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.model import FieldConfig
-from fields.signals.base import Signals, grid
+from fields.signals.base import Signals
+from fields.signals.images import grid
 from fields.storage.dataset import Reference, WeightDataset
 
 Start = Literal["unconditioned", "conditioned", "meta"]

@@ -14,7 +14,8 @@ from fields.formats.sidecars import SIDECAR, Beside, load_field, look_beside
 from fields.formats.sources import SOURCES
 from fields.runtime import runs
 from fields.signals import folder
-from fields.signals.base import SignalsConfig, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
 
 Name = Literal["nefgpt", "dwsnets", "nfn", "arena", "hyperdiffusion", "implicit-zoo", "u2ni", "niq", "generic"]
 NAMED = 20

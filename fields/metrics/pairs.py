@@ -20,3 +20,18 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(f"psnr compares equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}.")
     mse = (a - b).flatten(1).square().mean(1)
     return (-10 * torch.log10(mse.clamp_min(10 ** (-PSNR_CAP / 10)))).clamp_max(PSNR_CAP)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union per item of what is True.
+
+    Args:
+        a: (N, ...) bool.
+        b: (N, ...) bool, the same shape.
+    Returns:
+        (N,) in [0, 1]; 1 where both are empty.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"iou compares equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}.")
+    both, either = (a & b).flatten(1).sum(1), (a | b).flatten(1).sum(1)
+    return torch.where(either > 0, both / either.clamp_min(1), 1.0)

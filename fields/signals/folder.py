@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fields.signals.base import Signals, held_out
+from fields.signals.base import held_out
+from fields.signals.images import Images
 
 EXTENSIONS = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
@@ -39,7 +40,7 @@ BAR_FROM = 1_000  # files from which on a progress bar is shown
 NAMED = 20  # bad files named in an error
 
 
-def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Signals:
+def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Images:
     """All pictures of a folder.
 
     Args:
@@ -61,7 +62,7 @@ def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Sig
     labels, label_names = _labels(names)
     name = root.resolve().name or "root"
     held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
-    return Signals(
+    return Images(
         name,
         [f"{name}/{relative}" for relative in names],
         held_out(len(names), split_seed, held, held),

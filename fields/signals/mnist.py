@@ -21,12 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.signals.base import SignalsConfig, held_out
+from fields.signals.images import Images
+
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 NAMES = tuple(name for pair in FILES.values() for name in pair)
 COUNTS = {"train": 60_000, "test": 10_000}
+VALIDATION = 5_000  # of the 60,000 training pictures
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 LABEL_NAMES = {
     "mnist": tuple("0123456789"),
@@ -43,6 +47,22 @@ DOWNLOADS = Path("runs") / "downloads"
 TIMEOUT = 20.0  # seconds without a byte
 DEADLINE = 600.0  # seconds for one file, and for waiting until another process has fetched all
 LARGEST = 64 << 20  # bytes of one file: a mirror that sends more sends something else
+
+
+def load_mnist(config: SignalsConfig) -> Images:
+    """MNIST or Fashion-MNIST: the official test set, and a validation set drawn from the training pictures."""
+    name = config.signals
+    (train, train_labels), (test, test_labels) = read_mnist(name, config.data_root)
+    split = held_out(len(train), config.split_seed, min(VALIDATION, len(train) // 10), 0)
+    return Images(
+        name,
+        [f"{name}/train/{i}" for i in range(len(train))] + [f"{name}/test/{i}" for i in range(len(test))],
+        split + ["test"] * len(test),
+        torch.cat([train, test])[..., None],
+        labels=torch.cat([train_labels, test_labels]).to(torch.int64),
+        label_names=LABEL_NAMES[name],
+        split_seed=config.split_seed,
+    )
 
 
 def read_mnist(name: str, data_root: Path | None = None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from fields import layout
 from fields.model import FieldConfig, values
 from fields.runtime.runs import write_atomic
-from fields.signals.base import grid
+from fields.signals.images import grid
 
 TILE = (56, 84)  # pixels that the longer side of a picture should take on a sheet
 FRAME = 2  # width of a neighbour's frame

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json
-from fields.signals.base import Signals, SignalsConfig, load_signals
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import fetch_fields, is_local
 from fields.view.render import render

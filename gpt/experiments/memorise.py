@@ -20,7 +20,8 @@ from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule
 from fields.fitting.starts import Start, make_reference
 from fields.runtime import launch, runs
 from fields.runtime.processes import Interrupt, alike, on_main
-from fields.signals.base import Signals, SignalsConfig, load_signals
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from gpt.experiments.memorise_report import write_report
 from gpt.experiments.memorise_run import Cell, measure, save_cell, train_cell

@@ -13,7 +13,9 @@ from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.fit import FieldOptions, architecture_for
 from fields.model import FieldConfig
-from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
 from fields.view.render import render
 from scripts.animations.canvas import Stage
 

@@ -15,7 +15,9 @@ from fields.fitting.engine import Points, Schedule, fit_block
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.runtime.launch import run_cli
-from fields.signals.base import SignalsConfig, grid, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.symmetry import deviation
 from gpt.checkpoint import save_model

@@ -131,7 +131,9 @@ def test_report_warns_of_unused_codes(dataset):
 
 def test_psnr_against_the_signals(tmp_path):
     """Digits are found by name, so that losses are losses against the pictures."""
-    from fields.signals.base import SignalsConfig, grid, load_signals
+    from fields.signals.base import SignalsConfig
+    from fields.signals.images import grid
+    from fields.signals.registry import load_signals
 
     signals = load_signals(SignalsConfig())
     field = FieldConfig(hidden=(6,), octaves=1)

@@ -18,7 +18,8 @@ from fields.fitting.parts import cut
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import runs
-from fields.signals.base import SignalsConfig, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.symmetry import deviation
 

@@ -19,7 +19,9 @@ from fields.formats.importer import Conventions, ImportConfig, import_fields, ma
 from fields.formats.sources import SOURCES
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
-from fields.signals.base import SignalsConfig, grid, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 
 CASES = {

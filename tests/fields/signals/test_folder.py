@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from fields.signals import folder
-from fields.signals.base import SignalsConfig, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (5, 7)).astype(np.uint8)  # not square

@@ -13,7 +13,9 @@ import torch
 
 from fields.model import FieldConfig
 from fields.signals import base, mnist
-from fields.signals.base import Signals, SignalsConfig, grid, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.images import Images, grid
+from fields.signals.registry import load_signals
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "mnist"
 SMALL = {"train": 30, "test": 12}
@@ -100,7 +102,7 @@ def test_pictures_of_all_depths_and_sizes():
         np.full((2, 3, 3), 0.5, np.float32),
         np.zeros((3, 2, 1), np.uint8),
     ]
-    data = Signals("made", list("abcd"), ["train"] * 4, pictures, channels=3)
+    data = Images("made", list("abcd"), ["train"] * 4, pictures, channels=3)
     assert data.images([0, 1, 2]).amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.5]
     assert data.images([0]).shape == (1, 2, 3, 3) and data.sizes.tolist()[3] == [3, 2]
     assert data.describe()["shape"] is None

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fields.model import FieldConfig, values
-from fields.signals.base import grid
+from fields.signals.images import grid
 from fields.view import render as drawing
 from fields.view.render import free_memory, render, save_gif, save_png, sheet, to_uint8, weight_map
 

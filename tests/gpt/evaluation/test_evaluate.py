@@ -11,7 +11,8 @@ from loopback_env import HUB
 from made import generator, rows
 
 from fields.model import FieldConfig
-from fields.signals.base import SignalsConfig, load_signals
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from fields.view.render import render, save_png
 from gpt.evaluation import novelty

@@ -1,0 +1,64 @@
+"""Shapes: IoU of inside and outside; a thumbnail is a shaded view of the surface."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fields.kinds.base import Kind, Measure, random_points
+from fields.metrics.pairs import iou
+from fields.model import FieldConfig
+from fields.view.volumes import shaded
+
+POINTS = 4096
+"""Points at which fields are compared with one another."""
+
+
+@dataclass(frozen=True)
+class ShapeKind(Kind):
+    """Fields from a point in space to signed distance (inside below 0) or to the logit of being inside."""
+
+    name = "shapes"
+    measure = Measure("IoU", digits=3)
+    noun = "shape"
+    axes = ("points",)
+
+    @staticmethod
+    def suits(config: FieldConfig) -> bool:
+        """Three coordinates."""
+        return config.in_dim == 3
+
+    def below(self, config: FieldConfig) -> bool:
+        """Whether the inside of the shape is where the last layer is below 0."""
+        return (self.signals.get("inside") or ("above 0" if config.output == "logit" else "below 0")) == "below 0"
+
+    def quality(self, config: FieldConfig, values: Tensor, targets: Tensor) -> Tensor:
+        """(N,) intersection over union of the insides, in [0, 1]; NaN for a field that is not finite."""
+        surface = 0.5 if config.output == "logit" else 0.0
+        found = [v < surface if self.below(config) else v > surface for v in (values, targets)]
+        finite = values.flatten(1).isfinite().all(1)
+        return torch.where(finite, iou(*found), torch.nan)
+
+    def points(self, config: FieldConfig, extent: Sequence[int]) -> Tensor:
+        """(4096, 3) random points of the cube."""
+        return random_points(config, POINTS)
+
+    def known(self, extent: Sequence[int]) -> bool:
+        """A shape is drawn and compared whatever was sampled of it."""
+        return True
+
+    def drawable(self, config: FieldConfig, extent: Sequence[int]) -> bool:
+        """Fields of one value."""
+        return config.out_dim == 1
+
+    def thumbnail(
+        self, config: FieldConfig, weights: Tensor, extent: Sequence[int], *, most: int | None = None
+    ) -> Tensor:
+        """(N, S, S, 3) shaded views from one corner, S = 64 or `most`."""
+        side = 64 if most is None else min(64, most)
+        return (
+            torch.stack([shaded(config, row, below=self.below(config), side=side) for row in weights])
+            if len(weights)
+            else torch.empty(0, side, side, 3)
+        )

@@ -1,0 +1,62 @@
+"""Which signals there are by name: one entry each. Anything else that a user names is a folder of pictures."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fields.signals.base import Signals, SignalsConfig
+from fields.signals.digits import load_digits
+from fields.signals.folder import load_folder
+from fields.signals.mnist import load_mnist
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Signals with a name of their own."""
+
+    load: Callable[[SignalsConfig], Signals]
+    """Reads them into memory."""
+    licence: str
+    """The Hub's identifier of their licence."""
+    source: str
+    """Who made them, for cards."""
+    embedded: bool = False
+    """At hand without files or a network."""
+    fits: int = 1
+    """Fits per signal where nobody asks for another number: several where signals are few."""
+
+
+LOADERS: dict[str, Loader] = {
+    "digits": Loader(
+        load_digits, "cc-by-4.0",
+        "scikit-learn's digits: the test part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin and "
+        "C. Kaynak, 1998), CC BY 4.0", embedded=True, fits=4,
+    ),
+    "mnist": Loader(load_mnist, "cc-by-sa-3.0", "MNIST (Y. LeCun, C. Cortes and C. Burges), CC BY-SA 3.0"),
+    "fashion-mnist": Loader(
+        load_mnist, "mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"
+    ),
+}  # fmt: skip
+"""Name -> loader."""
+
+
+def load_signals(config: SignalsConfig) -> Signals:
+    """The signals that the config names, read into memory.
+
+    Raises:
+        FileNotFoundError: if a folder or file is not there.
+        ValueError: if files are unreadable.
+        RuntimeError: if a download fails.
+    """
+    if config.signals in LOADERS:
+        return LOADERS[config.signals].load(config)
+    path = Path(config.signals).expanduser()
+    if not path.is_dir():
+        close = difflib.get_close_matches(config.signals, LOADERS, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        what = "a file, not a folder" if path.exists() else "not found"
+        raise FileNotFoundError(
+            f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures.{hint}"
+        )
+    return load_folder(path, split_seed=config.split_seed, strict=config.strict)
