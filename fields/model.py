@@ -129,9 +129,9 @@ def encode(config: FieldConfig, coords: Tensor) -> Tensor:
     """Fourier encoding of coordinates.
 
     Args:
-        coords: (M, in_dim).
+        coords: (..., M, in_dim).
     Returns:
-        (M, E): the raw coordinate if asked for, then per octave sin of every coordinate, cos of every coordinate.
+        (..., M, E): the raw coordinate if asked for, then per octave sin of every coordinate, cos of every coordinate.
     """
     if coords.shape[-1] != config.in_dim:
         raise ValueError(f"coords must have {config.in_dim} columns, got shape {tuple(coords.shape)}.")
@@ -172,12 +172,14 @@ def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:
 
     Args:
         weights: (N, P).
-        coords: (M, in_dim), shared by all fields.
+        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), each field's own.
     Returns:
         (N, M, out_dim).
     """
     layers = layout.split(config, weights)
-    h = encode(config, coords).T.expand(len(weights), -1, -1)  # (N, E, M): points last, so that products run along them
+    h = encode(config, coords).mT.expand(
+        len(weights), -1, -1
+    )  # (N, E, M): points last, so that products run along them
     for i, (weight, bias) in enumerate(layers):
         h = torch.baddbmm(bias[..., None], weight, h)  # (N, out, M)
         if i < len(layers) - 1:
@@ -190,7 +192,7 @@ def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int 
 
     Args:
         weights: (N, P).
-        coords: (M, in_dim).
+        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), each field's own.
         memory: bytes the hidden activations may take; ignored where gradients are asked for, as autograd keeps them.
     Returns:
         (N, M, out_dim): in [0, 1] for `logit`.
@@ -198,11 +200,13 @@ def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int 
     if torch.is_grad_enabled() and (weights.requires_grad or coords.requires_grad):
         return to_values(config, forward(config, weights, coords))
     budget = max(1, memory // (4 * 3 * max(config.widths)))  # points x fields at once: input, product, activation
-    points = min(len(coords), budget)
+    total = coords.shape[-2]
+    points = min(total, budget)
     rows = max(1, budget // max(points, 1))
-    out = weights.new_empty(len(weights), len(coords), config.out_dim)
+    out = weights.new_empty(len(weights), total, config.out_dim)
     for n in range(0, len(weights), rows):
-        for m in range(0, len(coords), max(points, 1)):
-            block = forward(config, weights[n : n + rows], coords[m : m + points])
+        own = coords if coords.ndim == 2 else coords[n : n + rows]
+        for m in range(0, total, max(points, 1)):
+            block = forward(config, weights[n : n + rows], own[..., m : m + points, :])
             out[n : n + rows, m : m + points] = to_values(config, block)
     return out

@@ -5,14 +5,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
 
 from fields.runtime.launch import Device, choose_device, run_cli
 from fields.runtime.runs import claim
-from fields.storage.columns import matrix
+from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.refit import Refit, RefitConfig
@@ -96,15 +95,10 @@ def _tables(
             ids = tokenizer.encode(weights)
         except ValueError as error:
             raise ValueError(f"split {split}, rows from {at} on: {error}") from None
-        column = {name: table[name].to_numpy() for name in ("seed", "height", "width")}
-        rows = {
-            "ids": ids,
-            "signal_id": table["signal_id"].to_pylist(),
-            "seed": torch.from_numpy(column["seed"].copy()),
-        }
-        rows["sizes"] = torch.from_numpy(np.stack([column["height"], column["width"]], 1))
+        rows = {"ids": ids, "signal_id": table["signal_id"].to_pylist(), "sizes": extents(table["extent"])}
+        rows["seed"] = torch.from_numpy(table["seed"].to_numpy().copy())
         if refit is not None:
-            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"].long(), bar.update)
+            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"], bar.update)
         if info.label_names is not None:
             rows["labels"] = torch.from_numpy(table["label"].to_numpy().copy())
         yield to_table(info, rows, split)

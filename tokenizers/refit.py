@@ -174,9 +174,7 @@ class Refit:
             if step == c.refit_steps:
                 break
             i = step % len(parts)
-            grad = t.latent_gradient(
-                engine.gradients(field_, decoded, points.inputs[i], points.turned[i], parts[i]), ids
-            )
+            grad = t.latent_gradient(engine.gradients(field_, decoded, *points.part(i), parts[i]), ids)
             grad = grad / excess.view(-1, *[1] * (grad.ndim - 1))
             if self.lengths is not None:
                 grad += (c.refit_rate / spacing * self._slope(ids)).view_as(grad)

@@ -1,19 +1,22 @@
 """The inner loop of fitting: many fields of one architecture, one optimiser, gradients written out by hand.
 
 Autograd keeps graphs and temporaries that small fields pay for dearly. Here a block of fields passes forward and backward
-in a few batched products over memory that stays in the cache; the first layer, whose input all fields share, is a single
-product. The test suite holds the gradients against autograd.
+in a few batched products over memory that stays in the cache; the first layer, whose input all fields share (pixels of
+pictures of one size), is a single product. Where each field has points of its own (samples around a shape), it is batched
+like the others. The test suite holds the gradients against autograd.
 """
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fields import layout
-from fields.metrics.pairs import psnr
+from fields.kinds.base import Kind
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig, activate, encode, per_channel, to_values, values
 
 
@@ -27,23 +30,56 @@ class Schedule:
     pixels: float = 1.0
     """Share of the points a step sees; the shares of consecutive steps are disjoint and cover all points."""
     target: float | None = None
-    """PSNR in dB at which a field stops."""
+    """Quality at which a field stops, by the measure of its kind: dB for pictures."""
     constant: bool = False
     """Keep `lr`, as the inner loop of Reptile does."""
 
 
-class Points:
-    """Coordinates encoded once for all fields, whole and in disjoint subsets."""
+HELD = 1 << 25
+"""Numbers of encoded points that are kept where every field has its own; more are encoded anew at each step."""
 
-    def __init__(self, config: FieldConfig, coords: Tensor, share: float, seed: int):
-        count = max(1, min(len(coords), round(1 / share)))
-        order = torch.randperm(len(coords), generator=torch.Generator().manual_seed(seed % 2**63)).to(coords.device)
-        ones = torch.ones(len(coords), 1, device=coords.device)
-        encoded = torch.cat([encode(config, coords), ones], 1)  # (M, E + 1): the bias is one more input
-        self.coords = coords
+
+class Points:
+    """Coordinates encoded once, whole and in disjoint subsets, and the kind of the signals that have values there.
+
+    Attributes:
+        coords: (M, d), shared by all fields, or (N, M, d).
+        parts: index tensors of the subsets; [None] = all at once.
+    """
+
+    def __init__(self, config: FieldConfig, coords: Tensor, share: float, seed: int, kind: Kind | None = None):
+        total = coords.shape[-2]
+        count = max(1, min(total, round(1 / share)))
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed % 2**63)).to(coords.device)
+        self.config, self.coords, self.kind = config, coords, kind or kind_of(config)
         self.parts = [None] if count == 1 else [part.sort().values for part in order.chunk(count)]
-        self.inputs = [encoded if part is None else encoded[part] for part in self.parts]  # (m, E + 1)
-        self.turned = [part.T.contiguous() for part in self.inputs]  # (E + 1, m)
+        self._kept: list[tuple[Tensor, Tensor] | None] = [None] * len(self.parts)
+        self._keep = coords.ndim == 2 or coords.numel() // coords.shape[-1] * (config.encoded_dim + 1) <= HELD
+        if coords.ndim == 2:
+            ones = torch.ones(total, 1, device=coords.device)
+            encoded = torch.cat([encode(config, coords), ones], 1)  # (M, E + 1): the bias is one more input
+            inputs = [encoded if part is None else encoded[part] for part in self.parts]  # (m, E + 1)
+            self._kept = [(part, part.T.contiguous()) for part in inputs]
+
+    def part(self, i: int) -> tuple[Tensor, Tensor]:
+        """Encoded points of a subset with a column of ones: ([N,] m, E + 1), and the same transposed."""
+        if self._kept[i] is not None:
+            return self._kept[i]
+        chosen = self.coords if self.parts[i] is None else self.coords[:, self.parts[i]]
+        inputs = torch.cat([encode(self.config, chosen), torch.ones_like(chosen[..., :1])], -1)
+        both = (inputs, inputs.mT.contiguous())
+        if self._keep:
+            self._kept[i] = both
+        return both
+
+    def pick(self, rows: Tensor) -> "Points":
+        """The points of some of the fields: these very ones where all share them."""
+        if self.coords.ndim == 2:
+            return self
+        other = copy(self)
+        other.coords = self.coords[rows]
+        other._kept = [None if both is None else (both[0][rows], both[1][rows]) for both in self._kept]
+        return other
 
 
 def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tensor, targets: Tensor) -> Tensor:
@@ -51,8 +87,8 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
 
     Args:
         weights: (N, P).
-        inputs: (M, E + 1) encoded points with a column of ones.
-        turned: (E + 1, M), the same transposed.
+        inputs: (M, E + 1) encoded points with a column of ones, shared by all fields; or (N, M, E + 1).
+        turned: ([N,] E + 1, M), the same transposed.
         targets: (N, C, M).
     Returns:
         (N, P).
@@ -60,7 +96,8 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
     n, points = len(weights), targets.shape[2]
     layers = layout.split(config, weights)
     first = torch.cat([layers[0][0], layers[0][1][..., None]], 2)  # (N, out, E + 1)
-    h = (first.flatten(0, 1) @ turned).unflatten(0, (n, -1))  # (N, out, M)
+    shared = inputs.ndim == 2
+    h = (first.flatten(0, 1) @ turned).unflatten(0, (n, -1)) if shared else torch.bmm(first, turned)  # (N, out, M)
     kept = []  # per hidden layer: activation, and what its derivative needs
     for weight, bias in layers[1:]:
         kept.append(_activate(config, h))
@@ -71,7 +108,7 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
         grads.append((torch.bmm(d, a.transpose(1, 2)), d.sum(2)))
         below = weight.transpose(1, 2) * d if weight.shape[1] == 1 else torch.bmm(weight.transpose(1, 2), d)
         d = below.mul_(slope)  # (N, in, M)
-    last = (d.flatten(0, 1) @ inputs).unflatten(0, (n, -1))  # (N, out, E + 1)
+    last = (d.flatten(0, 1) @ inputs).unflatten(0, (n, -1)) if shared else torch.bmm(d, inputs)  # (N, out, E + 1)
     grads.append((last[..., :-1], last[..., -1]))
     return layout.join(grads[::-1])
 
@@ -128,7 +165,7 @@ def fit_block(
         watch(weights)
     for step in range(schedule.steps):
         i = step % len(shares)
-        grad = gradients(config, weights, points.inputs[i], points.turned[i], shares[i])
+        grad = gradients(config, weights, *points.part(i), shares[i])
         mean.lerp_(grad, 1 - b1)
         square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
         rate = schedule.lr * (1.0 if schedule.constant else 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
@@ -137,16 +174,19 @@ def fit_block(
         if watch is not None:
             watch(weights)
         if schedule.target is not None and (step + 1) % 10 == 0:
-            going = quality(config, weights, targets[alive], points.coords) < schedule.target
+            reached = quality(config, weights, targets[alive], points.coords, points.kind)
+            going = reached.isfinite() & ~points.kind.measure.reached(
+                reached, schedule.target
+            )  # diverged ones end here
             done[alive] = weights
             if not going.any():
                 return done
             alive, weights, mean, square = alive[going], weights[going], mean[going], square[going]
-            shares = [share[going] for share in shares]
+            shares, points = [share[going] for share in shares], points.pick(going)
     done[alive] = weights
     return done
 
 
-def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor) -> Tensor:
-    """PSNR of each field over all points, (N,) dB; NaN for a field that is not finite."""
-    return psnr(values(config, weights, coords).clamp(0, 1), targets)
+def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor, kind: Kind | None = None) -> Tensor:
+    """How close each field is to its signal over all points, (N,) by the measure of its kind; NaN where it is not finite."""
+    return (kind or kind_of(config)).quality(config, values(config, weights, coords), targets)

@@ -21,10 +21,10 @@ from fields.fitting.align import save_aligned
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
 from fields.fitting.starts import Start, make_reference, random_rows
-from fields.model import FIELDS, FieldConfig
+from fields.kinds.registry import kind_of
+from fields.model import FieldConfig
 from fields.runtime import launch, runs
 from fields.signals.base import Signals, SignalsConfig
-from fields.signals.images import grid
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
@@ -37,6 +37,8 @@ class FieldOptions:
     """Widths of the hidden layers."""
     octaves: int | None = None
     """Octaves of the Fourier encoding, 0 = none."""
+    in_dim: int | None = None
+    """Coordinates of a point; the signals say it."""
     raw_input: bool | None = None
     """Put the raw coordinate before the encoding."""
     use_pi: bool | None = None
@@ -187,7 +189,7 @@ def fit_fields(
     out.mkdir(parents=True, exist_ok=True)
     schedule = schedule_for(config, signals)
     reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
-    jobs = cut(architecture, signals, config.fits, accelerator.device)
+    jobs = cut(architecture, signals, config.fits, accelerator.device, schedule.pixels)
     _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -198,10 +200,9 @@ def fit_fields(
 
 def architecture_for(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
     """The field that suits the signals, with the changes asked for."""
-    largest = int(signals.sizes.max())
-    base = FIELDS["digits" if largest <= 8 else "default"]
-    changes = {k: v for k, v in asdict(options or FieldOptions()).items() if v is not None}
-    return replace(base, out_dim=signals.channels, **changes)
+    return replace(
+        signals.architecture(), **{k: v for k, v in asdict(options or FieldOptions()).items() if v is not None}
+    )
 
 
 def field_seed(seed: int, signal: str, number: int) -> int:
@@ -230,14 +231,14 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i in mine:
             pieces = []
-            for rows, decibels in pool.map(work, parts[i]):
-                pieces.append((rows, decibels))
+            for rows, reached in pool.map(work, parts[i]):
+                pieces.append((rows, reached))
                 bar.update(len(rows))
-                seen, done = seen + float(decibels.nansum()), done + int(decibels.isfinite().sum())
-                bar.set_postfix_str(f"mean {seen / max(done, 1):.2f} dB", refresh=False)
-            weights, psnr = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
+                seen, done = seen + float(reached.nansum()), done + int(reached.isfinite().sum())
+                bar.set_postfix_str(f"mean {work.kind.measure.text(seen / max(done, 1))}", refresh=False)
+            weights, reached = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
             with runs.write_atomic(part_file(out, i)) as temporary:
-                np.savez(temporary, weights=weights, psnr=psnr)
+                np.savez(temporary, weights=weights, quality=reached)
             if not told and accelerator.is_main_process:
                 told = True
                 minutes = (time.perf_counter() - began) / counts[i] * left / 60
@@ -252,24 +253,29 @@ class Worker:
     def __init__(self, architecture, signals, config, schedule, reference, device):
         self.architecture, self.signals, self.config = architecture, signals, config
         self.schedule, self.reference, self.device = schedule, reference, device
-        self.points: dict[tuple, Points] = {}
+        self.kind, self.points = kind_of(architecture, signals.describe()), {}
 
     def __call__(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(n, P) rows and (n,) dB, on the CPU."""
-        targets = self.signals.images(list(block.indices)).flatten(1, 2).to(self.device)  # (n, M, C)
+        """(n, P) rows and their (n,) quality, on the CPU."""
+        targets = self.signals.values(list(block.indices)).to(self.device)  # (n, M, C)
         points = self._points(block)
         rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule)
-        decibels = quality(self.architecture, rows, targets, points.coords)
-        for bad in (~(rows.isfinite().all(1) & decibels.isfinite())).nonzero().flatten().tolist():
-            rows[bad], decibels[bad] = self._again(block, bad, targets[bad : bad + 1], points)
-        return rows.cpu(), decibels.cpu()
+        reached = quality(self.architecture, rows, targets, points.coords, self.kind)
+        for bad in (~(rows.isfinite().all(1) & reached.isfinite())).nonzero().flatten().tolist():
+            one = points.pick(torch.tensor([bad], device=self.device))
+            rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one)
+        return rows.cpu(), reached.cpu()
 
     def _points(self, block: Block) -> Points:
-        key = (block.size, block.number)
-        if key not in self.points:
-            coords = grid(self.architecture, *block.size).to(self.device)
-            self.points[key] = Points(self.architecture, coords, self.schedule.pixels, self.config.seed + block.number)
-        return self.points[key]
+        key = (block.extent, block.number)
+        if key in self.points:
+            return self.points[key]
+        coords = self.signals.points(self.architecture, list(block.indices)).to(self.device)
+        seed = self.config.seed + block.number
+        made = Points(self.architecture, coords, self.schedule.pixels, seed, self.kind)
+        if self.signals.shared:
+            self.points[key] = made
+        return made
 
     def _start(self, block: Block, only: int | None = None) -> Tensor:
         """(n, P): random weights, or the reference, with a little noise on every fit after the first."""
@@ -288,14 +294,13 @@ class Worker:
         name = self.signals.ids[block.indices[at]]
         for rate in (self.schedule.lr / 3, self.schedule.lr / 30):
             row = fit_block(self.architecture, self._start(block, at), target, points, replace(self.schedule, lr=rate))
-            decibels = quality(self.architecture, row, target, points.coords)
-            if row.isfinite().all() and decibels.isfinite().all():
-                tqdm.write(
-                    f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {float(decibels):.2f} dB"
-                )
-                return row[0], decibels[0]
+            reached = quality(self.architecture, row, target, points.coords, self.kind)
+            if row.isfinite().all() and reached.isfinite().all():
+                said = self.kind.measure.text(float(reached))
+                tqdm.write(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")
+                return row[0], reached[0]
         tqdm.write(f"{name} diverged at every rate tried and will be left out")
-        return torch.full_like(row[0], float("nan")), torch.full_like(decibels[0], float("nan"))
+        return torch.full_like(row[0], float("nan")), torch.full_like(reached[0], float("nan"))
 
 
 # -- beginning and end ------------------------------------------------------------------------------------------------
@@ -313,8 +318,7 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
 
 def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
     """The optimiser's schedule for these signals."""
-    smallest = int(signals.sizes.prod(1).min())
-    share = config.pixels if config.pixels is not None else (0.5 if smallest >= 256 else 1.0)
+    share = config.pixels if config.pixels is not None else signals.share()
     return Schedule(config.steps, config.lr, config.betas, share, config.target_psnr)
 
 
@@ -344,6 +348,7 @@ def _check_disk(out: Path, fields: int, size: int) -> None:
 def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
     """What came out, where; and a non-zero exit when something had to be left out."""
     for split in data.splits:
-        decibels = data.psnr(split)
-        print(f"{split}: {len(decibels):,} fields, PSNR mean {decibels.mean():.2f} dB, worst {decibels.min():.2f} dB")
+        reached, measure = data.quality(split), data.kind.measure
+        mean, worst = measure.text(reached.mean()), measure.text(measure.worst(reached))
+        print(f"{split}: {len(reached):,} fields, {measure.name} mean {mean}, worst {worst}")
     print(f"wrote {out} (fingerprint {data.fingerprint})")

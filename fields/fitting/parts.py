@@ -12,6 +12,7 @@ from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.signals.base import Signals
 from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.rows import Rows
 
 CACHE = 800_000
 """Numbers in one hidden layer's activations of a block. Measured on two cores: a quarter of it leaves the threads waiting for
@@ -30,16 +31,22 @@ class Block:
 
     indices: tuple[int, ...]
     number: int
-    size: tuple[int, int]
+    extent: tuple[int, ...]
 
 
-def cut(architecture: FieldConfig, signals: Signals, fits: int, device: torch.device) -> list[list[Block]]:
-    """All jobs, as parts of blocks, in an order that depends on nothing but the signals."""
+def cut(
+    architecture: FieldConfig, signals: Signals, fits: int, device: torch.device, share: float = 1.0
+) -> list[list[Block]]:
+    """All jobs, as parts of blocks, in an order that depends on nothing but the signals.
+
+    Args:
+        share: of the points that a step sees; it counts where every signal has its own.
+    """
     blocks = []
     for number in range(fits):
-        for size in sorted(map(tuple, signals.sizes.unique(dim=0).tolist())):
-            same = (signals.sizes == torch.tensor(size)).all(1).nonzero().flatten().tolist()
-            points = size[0] * size[1]
+        for size in sorted(map(tuple, signals.extent.unique(dim=0).tolist())):
+            same = (signals.extent == torch.tensor(size)).all(1).nonzero().flatten().tolist()
+            points = signals.count(size) if signals.shared else max(1, round(signals.count(size) * share))
             width = max(architecture.hidden) * points
             most, room = (256, CACHE) if device.type == "cpu" else (WIDE, MEMORY)
             step = max(1, min(most, room // width))
@@ -62,10 +69,11 @@ def read_part(out: Path, i: int, rows: int, size: int) -> dict[str, np.ndarray] 
     """A finished part, or None if it is missing or damaged (then it is fitted again)."""
     try:
         with part_file(out, i).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            part = {name: file[name] for name in ("weights", "psnr")}
+            named = "quality" if "quality" in file.files else "psnr"  # parts of a fit that began with an older version
+            part = {"weights": file["weights"], "quality": file[named]}
     except Exception:  # whatever a damaged file raises: zip, header, CRC or missing keys
         return None
-    return part if part["weights"].shape == (rows, size) and part["psnr"].shape == (rows,) else None
+    return part if part["weights"].shape == (rows, size) and part["quality"].shape == (rows,) else None
 
 
 def assemble(
@@ -78,7 +86,7 @@ def assemble(
 ) -> None:
     """Parts -> dataset; fields that never became finite are left out and listed in failed.json."""
     order = [(i, block.number) for part in parts for block in part for i in block.indices]
-    weights, decibels = np.empty((len(order), architecture.size), np.float32), np.empty(len(order), np.float32)
+    weights, quality = np.empty((len(order), architecture.size), np.float32), np.empty(len(order), np.float32)
     at = 0
     for i, part in enumerate(parts):
         count = sum(len(b.indices) for b in part)
@@ -87,16 +95,16 @@ def assemble(
             raise RuntimeError(
                 f"{part_file(out, i)} is missing or damaged. Run the same command again: it goes on there."
             )
-        weights[at : at + count], decibels[at : at + count] = rows["weights"], rows["psnr"]
+        weights[at : at + count], quality[at : at + count] = rows["weights"], rows["quality"]
         at += count
-    good = np.isfinite(decibels)
+    good = np.isfinite(quality)
     if not good.any():
         raise RuntimeError("every field diverged; nothing is stored. Lower --lr.")
     splits = {}
     for split in ("train", "validation", "test"):
         rows = [r for r, (i, _) in enumerate(order) if good[r] and signals.split[i] == split]
         if rows:
-            splits[split] = _rows(signals, [order[r] for r in rows], weights[rows], decibels[rows], seed_of)
+            splits[split] = rows_of(signals, [order[r] for r in rows], weights[rows], quality[rows], seed_of)
     failed = [signals.ids[order[r][0]] for r in np.flatnonzero(~good)] + [name for name, _ in signals.skipped]
     if failed:
         runs.write_json(out / "failed.json", failed)
@@ -105,15 +113,23 @@ def assemble(
     shutil.rmtree(out / "parts")
 
 
-def _rows(
-    signals: Signals, jobs: list[tuple[int, int]], weights: np.ndarray, decibels: np.ndarray, seed_of: Callable
-) -> dict:
+def rows_of(
+    signals: Signals, jobs: list[tuple[int, int]], weights: np.ndarray, quality: np.ndarray, seed_of: Callable
+) -> Rows:
+    """Fitted fields with what their signals say.
+
+    Args:
+        jobs: (position of the signal, number of the fit) of each row.
+        weights: (N, P).
+        quality: (N,).
+        seed_of: seed of a fit by the signal's id and the fit's number.
+    """
     indices = torch.tensor([i for i, _ in jobs])
-    return {
-        "weights": torch.from_numpy(weights),
-        "psnr": torch.from_numpy(decibels),
-        "signal_id": [signals.ids[i] for i, _ in jobs],
-        "labels": None if signals.labels is None else signals.labels[indices],
-        "sizes": signals.sizes[indices],
-        "seed": torch.tensor([seed_of(signals.ids[i], n) for i, n in jobs]),
-    }
+    return Rows(
+        torch.from_numpy(weights),
+        [signals.ids[i] for i, _ in jobs],
+        None if signals.labels is None else signals.labels[indices],
+        torch.tensor([seed_of(signals.ids[i], n) for i, n in jobs]),
+        torch.from_numpy(quality),
+        signals.extent[indices],
+    )

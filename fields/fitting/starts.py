@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.signals.base import Signals
-from fields.signals.images import grid
 from fields.storage.dataset import Reference, WeightDataset
 
 Start = Literal["unconditioned", "conditioned", "meta"]
@@ -106,16 +106,13 @@ def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None)
         index = int(signals.find([given])[0])
         if signals.split[index] != "train":
             raise ValueError(f"--reference {given} is held out ({signals.split[index]}); choose a training signal.")
-    image = signals.images([index])  # (1, H, W, C)
-    coords = grid(config, image.shape[1], image.shape[2])
-    targets = image.flatten(1, 2)
-    points = Points(config, coords, 1.0, seed)
+    coords, targets = signals.points(config, [index]), signals.values([index])  # (M, d) or (1, M, d); (1, M, C)
+    points = Points(config, coords, 1.0, seed, kind_of(config, signals.describe()))
     row = fit_block(config, random_rows(config, [seed]), targets, points, REFERENCE_SCHEDULE)
     if not row.isfinite().all():
         raise RuntimeError(f"the reference fit to {signals.ids[index]} diverged. Choose another --reference or --seed.")
-    reached = float(quality(config, row, targets, coords))
-    steps = REFERENCE_SCHEDULE.steps
-    how = f"{signals.ids[index]} fitted from random weights (seed {seed}), {steps} steps, {reached:.2f} dB"
+    reached = points.kind.measure.text(float(quality(config, row, targets, coords, points.kind)))
+    how = f"{signals.ids[index]} fitted from random weights (seed {seed}), {REFERENCE_SCHEDULE.steps} steps, {reached}"
     return Reference("conditioned", how, row[0])
 
 
@@ -132,17 +129,23 @@ def _reptile(
 ) -> Reference:
     """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
     train = signals.indices("train")
-    sizes = signals.sizes[train]
+    sizes = signals.extent[train]
     common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
     train = train[(sizes == torch.tensor(common)).all(1)]  # mixed folders: the most frequent size
     batch = min(batch, len(train))
-    points = Points(config, grid(config, *common).to(device), schedule.pixels, seed)
 
-    def draw(generator: torch.Generator) -> Tensor:
+    kind = kind_of(config, signals.describe())
+
+    def points_of(chosen: Tensor) -> Points:
+        return Points(config, signals.points(config, chosen).to(device), schedule.pixels, seed, kind)
+
+    shared = points_of(train[:1]) if signals.shared else None
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, Points]:
         chosen = train[torch.randperm(len(train), generator=generator)[:batch]]
-        return signals.images(chosen).flatten(1, 2).to(device)
+        return signals.values(chosen).to(device), shared or points_of(chosen)
 
-    row = reptile(config, draw, points, schedule, seed=seed, steps=steps, inner=inner, quiet=quiet)
+    row = reptile(config, draw, schedule, seed=seed, steps=steps, inner=inner, quiet=quiet, device=device)
     how = (
         f"Reptile over {len(train):,} training signals: {steps} outer steps of {batch} signals, "
         f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
@@ -152,31 +155,31 @@ def _reptile(
 
 def reptile(
     config: FieldConfig,
-    draw: Callable[[torch.Generator], Tensor],
-    points: Points,
+    draw: Callable[[torch.Generator], tuple[Tensor, Points]],
     schedule: Schedule,
     *,
     seed: int = 0,
     steps: int = 300,
     inner: int = 20,
     quiet: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """A row from which a few steps lead far (Reptile, arXiv:1803.02999).
 
     Args:
-        draw: targets (B, M, C) of a batch, drawn with the generator given, where the points lie.
-        points: the M points.
+        draw: targets (B, M, C) of a batch, drawn with the generator given, and their points; both on the device.
         schedule: its rate, betas and share of the points.
         seed: of the random start and of the draws.
         steps, inner: outer and inner steps.
+        device: where it computes.
     Returns:
-        (P,), where the points lie.
+        (P,), on the device.
     """
-    generator, device = torch.Generator().manual_seed(seed), points.coords.device
+    generator = torch.Generator().manual_seed(seed)
     loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
     row = random_rows(config, [seed]).to(device)
     for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet or None, leave=False):
-        targets = draw(generator)
+        targets, points = draw(generator)
         reached = fit_block(config, row.expand(len(targets), -1), targets, points, loop)
         reached = reached[reached.isfinite().all(1)]
         if len(reached):

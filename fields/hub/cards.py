@@ -8,23 +8,16 @@ from copy import deepcopy
 from pathlib import PurePath
 from typing import Any
 
+from fields.kinds.base import Kind
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.signals.registry import LOADERS
 from fields.storage.fetch import scrub
 from fields.view.numpy_render import render
 
 TAGS = ["neural-fields", "implicit-neural-representations", "weight-space"]
 TASK = "unconditional-image-generation"
 BOUNDS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-SOURCES = {
-    "digits": (
-        "cc-by-4.0",
-        "scikit-learn's digits: the test part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin and "
-        "C. Kaynak, 1998), CC BY 4.0",
-    ),
-    "mnist": ("cc-by-sa-3.0", "MNIST (Y. LeCun, C. Cortes and C. Burges), CC BY-SA 3.0"),
-    "fashion-mnist": ("mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"),
-}
-"""Signals -> licence identifier of the Hub, and where they come from."""
 STARTS = {
     "meta": "one start learnt over the training signals (Reptile)",
     "conditioned": "one fitted field",
@@ -48,9 +41,9 @@ def size_category(n: int) -> str:
 def licence(signals: dict, given: str | None) -> tuple[str | None, str]:
     """Identifier and sentence; `samples of mnist` have the licence of mnist."""
     name = str(signals.get("name") or "")
-    known = SOURCES.get(name.removeprefix("samples of "))
-    source = known[1] if known else f"{name or 'not recorded'} (its licence is not known here)"
-    return given or (known[0] if known else None), source
+    known = LOADERS.get(name.removeprefix("samples of "))
+    source = known.source if known else f"{name or 'not recorded'} (its licence is not known here)"
+    return given or (known.licence if known else None), source
 
 
 def command(run: dict | None) -> str:
@@ -123,7 +116,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
     infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
     head = front_matter(
         pretty_name=f"Neural fields of {name}", license=label,
-        task_categories=[TASK] if card["field"]["in_dim"] == 2 else None,
+        task_categories=[TASK] if _kind(card).name == "images" else None,
         tags=[*TAGS, *([name] if re.fullmatch(r"[\w-]+", name) else [])],
         size_categories=[size_category(max(rows.values()))], configs=configs(variants), dataset_info=infos,
     )  # fmt: skip
@@ -136,7 +129,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
             *(_picture(n, c) for n, c in variants.items() if c.get("picture")),
             _overview(variants),
             "",
-            f"PSNR (dB) of the fields against their pictures; {_splits_note(card)}",
+            f"{_kind(card).measure.title} of the fields against their {_kind(card).noun}s; {_splits_note(card)}",
             "",
             *_loading(repo, variants),
             *_rendering(card),
@@ -161,7 +154,7 @@ def _lead(rows: int, card: dict) -> str:
         f"{rows:,} small neural network{'s' if rows > 1 else ''}, one row of weights each. A field here is a network "
     )
     signals = card["signals"]
-    if card["field"]["in_dim"] != 2:
+    if _kind(card).name != "images":
         value = signals.get("quantity") or "value"
         inside = f" (inside {signals['inside']})" if signals.get("inside") else ""
         return f"{what}from the {card['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
@@ -179,15 +172,17 @@ def _picture(name: str, card: dict) -> str:
 
 
 def _overview(variants: dict[str, dict]) -> str:
-    rows = []
+    rows, measure = [], _kind(next(iter(variants.values()))).measure
+    digits = measure.digits
     for i, (name, card) in enumerate(variants.items()):
         weights = FieldConfig.from_dict(card["field"]).size
         for split in card["shards"]:
-            psnr = card.get("psnr", {}).get(split)
-            said = "n/a" if psnr is None else f"{psnr['mean']:.2f} ({psnr['least']:.2f})"
+            quality = card.get("quality", card.get("psnr", {})).get(split)  # psnr, least: in cards of weights/1
+            worst = None if quality is None else quality.get("worst", quality.get("least"))
+            said = "n/a" if quality is None else f"{quality['mean']:.{digits}f} ({worst:.{digits}f})"
             label = f"{name} (default)" if i == 0 else name
             rows.append([label, split, f"{card['rows'][split]:,}", f"{weights:,}", said, card["reference"]["start"]])
-    return table(["config", "split", "fields", "weights", "PSNR mean (worst)", "started from"], rows, 2)
+    return table(["config", "split", "fields", "weights", f"{measure.name} mean (worst)", "started from"], rows, 2)
 
 
 def _splits_note(card: dict) -> str:
@@ -216,11 +211,11 @@ def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
 
 
 def _rendering(card: dict) -> list[str]:
-    if card["field"]["in_dim"] != 2:
+    if _kind(card).name != "images":
         return []
     return [
         "## Render a row in numpy", "", "```python", "import numpy as np", "", "", inspect.getsource(render).rstrip(),
-        "", "", 'picture = render(rows[0]["weights"], card, rows[0]["height"], rows[0]["width"])', "```", "",
+        "", "", 'picture = render(rows[0]["weights"], card, *rows[0]["extent"])', "```", "",
     ]  # fmt: skip
 
 
@@ -234,11 +229,16 @@ def _field(card: dict) -> str:
     where = {"centres": "(2i + 1)/W - 1", "linspace": "2i/(W - 1) - 1", "corner": "i/W"}[config.coords]
     first = "column (x)" if config.axes == "xy" else "row (y)"
     sine = f" with w0 = {config.w0:g}" if config.activation == "sine" else ""
-    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if config.in_dim == 2 else ""
+    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if _kind(card).name == "images" else ""
     return (
         f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
         f"{card['order']}; float32."
     )
+
+
+def _kind(card: dict) -> Kind:
+    """What is known of the signals' kind."""
+    return kind_of(FieldConfig.from_dict(card["field"]), card["signals"])
 
 
 def _number(value: float | tuple[float, ...]) -> str:

@@ -16,7 +16,7 @@ import tyro
 
 from fields.hub.cards import command, fields_card, plain_run
 from fields.hub.push import Push, Sent
-from fields.hub.shards import drawn, has_pictures, hub_features, preview_size, write_shards
+from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
 from fields.runtime.runs import read_json, write_json
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import Kind, is_repo
@@ -197,7 +197,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         preview = options.preview and has_pictures(data)
         shards = write_shards(data, root / "data", preview)
         made = {"command": command(run), "commit": run.get("commit"), "versions": run.get("versions")}
-        card = data.card() | {"variant": name, "shards": shards, "psnr": _psnr(data), "made": made}
+        card = data.card() | {"variant": name, "shards": shards, "quality": _quality(data), "made": made}
         card |= {"license": options.license} if options.license else {}
         card["columns"] = _columns(data, preview)
         if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
@@ -265,13 +265,13 @@ def variant_name(data: WeightDataset) -> str:
     return "samples" if set(data.splits) == {"samples"} else data.reference.start
 
 
-def _psnr(data: WeightDataset) -> dict[str, dict]:
-    """Mean and least of each split that knows it."""
+def _quality(data: WeightDataset) -> dict[str, dict]:
+    """Mean and worst of each split that knows it."""
     out = {}
     for split in data.splits:
-        known = (values := data.psnr(split))[values.isfinite()].double()
+        known = (values := data.quality(split))[values.isfinite()].double()
         if len(known):
-            out[split] = {"mean": round(float(known.mean()), 3), "least": round(float(known.min()), 3)}
+            out[split] = {"mean": round(float(known.mean()), 3), "worst": round(data.kind.measure.worst(known), 3)}
     return out
 
 
@@ -290,13 +290,13 @@ def _columns(data: WeightDataset, preview: bool) -> list[dict[str, Any]]:
 def draw_fields(path: Path, data: WeightDataset) -> bool:
     """A sheet of fields spread over the largest split; of several sizes those of the most frequent one."""
     split = max(data.splits, key=lambda name: len(data.splits[name]))
-    sizes, group, counts = torch.unique(data.sizes(split), dim=0, return_inverse=True, return_counts=True)
-    known = sizes.amin(1) > 0
+    sizes, group, counts = torch.unique(data.extent(split), dim=0, return_inverse=True, return_counts=True)
+    known = torch.tensor([data.kind.drawable(data.config, size) for size in sizes.tolist()])
     if not known.any():
         return False
     chosen = int((counts * known).argmax())
     rows = (group == chosen).nonzero().flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()]
-    images = drawn(data.config, data.weights(split, rows.tolist()), preview_size(*sizes[chosen].tolist()))
+    images = drawn(data.kind, data.config, data.weights(split, rows.tolist()), sizes[chosen].tolist())
     save_png(path, sheet(images, 10))
     return True

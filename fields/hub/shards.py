@@ -3,20 +3,20 @@
 The same rows give the same names and the same bytes, so that what the Hub has is not sent again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fields.kinds.base import Kind
 from fields.model import FieldConfig
-from fields.storage.columns import matrix
+from fields.storage.columns import extents, matrix
 from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
-from fields.view.render import render, to_pil
+from fields.view.render import to_pil
 
 SHARD = 256 << 20
 """Most bytes of weights in a shard."""
@@ -70,8 +70,9 @@ def hub_features(data: WeightDataset, preview: bool):
 
 
 def has_pictures(data: WeightDataset) -> bool:
-    """Whether fields can be drawn: two coordinates, gray or RGB."""
-    return data.config.in_dim == 2 and data.config.out_dim in (1, 3)
+    """Whether some fields can be drawn."""
+    sizes = [data.extent(split).unique(dim=0).tolist() for split in data.splits]
+    return any(data.kind.drawable(data.config, size) for part in sizes for size in part)
 
 
 def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int, preview: bool) -> Iterator[Any]:
@@ -81,8 +82,7 @@ def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int
     for at in starts:
         table = split.with_format("arrow")[at : min(end, at + group)]
         if preview:
-            sizes = np.stack([table[side].to_numpy() for side in ("height", "width")], 1)
-            images = previews(data, matrix(table["weights"], data.config.size), torch.from_numpy(sizes))
+            images = previews(data, matrix(table["weights"], data.config.size), extents(table["extent"]))
             column = pa.array([None if i is None else {"bytes": i, "path": None} for i in images], _image_type())
             table = table.append_column("preview", column)
             table = table.select(["preview", *split.features])
@@ -96,32 +96,31 @@ def _image_type():
 
 
 def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes | None]:
-    """PNG files of fields at their signals' own size, larger ones reduced; None where the size is unknown."""
+    """PNG files of fields at their signals' own size, larger ones reduced; None where the size is unknown.
+
+    Args:
+        weights: (N, P).
+        sizes: (N, K) extents of their signals.
+    """
     out: list[bytes | None] = [None] * len(weights)
-    for height, width in torch.unique(sizes, dim=0).tolist():
-        if min(height, width) < 1:
+    for size in torch.unique(sizes, dim=0).tolist():
+        if not data.kind.drawable(data.config, size):
             continue
-        shape = preview_size(height, width)
-        rows = ((sizes[:, 0] == height) & (sizes[:, 1] == width)).nonzero().flatten()
+        rows = (sizes == torch.tensor(size)).all(1).nonzero().flatten()
         for part in rows.split(DRAWN):
-            for i, image in zip(part.tolist(), drawn(data.config, weights[part], shape), strict=True):
+            images = drawn(data.kind, data.config, weights[part], size)
+            for i, image in zip(part.tolist(), images, strict=True):
                 file = BytesIO()
                 to_pil(image).save(file, format="PNG")
                 out[i] = file.getvalue()
     return out
 
 
-def drawn(config: FieldConfig, weights: Tensor, shape: tuple[int, int]) -> Tensor:
-    """(N, H, W, C), rendered on one thread: with several the order of sums, and so a byte of a picture, may differ."""
+def drawn(kind: Kind, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
+    """(N, H, W, C), drawn on one thread: with several the order of sums, and so a byte of a picture, may differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return render(config, weights, *shape)
+        return kind.thumbnail(config, weights, extent, most=PREVIEW)
     finally:
         torch.set_num_threads(before)
-
-
-def preview_size(height: int, width: int) -> tuple[int, int]:
-    """The size a field is drawn at: its signal's, or smaller with the same shape."""
-    scale = min(1.0, PREVIEW / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))

@@ -1,5 +1,9 @@
-"""The Arrow table under a weight dataset: its declared columns, and rows in and out of it."""
+"""The Arrow table under a weight dataset: its declared columns, and rows in and out of it.
 
+Datasets of the format weights/1 have the columns psnr, height and width; they are read as quality and extent.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,12 @@ import torch
 from torch import Tensor
 
 from fields import layout
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.storage.rows import Rows
+
+FORMER = {"quality": ("psnr",), "extent": ("height", "width")}
+"""Columns -> those that stood in their place in the format weights/1."""
 
 
 def features(size: int, label_names: list[str] | None):
@@ -18,8 +27,46 @@ def features(size: int, label_names: list[str] | None):
     columns = {"weights": List(Value("float32"), length=size)}
     if label_names is not None:
         columns["label"] = ClassLabel(names=list(label_names))
-    columns |= {"psnr": Value("float32"), "signal_id": Value("string"), "seed": Value("int64")}
-    return Features(columns | {"height": Value("int32"), "width": Value("int32")})
+    columns |= {"quality": Value("float32"), "signal_id": Value("string"), "seed": Value("int64")}
+    return Features(columns | {"extent": List(Value("int32"))})
+
+
+def stored_names(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
+    """The names that columns have in a file, which may be of the format weights/1."""
+    found, names = set(found), []
+    for name in wanted:
+        former = FORMER.get(name, ())
+        names += former if name not in found and former and found.issuperset(former) else [name]
+    return names
+
+
+def current(table: Any):
+    """A table with the columns of today in place of those of weights/1; others are left alone."""
+    import pyarrow as pa
+
+    if "quality" not in table.column_names and "psnr" in table.column_names:
+        table = table.rename_columns(["quality" if name == "psnr" else name for name in table.column_names])
+    if "extent" not in table.column_names and {"height", "width"} <= set(table.column_names):
+        sides = np.stack([table[name].to_numpy() for name in ("height", "width")], 1).astype(np.int32)
+        starts = pa.array(np.arange(len(sides) + 1, dtype=np.int32) * 2)
+        column = pa.ListArray.from_arrays(starts, pa.array(sides.ravel()))
+        table = table.drop_columns(["height", "width"]).append_column("extent", column)
+    return table
+
+
+def extents(column: Any) -> Tensor:
+    """A column of extents as (n, K) int64; shorter ones are filled up with 0, which says unknown."""
+    import pyarrow as pa
+
+    column = column.combine_chunks() if hasattr(column, "chunks") else column
+    column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+    lengths = np.diff(column.offsets.to_numpy())
+    values = column.flatten().to_numpy().astype(np.int64)
+    if not len(lengths) or (lengths == lengths[0]).all():
+        return torch.from_numpy(values).reshape(len(lengths), int(lengths[0]) if len(lengths) else 2)
+    out = np.zeros((len(lengths), lengths.max()), np.int64)
+    out[np.arange(lengths.max()) < lengths[:, None]] = values
+    return torch.from_numpy(out)
 
 
 def matrix(column: Any, size: int) -> Tensor:
@@ -29,43 +76,29 @@ def matrix(column: Any, size: int) -> Tensor:
     return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, size), np.float32))
 
 
-def table_of(config: FieldConfig, split: str, rows: dict[str, Any], names: list[str] | None, signals: dict):
+def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | None, signals: dict):
     """Rows in memory as an Arrow table with the declared schema."""
     import pyarrow as pa
 
-    weights = torch.as_tensor(rows["weights"], dtype=torch.float32)
-    layout.check(config, weights)
-    bad = (~weights.isfinite().all(1)).nonzero().flatten().tolist()
+    layout.check(config, rows.weights)
+    bad = (~rows.weights.isfinite().all(1)).nonzero().flatten().tolist()
     if bad:
         raise ValueError(
             f"row {bad[0]} of split {split} is not finite ({len(bad)} such rows). Refit or leave them out."
         )
-    n = len(weights)
-    shape = signals.get("shape") or [0, 0]
-    sizes = torch.as_tensor(rows["sizes"] if rows.get("sizes") is not None else [shape[:2]] * n).reshape(n, 2)
-    given = {"psnr": rows.get("psnr"), "seed": rows.get("seed"), "signal_id": rows.get("signal_id")}
-    columns = {
-        "weights": pa.FixedSizeListArray.from_arrays(pa.array(weights.contiguous().numpy().ravel()), config.size)
-    }
+    n, extent = len(rows), rows.extent
+    if extent is None:
+        unknown = [0] * len(kind_of(config, signals).axes)
+        extent = torch.tensor([signals.get("shape") or unknown] * n).reshape(n, -1 if n else len(unknown))
+    flat = pa.array(rows.weights.contiguous().numpy().ravel())
+    columns = {"weights": pa.FixedSizeListArray.from_arrays(flat, config.size)}
     if names is not None:
-        labels = rows.get("labels")
-        columns["label"] = numbers(labels, n, -1, np.int64)
-    columns["psnr"] = numbers(given["psnr"], n, float("nan"), np.float32)
-    columns["signal_id"] = pa.array(
-        list(given["signal_id"]) if given["signal_id"] is not None else [""] * n, pa.string()
-    )
-    columns["seed"] = numbers(given["seed"], n, 0, np.int64)
-    columns["height"], columns["width"] = (numbers(sizes[:, i], n, 0, np.int32) for i in (0, 1))
-    wrong = [name for name, column in columns.items() if len(column) != n]
-    if wrong:
-        raise ValueError(f"column {wrong[0]} of split {split} has {len(columns[wrong[0]])} entries for {n} rows.")
+        columns["label"] = pa.array((torch.full((n,), -1) if rows.labels is None else rows.labels).numpy())
+    columns["quality"], columns["signal_id"] = pa.array(rows.quality.numpy()), pa.array(rows.ids, pa.string())
+    columns["seed"] = pa.array(rows.seeds.numpy())
+    starts = pa.array(np.arange(n + 1, dtype=np.int32) * extent.shape[1])
+    columns["extent"] = pa.ListArray.from_arrays(starts, pa.array(extent.to(torch.int32).numpy().ravel()))
     return pa.table(columns).cast(features(config.size, names).arrow_schema)
-
-
-def numbers(values: Any, n: int, default: float, dtype: type):
-    import pyarrow as pa
-
-    return pa.array(np.full(n, default, dtype) if values is None else np.asarray(torch.as_tensor(values)).astype(dtype))
 
 
 def read_parquet(file: Path, wanted: Any, config: FieldConfig):
@@ -78,6 +111,7 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
         table = pq.read_table(file, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
+    table = current(table.select([n for n in stored_names(wanted, table.column_names) if n in table.column_names]))
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
         raise ValueError(f"{file} has no column {missing[0]!r}; it has {table.column_names}.")

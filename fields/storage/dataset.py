@@ -6,7 +6,7 @@ reference row the fits began from, the signals' description, a fingerprint). It 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,20 @@ import torch
 from torch import Tensor
 
 from fields import layout
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
-from fields.storage.columns import features, matrix, read_parquet, table_of
+from fields.storage.columns import current, extents, features, matrix, read_parquet, stored_names, table_of
 from fields.storage.fetch import fetch_fields
+from fields.storage.rows import Rows
 from fields.storage.streaming import StreamedRows, open_splits
 
 ROWS_PER_SHARD = 20_000
 ROW_GROUP = 16 << 20  # bytes of weights that a reader of a stream holds at once
 SPLITS = ("train", "validation", "test", "samples")
+FORMATS = ("neural-fields-as-data/weights/1", "neural-fields-as-data/weights/2")
+"""Formats that are read; the last one is written. In the first, quality was called psnr, and extent height and width."""
+FORMAT = FORMATS[-1]
 HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"
 
@@ -64,13 +69,18 @@ class WeightDataset:
         reference: the row the fits began from.
         signals: what `Signals.describe()` says.
         splits: split name -> `datasets.Dataset`.
+        kind: what is known of the signals' kind: points, quality and its measure, thumbnails.
         fingerprint: 16 hexadecimal digits of rows, ids, splits, architecture and reference.
     """
 
     def __init__(self, config: FieldConfig, splits: dict[str, Any], reference: Reference, signals: dict):
         self.config, self.splits, self.reference, self.signals = config, splits, reference, signals
+        self.kind = kind_of(config, signals)
         self._fingerprint: str | None = None
         self.check()
+
+    def __repr__(self) -> str:
+        return f"WeightDataset({summary(self)}; {self.kind.name})"
 
     # -- making ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +88,7 @@ class WeightDataset:
     def from_rows(
         cls,
         config: FieldConfig,
-        splits: dict[str, dict[str, Any]],
+        splits: Mapping[str, Rows | Mapping[str, Any]],
         reference: Reference | None = None,
         signals: dict | None = None,
     ) -> "WeightDataset":
@@ -86,8 +96,8 @@ class WeightDataset:
 
         Args:
             config: the architecture.
-            splits: per split a dict of `weights` (N, P), and optionally `labels` (N,), `psnr` (N,), `signal_id` (N strings),
-                `seed` (N,), `sizes` (N, 2) of height and width.
+            splits: per split its `Rows`, or a mapping with their names: `weights` (N, P), and optionally `labels` (N,),
+                `quality` (N,), `ids` (N strings), `seeds` (N,), `extent` (N, K).
             reference: what the fits began from.
             signals: the signals' description; `label_names` in it names the classes.
         Raises:
@@ -98,7 +108,7 @@ class WeightDataset:
         signals = dict(signals or {})
         names, made = signals.get("label_names"), {}
         for split, rows in splits.items():
-            table = table_of(config, split, rows, names, signals)
+            table = table_of(config, split, Rows.of(rows), names, signals)
             made[split] = Dataset(table, split=split)
         return cls(config, made, reference or Reference("unknown", "not recorded"), signals)
 
@@ -125,11 +135,15 @@ class WeightDataset:
         for key in ("field", "reference", "signals"):
             if not isinstance(card, dict) or not isinstance(card.get(key), dict):
                 raise ValueError(f"{path}/field.json has no `{key}`: it is not a weight dataset. {HINT}")
+        if str(card.get("format", FORMAT)) not in FORMATS:
+            raise ValueError(
+                f"{path} has the format {card['format']}, read are {', '.join(FORMATS)}. Update this code."
+            )
         config = FieldConfig.from_dict(card["field"])
         wanted, splits = features(config.size, card["signals"].get("label_names")), {}
         if stream:
             data = cls(config, {}, Reference.from_dict(card["reference"]), card["signals"])
-            found = open_splits(source, path, "data", wanted.arrow_schema, HINT)
+            found = open_splits(source, path, "data", wanted.arrow_schema, HINT, (stored_names, current))
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
             data._fingerprint = card["fingerprint"]
             data._check_counts(card.get("rows"), path)
@@ -195,13 +209,15 @@ class WeightDataset:
     def card(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""
         return {
-            "format": "neural-fields-as-data/weights/1",
+            "format": FORMAT,
             "field": self.config.to_dict(),
             "widths": list(self.config.widths),
             "order": ORDER,
             "layers": [[name, list(shape)] for name, shape in layout.shapes(self.config.widths)],
             "reference": self.reference.to_dict(),
             "signals": self.signals,
+            "kind": self.kind.name,
+            "measure": self.kind.measure.to_dict(),
             "rows": {split: len(rows) for split, rows in self.splits.items()},
             "fingerprint": self.fingerprint,
         }
@@ -259,10 +275,12 @@ class WeightDataset:
             at += len(batch)
         return out
 
-    def _column(self, split: str, name: str) -> np.ndarray:
+    def _column_of(self, split: str, name: str):
         rows = self.split(split).with_format("arrow")
-        column = rows.column(name) if isinstance(rows, StreamedRows) else rows[:][name]
-        return column.to_numpy(zero_copy_only=False)
+        return rows.column(name) if isinstance(rows, StreamedRows) else rows[:][name]
+
+    def _column(self, split: str, name: str) -> np.ndarray:
+        return self._column_of(split, name).to_numpy(zero_copy_only=False)
 
     def labels(self, split: str) -> Tensor | None:
         """(N,) int64 class indices, -1 where unknown; None for unlabelled signals."""
@@ -274,33 +292,43 @@ class WeightDataset:
         """Signal ids."""
         return self._column(split, "signal_id").tolist()
 
-    def psnr(self, split: str) -> Tensor:
-        """(N,) dB of each fit."""
-        return torch.from_numpy(np.array(self._column(split, "psnr"), dtype=np.float32))
+    def quality(self, split: str) -> Tensor:
+        """(N,) how close each field is to its signal, by `kind.measure`; NaN where it is not known."""
+        return torch.from_numpy(np.array(self._column(split, "quality"), dtype=np.float32))
+
+    psnr = quality
 
     def seeds(self, split: str) -> Tensor:
         """(N,) int64: which fit of its signal a row is, by seed."""
         return torch.from_numpy(np.array(self._column(split, "seed"), dtype=np.int64))
 
-    def sizes(self, split: str) -> Tensor:
-        """(N, 2) int64 height and width of each signal."""
-        both = [np.array(self._column(split, name), dtype=np.int64) for name in ("height", "width")]
-        return torch.from_numpy(np.stack(both, 1))
+    def extent(self, split: str) -> Tensor:
+        """(N, K) int64 size of each signal: height and width of a picture; 0 where it is not known."""
+        return extents(self._column_of(split, "extent"))
+
+    sizes = extent
+
+    def rows(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Rows:
+        """A split's rows in memory with all columns, whole or those asked for."""
+        columns = Rows(
+            torch.empty(len(self.split(split)), 0), self.ids(split), self.labels(split), self.seeds(split),
+            self.quality(split), self.extent(split),
+        )  # fmt: skip
+        if indices is None:
+            return columns.with_weights(self.weights(split))
+        return columns.pick(torch.as_tensor(indices)).with_weights(self.weights(split, torch.as_tensor(indices)))
 
     def render(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
-        """(N, H, W, C) pictures at the signals' own size.
+        """(N, H, W, C) pictures of fields, those of pictures at their own size; see `Kind.thumbnail`.
 
         Raises:
             ValueError: if the rows asked for have several sizes.
         """
-        from fields.view.render import render
-
-        sizes = self.sizes(split)
+        sizes = self.extent(split)
         sizes = torch.unique(sizes if indices is None else sizes[torch.as_tensor(indices)], dim=0)
         if len(sizes) != 1:
-            raise ValueError(f"render needs pictures of one size, got {sizes.tolist()[:5]}. Ask for rows of one size.")
-        height, width = sizes[0].tolist()
-        return render(self.config, self.weights(split, indices), height, width)
+            raise ValueError(f"render needs signals of one size, got {sizes.tolist()[:5]}. Ask for rows of one size.")
+        return self.kind.thumbnail(self.config, self.weights(split, indices), sizes[0].tolist())
 
     # -- checks and joining ---------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fields.storage.fetch import HubName, is_local, reason
 
+Former = tuple[Callable[[Sequence[str], Sequence[str]], list[str]], Callable[[Any], Any]]
 HELD = 2
 """Row groups held at once."""
 
@@ -21,12 +22,15 @@ class Shards:
     Args:
         files: per file a name for messages and a function that opens it for `pyarrow.parquet.ParquetFile`.
         schema: the Arrow schema of the columns to read; others are left alone.
+        former: how files of an older format are read: the names that the columns have there, given those wanted and those
+            found; and a table of the file's columns as one of today's.
     Raises:
         ValueError: for a file that is not Parquet or has other columns.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Callable[[], Any]]], schema: Any):
+    def __init__(self, files: Sequence[tuple[str, Callable[[], Any]]], schema: Any, former: Former | None = None):
         self.files, self.schema = list(files), schema
+        self.names, self.current = former or (lambda wanted, found: list(wanted), lambda table: table)
         self._open: tuple[int, Any] | None = None
         self._groups: dict[tuple[int, int], Any] = {}
         self.starts: list[tuple[int, int, int]] = []  # first row, file, row group
@@ -76,7 +80,9 @@ class Shards:
 
         parts = []
         for i in range(len(self.files)):
-            parts += self._read(i, lambda file: file.read(columns=[name]))[name].chunks
+            names = self.names([name], self._file(i).schema_arrow.names)
+            table = self.current(self._read(i, lambda file, names=names: file.read(columns=names)))
+            parts += table[name].cast(self.schema.field(name).type).chunks
         return pa.chunked_array(parts, type=self.schema.field(name).type)
 
     def _at(self, row: int) -> tuple[int, Any]:
@@ -85,8 +91,9 @@ class Shards:
         if (i, group) not in self._groups:
             while len(self._groups) >= HELD:
                 self._groups.pop(next(iter(self._groups)))
-            table = self._read(i, lambda file: file.read_row_group(group, columns=self.schema.names, use_threads=False))
-            self._groups[i, group] = table.select(self.schema.names).cast(self.schema)
+            names = self.names(self.schema.names, self._file(i).schema_arrow.names)
+            table = self._read(i, lambda file: file.read_row_group(group, columns=names, use_threads=False))
+            self._groups[i, group] = self.current(table).select(self.schema.names).cast(self.schema)
         return first, self._groups[i, group]
 
     def _file(self, i: int) -> Any:
@@ -122,10 +129,19 @@ class Shards:
 
     def _check(self, i: int) -> None:
         found = self._file(i).schema_arrow
+        kept = [name for name in self.names(self.schema.names, found.names) if name in found.names]
+        found = self.current(found.empty_table().select(kept)).schema
         for column in self.schema:
-            if column.name not in found.names or found.field(column.name).type != column.type:
+            if column.name not in found.names or not _alike(found.field(column.name).type, column.type):
                 has = found.field(column.name).type if column.name in found.names else "no such column"
                 raise ValueError(f"{self.files[i][0]}: column {column.name} must be {column.type}, there is {has}.")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two Arrow types are equal; what the items of a list are called does not count."""
+    import pyarrow as pa
+
+    return a == b or (pa.types.is_list(a) and pa.types.is_list(b) and a.value_type == b.value_type)
 
 
 class StreamedRows:
@@ -160,7 +176,9 @@ class StreamedRows:
         return self.shards[name] if self.chosen is None else self[:][name]
 
 
-def open_splits(source: str | Path, folder: Path, under: str, schema: Any, hint: str = "") -> dict[str, Shards]:
+def open_splits(
+    source: str | Path, folder: Path, under: str, schema: Any, hint: str = "", former: Former | None = None
+) -> dict[str, Shards]:
     """The splits of a dataset, by the names of its files.
 
     Args:
@@ -169,6 +187,7 @@ def open_splits(source: str | Path, folder: Path, under: str, schema: Any, hint:
         under: folder of the Parquet files below it; "" = itself.
         schema: of the columns to read.
         hint: what to do if there are none.
+        former: as in `Shards`.
     Raises:
         FileNotFoundError: if there are no files.
         ValueError: if some are missing.
@@ -182,7 +201,7 @@ def open_splits(source: str | Path, folder: Path, under: str, schema: Any, hint:
         expected = int(part[0][0].split("-of-")[-1].split(".")[0])
         if len(part) != expected:
             raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Fetch it anew.")
-    return {split: Shards(part, schema) for split, part in files.items()}
+    return {split: Shards(part, schema, former) for split, part in files.items()}
 
 
 def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tuple[str, Callable[[], Any]]]:

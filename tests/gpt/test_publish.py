@@ -171,7 +171,7 @@ def test_few_rows(tiny, tmp_path):
     one.push_to_hub("tester/one")
     assert WeightDataset.load("tester/one").fingerprint == one.fingerprint
     plain = datasets.load_dataset("tester/one", cache_dir=str(tmp_path / "c"))
-    assert list(plain) == ["train"] and plain["train"].features["psnr"].dtype == "float32"
+    assert list(plain) == ["train"] and plain["train"].features["quality"].dtype == "float32"
 
 
 def make_model(root):

@@ -55,10 +55,10 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
     def say(some: Tensor) -> Tensor:
         return values(field, some.to(device), points.coords)
 
-    def some(g: torch.Generator) -> Tensor:
-        return say(rows[torch.randperm(len(rows), generator=g)[:BATCH]])
+    def some(g: torch.Generator) -> tuple[Tensor, Points]:
+        return say(rows[torch.randperm(len(rows), generator=g)[:BATCH]]), points
 
-    start = reptile(field, some, points, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER)
+    start = reptile(field, some, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER, device=device)
     out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
     bar = tqdm(total=len(rows), desc="representatives", unit="field", disable=None, leave=False)
 

@@ -49,7 +49,7 @@ def test_types_do_not_depend_on_the_rows(tiny, tmp_path):
     for name, n in (("one", 1), ("none", 0)):
         data = WeightDataset.from_rows(tiny, {"train": {"weights": rows(tiny, n)}, "test": {"weights": rows(tiny, 2)}})
         data.save(tmp_path / name)
-        assert str(WeightDataset.load(tmp_path / name).splits["test"].features["psnr"].dtype) == "float32"
+        assert str(WeightDataset.load(tmp_path / name).splits["test"].features["quality"].dtype) == "float32"
     with pytest.raises(ValueError, match="no rows to save"):
         WeightDataset.from_rows(tiny, {"train": {"weights": rows(tiny, 0)}}).save(tmp_path / "empty")
     assert not (tmp_path / "empty").exists()
