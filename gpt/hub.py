@@ -11,6 +11,7 @@ import tyro
 from fields.hub.cards import TAGS, TASK, front_matter, licence, table
 from fields.hub.publish import Layout, Publish, PublishFields, publish, publish_fields, read_run
 from fields.hub.push import Sent
+from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
@@ -128,15 +129,14 @@ def other_model(metrics: dict, info: dict, sure: bool = False) -> str | None:
 
 def draw_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -> None:
     """A sheet of the first fields that the model draws with seed 0, not selected."""
-    from fields.view.render import render
-
     field, size = tokenizer.field, info.get("size") or [0, 0]
-    if field.in_dim != 2 or field.out_dim not in (1, 3) or min(size) < 1:
+    kind = kind_of(field, info.get("signals"))
+    if not kind.drawable(field, size):
         return
     draws = sample_ids(model, SHOWN, seed=0)
     whole = draws.pick(draws.complete)
     if len(whole):
-        save_png(path, sheet(render(field, tokenizer.decode(whole.codes), *size), 10))
+        save_png(path, sheet(kind.thumbnail(field, tokenizer.decode(whole.codes), size), 10))
 
 
 def model_card(

@@ -12,9 +12,10 @@ import torch
 from fields.hub.cards import TAGS, TASK, command, front_matter, licence, size_category, table
 from fields.hub.publish import Layout, Publish, publish, read_run
 from fields.hub.push import Push, Sent
-from fields.hub.shards import preview_size
+from fields.hub.shards import PREVIEW
+from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
-from fields.view.render import render, save_png, sheet
+from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset, features
@@ -210,12 +211,13 @@ def draw_decoded(path: Path, tokens: TokenDataset, tokenizer: WeightTokenizer) -
     """A sheet of the first fields of the first split, decoded."""
     field, split = tokenizer.field, tokens.splits[0]
     sizes = tokens.sizes(split)[:SHOWN]
-    if field.in_dim != 2 or field.out_dim not in (1, 3) or not len(sizes) or int(sizes[0].min()) < 1:
+    kind = kind_of(field, tokens.info.signals)
+    if not len(sizes) or not kind.drawable(field, sizes[0].tolist()):
         return
     same = (sizes == sizes[0]).all(1)
     weights = tokenizer.decode(tokens.ids(split, slice(0, SHOWN))[same])
     with torch.no_grad():
-        save_png(path, sheet(render(field, weights, *preview_size(*sizes[0].tolist())), 10))
+        save_png(path, sheet(kind.thumbnail(field, weights, sizes[0].tolist(), most=PREVIEW), 10))
 
 
 def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture: bool) -> str:

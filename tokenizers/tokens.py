@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.storage.columns import current, extent_column, extents, stored_names
 from fields.storage.fetch import fetch
 from fields.storage.streaming import open_splits
 from tokenizers.base import WeightTokenizer
 from tokenizers.vocab import Vocab
 
-FORMAT = "neural-fields-as-data/tokens/1"
+FORMATS = ("neural-fields-as-data/tokens/1", "neural-fields-as-data/tokens/2")
+"""Formats that are read; the last one is written. In the first, extent was height and width."""
+FORMAT = FORMATS[-1]
 ROWS_PER_SHARD = 50_000
 SHARD = 256 << 20  # bytes of ids: the most of a shard
 ROW_GROUP = 4 << 20  # bytes of ids that a reader of a stream holds at once
@@ -95,11 +98,12 @@ class TokenDataset:
         if not (path / "tokens.json").is_file() and (path / "tokens" / "tokens.json").is_file():
             path = path / "tokens"
         values = read_json(path / "tokens.json", HINT.format(path=path))
-        if values.get("format") != FORMAT:
+        if values.get("format") not in FORMATS:
             raise ValueError(f"{path}/tokens.json has format {values.get('format')!r}, expected {FORMAT!r}.")
         info = TokenInfo(**{k: v for k, v in values.items() if k in TokenInfo.__dataclass_fields__})
         if stream:
-            tables = open_splits(source, path, "", features(info).arrow_schema, HINT.format(path=path))
+            former = (stored_names, current)
+            tables = open_splits(source, path, "", features(info).arrow_schema, HINT.format(path=path), former)
             if {split: len(rows) for split, rows in tables.items()} != values["rows"]:
                 raise ValueError(f"{path}: files and tokens.json do not belong together. {HINT.format(path=path)}")
             tables = {split: tables[split] for split in values["rows"]}
@@ -113,7 +117,7 @@ class TokenDataset:
 
         Args:
             tokenizer: whose ids they are.
-            splits: per split a dict of `ids` (N, T), and optionally `labels`, `signal_id`, `seed`, `sizes` (N, 2).
+            splits: per split a dict of `ids` (N, T), and optionally `labels`, `signal_id`, `seed`, `sizes` (N, K).
             data: the WeightDataset they were made from, if any.
         """
         info = TokenInfo.of(tokenizer, data)
@@ -208,9 +212,8 @@ class TokenDataset:
         return torch.from_numpy(np.array(self._table(split)["seed"].to_numpy(), dtype=np.int64))
 
     def sizes(self, split: str) -> Tensor:
-        """(N, 2) int64 height and width of each signal."""
-        both = [np.array(self._table(split)[name].to_numpy(), dtype=np.int64) for name in ("height", "width")]
-        return torch.from_numpy(np.stack(both, 1))
+        """(N, K) int64 extent of each signal: height and width of a picture."""
+        return extents(self._table(split)["extent"])
 
     def check_tokenizer(self, tokenizer: WeightTokenizer) -> None:
         """Refuse a tokenizer that did not make these ids, naming both."""
@@ -244,7 +247,7 @@ def features(info: TokenInfo):
     if info.label_names is not None:
         columns["label"] = ClassLabel(names=list(info.label_names))
     columns |= {"signal_id": Value("string"), "split": Value("string"), "seed": Value("int64")}
-    return Features(columns | {"height": Value("int32"), "width": Value("int32")})
+    return Features(columns | {"extent": List(Value("int32"))})
 
 
 def to_table(info: TokenInfo, rows: dict[str, Any], split: str = ""):
@@ -264,7 +267,7 @@ def to_table(info: TokenInfo, rows: dict[str, Any], split: str = ""):
     columns["split"] = pa.array([split] * n, pa.string())
     columns["seed"] = numbers(rows.get("seed"), n, 0)
     sizes = rows.get("sizes")
-    columns["height"], columns["width"] = (numbers(None if sizes is None else sizes[:, i], n, 0) for i in (0, 1))
+    columns["extent"] = extent_column(torch.zeros(n, 2) if sizes is None else torch.as_tensor(sizes))
     return pa.table(columns).cast(features(info).arrow_schema)
 
 
@@ -334,7 +337,7 @@ def read_split(path: Path, split: str, n: int, info: TokenInfo):
     if not files or len(files) != int(files[0].stem.split("-of-")[1]):
         raise ValueError(f"{path} has {len(files)} shards of split {split}, some are missing. {HINT.format(path=path)}")
     try:
-        table = pa.concat_tables([pq.read_table(f) for f in files])
+        table = pa.concat_tables([current(pq.read_table(f)) for f in files])
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: split {split} is not readable ({error}). {HINT.format(path=path)}") from None
     schema = features(info).arrow_schema

@@ -9,17 +9,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.formats import verify
-from fields.formats.convert import Rows, differing, finite, name_of, translate
+from fields.formats.convert import Translated, differing, finite, name_of, translate
 from fields.formats.readers import read
 from fields.formats.sidecars import Beside, columns
 from fields.formats.sources import OCCUPANCY, SDF, Source
+from fields.kinds.base import Kind
+from fields.kinds.images import ImageKind
+from fields.kinds.registry import kind_of
+from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.signals.base import Signals
 from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.rows import Rows
 from fields.view import volumes
 
-BOUNDS = {"seed": (-(2**63), 2**63 - 1), "height": (0, 2**31 - 1), "width": (0, 2**31 - 1)}
+BOUNDS = {"seed": (-(2**63), 2**63 - 1)}
 """What the columns of a dataset hold; paths and lists beside the files may say anything."""
 
 
@@ -38,13 +43,13 @@ class Batch:
         """Class names of the signals, of our own sidecar, or of the source."""
         if self.signals is not None:
             return self.signals.label_names
-        pictures = self.source.pictures_of(config.out_dim) if config.in_dim == 2 else None
+        pictures = self.source.pictures_of(config.out_dim) if ImageKind.suits(config) else None
         return self.extra.signals.get("label_names") or (list(pictures.label_names) if pictures else None)
 
-    def inside(self, config: FieldConfig) -> str:
-        """Which side of the surface of a 3-D field's last layer is the object: `below 0` or `above 0`."""
-        usual = "above 0" if config.output == "logit" else "below 0"
-        return self.extra.signals.get("inside") or self.source.inside or usual
+    def kind(self, config: FieldConfig) -> Kind:
+        """What is known of the fields' kind: pictures, or shapes and which side of the surface is their inside."""
+        stated = self.extra.signals.get("inside") or self.source.inside
+        return kind_of(config, {"inside": stated})
 
 
 @dataclass
@@ -64,17 +69,17 @@ class Group:
     def look_up(self, batch: Batch, size: tuple[int, int] | None) -> None:
         """Find the signals, and with them labels and sizes."""
         known, signals = self.columns, batch.signals
-        if self.config.in_dim != 2:
+        if not ImageKind.suits(self.config):
             return
         pictures = batch.source.pictures_of(self.config.out_dim)
         usual = size or ((pictures.size, pictures.size) if pictures else (0, 0))
         place = {name: i for i, name in enumerate(signals.ids)} if signals is not None else {}
         self.at = torch.tensor([place.get(name, -1) for name in known["signal_id"]])
         for i, at in enumerate(self.at.tolist()):
-            if not known["height"][i]:
-                known["height"][i], known["width"][i] = usual
+            if not known["extent"][i] or not min(known["extent"][i]):
+                known["extent"][i] = usual
             if at >= 0:
-                known["height"][i], known["width"][i] = signals.sizes[at].tolist()
+                known["extent"][i] = tuple(signals.extent[at].tolist())
                 if signals.labels is not None:
                     known["label"][i] = int(signals.labels[at])
 
@@ -82,7 +87,7 @@ class Group:
         """The ends of some fields' ids, with [label] and PSNR where they are known."""
         found = []
         for i in chosen:
-            name, label, decibels = (self.columns[key][i] for key in ("signal_id", "label", "psnr"))
+            name, label, decibels = (self.columns[key][i] for key in ("signal_id", "label", "quality"))
             parts = [name.split("/")[-1] or str(i)] + [f"[{label}]"] * (label >= 0)
             found.append(" ".join(parts + [f"{decibels:.1f} dB"] * (decibels == decibels)))
         return found
@@ -90,7 +95,7 @@ class Group:
 
 def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], list[tuple[str, str]]]:
     """All files' rows by architecture, and (name, reason) of what could not be used."""
-    parts: dict[tuple[FieldConfig, str], list[Rows]] = {}
+    parts: dict[tuple[FieldConfig, str], list[Translated]] = {}
     skipped: list[tuple[str, str]] = []
     for file, relative in tqdm(files, desc="reading", unit="file", disable=len(files) < 1_000):
         try:
@@ -109,15 +114,15 @@ def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], l
     return groups, skipped
 
 
-def _quantity(batch: Batch, rows: Rows) -> str:
+def _quantity(batch: Batch, rows: Translated) -> str:
     """What a 3-D field's value is. Files of one project may hold either; a distance is never beyond the diagonal."""
     stated = batch.extra.signals.get("quantity") or batch.source.quantity
-    if rows.config.in_dim != 3 or stated != SDF or volumes.is_distance(rows.config, rows.weights):
+    if not ShapeKind.suits(rows.config) or stated != SDF or volumes.is_distance(rows.config, rows.weights):
         return stated
     return OCCUPANCY
 
 
-def _rows(batch: Batch, file: Path, relative: str) -> Rows:
+def _rows(batch: Batch, file: Path, relative: str) -> Translated:
     """One file's fields."""
     raw = read(file)
     config, weights = translate(batch.source, raw, batch.given)
@@ -151,7 +156,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     """
     if signals is None:
         return {}
-    if group.config.in_dim != 2:
+    if not ImageKind.suits(group.config):
         raise ValueError(
             f"--signals {signals.name}: the fields have {group.config.in_dim} coordinates, so no picture shows what they "
             "say. Leave --signals out and look at preview.png."
@@ -176,7 +181,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
             f"--min-psnr {least:g}. {advice}. Nothing was written; --force imports them as they are."
         )
     measured = verify.decibels(group.config, group.weights, signals, group.at, bar=True)
-    group.columns["psnr"] = measured.tolist()
+    group.columns["quality"] = measured.tolist()
     found = measured[measured.isfinite()]
     print(
         f"{verify.count(len(found))} against {signals.name}: PSNR mean {found.mean():.2f} dB, worst {found.min():.2f} dB"
@@ -213,7 +218,8 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
         shown = _preview(folder / "preview.png", group, batch)
         data.save(folder, keep=("run.json", "README.md", "preview.png"))
         counts = {split: len(rows) for split, rows in data.splits.items()}
-        what = f", {group.quantity}, inside {batch.inside(group.config)}" if group.config.in_dim == 3 else ""
+        kind = batch.kind(group.config)
+        what = f", {group.quantity}, inside {kind.inside(group.config)}" if isinstance(kind, ShapeKind) else ""
         print(f"{folder}: {verify.count(len(group.weights))} {group.config}{what}; {counts}; look at preview.png there")
         made.append({"folder": name if several else ".", "rows": counts, "psnr": measured, "volumes": shown})
     return made
@@ -222,15 +228,16 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
 def dataset_of(group: Group, batch: Batch) -> WeightDataset:
     """The rows in their splits, with what is known of their origin."""
     source, known = batch.source, group.columns
-    splits: dict[str, dict] = {}
-    for split in dict.fromkeys(known["split"]):
-        at = [i for i, s in enumerate(known["split"]) if s == split]
-        column = {k: [v[i] for i in at] for k, v in known.items()}
-        splits[split] = {"weights": group.weights[at], "labels": torch.tensor(column["label"])}
-        splits[split] |= {"psnr": torch.tensor(column["psnr"]), "signal_id": column["signal_id"]}
-        splits[split] |= {"seed": torch.tensor(column["seed"])}
-        splits[split]["sizes"] = torch.tensor([column["height"], column["width"]]).T
-    sizes = sorted(set(zip(known["height"], known["width"], strict=True)))
+    kind = batch.kind(group.config)
+    extent = [list(e) or [0] * len(kind.axes) for e in known["extent"]]
+    rows = Rows(
+        group.weights, known["signal_id"], torch.tensor(known["label"]), torch.tensor(known["seed"]),
+        torch.tensor(known["quality"]), torch.tensor(extent),
+    )  # fmt: skip
+    splits = {
+        s: rows.pick(torch.tensor([s == other for other in known["split"]])) for s in dict.fromkeys(known["split"])
+    }
+    sizes = sorted(set(map(tuple, extent)))
     pictures = source.pictures_of(group.config.out_dim)
     described = {
         "name": batch.signals.name if batch.signals is not None else batch.extra.signals.get("name"),
@@ -240,8 +247,8 @@ def dataset_of(group: Group, batch: Batch) -> WeightDataset:
         "source": {"format": batch.name, "title": source.title, "kernels": f"({source.kernel}) in the files"},
     }
     described["name"] = described["name"] or (pictures.name if pictures else source.dataset or "fields")
-    if group.config.in_dim == 3:
-        described |= {"quantity": group.quantity, "inside": batch.inside(group.config)}
+    if isinstance(kind, ShapeKind):
+        described |= {"quantity": group.quantity, "inside": kind.inside(group.config)}
     return WeightDataset.from_rows(group.config, splits, _reference(group, batch), described)
 
 
@@ -255,18 +262,17 @@ def _reference(group: Group, batch: Batch) -> Reference:
 def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     """Draw preview.png of fields spread over the group; what the volumes of 3-D fields show."""
     chosen = verify.spread(len(group.weights), verify.SHOWN)
-    if group.config.in_dim == 3:
-        return _preview_shapes(path, group, chosen, below=batch.inside(group.config) == "below 0")
-    if group.config.in_dim != 2:
+    kind = batch.kind(group.config)
+    if isinstance(kind, ShapeKind):
+        return _preview_shapes(path, group, chosen, below=kind.below(group.config))
+    if not ImageKind.suits(group.config):
         return []
-    sizes = [(group.columns["height"][i], group.columns["width"][i]) for i in chosen]
+    sizes = [tuple(group.columns["extent"][i]) for i in chosen]
     chosen = [i for i, size in zip(chosen, sizes, strict=True) if size == sizes[0]]  # one sheet has one size
     size, beside = sizes[0], None
-    if not min(size):
+    if not size or not min(size):
         size = (64, 64)
-        print(
-            "note: the pictures' size is not known (--size H W): drawn as 64 x 64, height and width are 0 in the rows"
-        )
+        print("note: the pictures' size is not known (--size H W): drawn as 64 x 64, their extent is 0 x 0 in the rows")
     if batch.signals is not None and bool((group.at[chosen] >= 0).all()):
         beside = batch.signals.images(group.at[chosen])
     verify.preview_pictures(path, group.config, group.weights[chosen], size, group.captions(chosen), beside)

@@ -13,7 +13,7 @@ from fields.model import FieldConfig
 
 
 @dataclass
-class Rows:
+class Translated:
     """Fields of one file, one architecture."""
 
     config: FieldConfig
@@ -131,13 +131,13 @@ def _fitting(numbers: int, config: FieldConfig) -> str:
     return f"; it would fit {' or '.join(found[:3])}" if found else ""
 
 
-def finite(config: FieldConfig, weights: Tensor, made: dict[str, list], relative: str) -> Rows:
+def finite(config: FieldConfig, weights: Tensor, made: dict[str, list], relative: str) -> Translated:
     """Rows without those that are not finite, which are named."""
     good = weights.isfinite().all(1)
     names = [relative if len(weights) == 1 else f"{relative} row {i}" for i in range(len(weights))]
     skipped = [(names[i], "has weights that are not finite") for i in (~good).nonzero().flatten().tolist()]
     kept = good.nonzero().flatten().tolist()
-    return Rows(config, weights[good], {k: [v[i] for i in kept] for k, v in made.items()}, skipped)
+    return Translated(config, weights[good], {k: [v[i] for i in kept] for k, v in made.items()}, skipped)
 
 
 def name_of(config: FieldConfig, suffix: str, taken: set[str]) -> str:

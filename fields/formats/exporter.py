@@ -33,7 +33,7 @@ class ExportConfig:
     state-dicts: SPLIT/SIGNAL.pth, each with layers.0.weight, layers.0.bias, ...; safetensors: SPLIT.safetensors with the
     same keys, all fields stacked along a first axis; dwsnets: folders and a split JSON as DWSNets' MNIST-INRs have them;
     arena: HDF5 files as fit-a-nef and the Neural Field Arena have them. What a format has no place for (ids, seeds,
-    PSNR, the field's conventions) goes to fields.json beside the files; fields.formats.importer reads it again.
+    quality, the field's conventions) goes to fields.json beside the files; fields.formats.importer reads it again.
 
     For example:
         python scripts/export_fields.py runs/mnist/fields --format safetensors --out runs/mnist/stacked
@@ -112,14 +112,14 @@ def fidelity(config: FieldConfig, format: Format) -> str:
 
 def rows(data: WeightDataset, split: str) -> Iterator[tuple[Tensor, dict[str, list]]]:
     """Batches of (n, P) rows and their columns, with a bar where there are many."""
-    labels, decibels = data.labels(split), data.psnr(split).tolist()
+    labels, quality = data.labels(split), data.quality(split).tolist()
     known = {"signal_id": data.ids(split), "seed": data.seeds(split).tolist()}
-    known["psnr"] = [None if value != value else value for value in decibels]  # JSON knows no NaN
-    known["label"] = [-1] * len(decibels) if labels is None else labels.tolist()
-    known["height"], known["width"] = data.sizes(split).T.tolist() if decibels else ([], [])
-    known["split"] = [split] * len(decibels)
+    known["quality"] = [None if value != value else value for value in quality]  # JSON knows no NaN
+    known["label"] = [-1] * len(quality) if labels is None else labels.tolist()
+    known["extent"] = data.extent(split).tolist()
+    known["split"] = [split] * len(quality)
     at = 0
-    with tqdm(total=len(decibels), desc=split, unit="field", disable=len(decibels) < 1_000) as bar:
+    with tqdm(total=len(quality), desc=split, unit="field", disable=len(quality) < 1_000) as bar:
         for batch in data.batches(split, ARENA_ROWS):
             yield batch, {name: known[name][at : at + len(batch)] for name in COLUMNS}
             at += len(batch)

@@ -17,8 +17,9 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 ALLOWED = ("train", "validation", "test", "samples")
-COLUMNS = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "psnr": math.nan, "height": 0, "width": 0}
+COLUMNS = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "quality": math.nan, "extent": ()}
 """What is known of each row, with the value that says unknown."""
+LARGEST = 2**31 - 1
 
 
 @dataclass
@@ -70,7 +71,7 @@ def columns(
         if not name:
             name, part, called = f"{Path(relative).with_suffix('').as_posix()}{f'/{i}' if n > 1 else ''}", "", ""
         made["signal_id"][i] = "/".join(p for p in (called, "" if called == "digits" else part, name) if p)
-        made["psnr"][i] = extra.psnr.get(name, math.nan)
+        made["quality"][i] = extra.psnr.get(name, math.nan)
     return made
 
 
@@ -91,12 +92,19 @@ def _place(source: Source, groups: dict, i: int, channels: int) -> tuple[str, st
 
 def _given_columns(values: dict, n: int) -> dict[str, list]:
     made = {}
+    if "quality" not in values and "psnr" in values:  # written by an older version
+        values = values | {"quality": values["psnr"]}
+        if isinstance(values.get("height"), list) and isinstance(values.get("width"), list):
+            values["extent"] = [list(pair) for pair in zip(values["height"], values["width"], strict=False)]
     for name, unknown in COLUMNS.items():
         column = values.get(name, [unknown] * n)
         if not isinstance(column, list) or len(column) != n:
             raise ValueError(f"{SIDECAR} has no {n} entries of {name} for it")
         kind = type(unknown)
         made[name] = [unknown if v is None else kind(v) for v in column]
+    for extent in made["extent"]:
+        if not all(isinstance(side, int) and 0 <= side <= LARGEST for side in extent):
+            raise ValueError(f"{SIDECAR} says extent {list(extent)} for it, expected whole numbers up to {LARGEST}")
     wrong = sorted(set(made["split"]) - set(ALLOWED))  # a split becomes a file's name
     if wrong:
         raise ValueError(f"{SIDECAR} says split {wrong[0]!r} for it, expected one of {', '.join(ALLOWED)}")

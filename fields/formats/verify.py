@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fields.metrics.pairs import psnr
-from fields.model import FieldConfig
+from fields.kinds.registry import KINDS, kind_of
+from fields.model import FieldConfig, values
 from fields.signals.base import Signals
 from fields.view.render import render, save_png, sheet
 
@@ -48,15 +48,16 @@ def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor,
     """
     out = torch.full((len(weights),), math.nan)
     known = (at >= 0).nonzero().flatten()
-    if config.in_dim != 2 or config.out_dim != signals.channels:
+    kind = kind_of(config, {"kind": signals.kind}) if KINDS[signals.kind].suits(config) else None
+    if kind is None or config.out_dim != signals.channels:
         return out
-    sizes = signals.sizes[at[known]]
+    sizes = signals.extent[at[known]]
     with tqdm(total=len(known), desc="rendering", unit="field", disable=not bar or len(known) < 1_000) as shown:
         for size in sizes.unique(dim=0):
             rows = known[(sizes == size).all(1)]
             for part in rows.split(1_000):
-                pictures = render(config, weights[part], *size.tolist())
-                out[part] = psnr(pictures, signals.images(at[part]))
+                said = values(config, weights[part], signals.points(config, at[part]))
+                out[part] = kind.quality(config, said, signals.values(at[part]))
                 shown.update(len(part))
     return out
 
@@ -71,8 +72,8 @@ def alternatives(config: FieldConfig) -> list[FieldConfig]:
         [{"w0": w} for w in dict.fromkeys((config.w0, *FREQUENCIES))] if config.activation == "sine" else [{}],
         [{}, *OUTPUTS],
     ]
-    for values in choices:
-        found = [replace(c, **changed) for c in found for changed in values]
+    for options in choices:
+        found = [replace(c, **changed) for c in found for changed in options]
     return list(dict.fromkeys(found))
 
 

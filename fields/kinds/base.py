@@ -7,6 +7,7 @@ that has no other: points of any dimension with values of any range, measured an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ class Kind:
     name = "points"
     measure = Measure("PSNR", "dB")
     noun = "signal"
-    axes: tuple[str, ...] = ("points",)
+    axes: ClassVar[tuple[str, ...]] = ("points",)
     """What the numbers of an extent are called."""
 
     @staticmethod

@@ -29,9 +29,13 @@ class ShapeKind(Kind):
         """Three coordinates."""
         return config.in_dim == 3
 
+    def inside(self, config: FieldConfig) -> str:
+        """Which side of the surface is the object, by the last layer's output: `below 0` or `above 0`."""
+        return self.signals.get("inside") or ("above 0" if config.output == "logit" else "below 0")
+
     def below(self, config: FieldConfig) -> bool:
         """Whether the inside of the shape is where the last layer is below 0."""
-        return (self.signals.get("inside") or ("above 0" if config.output == "logit" else "below 0")) == "below 0"
+        return self.inside(config) == "below 0"
 
     def quality(self, config: FieldConfig, values: Tensor, targets: Tensor) -> Tensor:
         """(N,) intersection over union of the insides, in [0, 1]; NaN for a field that is not finite."""

@@ -42,14 +42,11 @@ def stored_names(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
 
 def current(table: Any):
     """A table with the columns of today in place of those of weights/1; others are left alone."""
-    import pyarrow as pa
-
     if "quality" not in table.column_names and "psnr" in table.column_names:
         table = table.rename_columns(["quality" if name == "psnr" else name for name in table.column_names])
     if "extent" not in table.column_names and {"height", "width"} <= set(table.column_names):
-        sides = np.stack([table[name].to_numpy() for name in ("height", "width")], 1).astype(np.int32)
-        starts = pa.array(np.arange(len(sides) + 1, dtype=np.int32) * 2)
-        column = pa.ListArray.from_arrays(starts, pa.array(sides.ravel()))
+        sides = np.stack([table[name].to_numpy() for name in ("height", "width")], 1)
+        column = extent_column(torch.from_numpy(sides))
         table = table.drop_columns(["height", "width"]).append_column("extent", column)
     return table
 
@@ -67,6 +64,14 @@ def extents(column: Any) -> Tensor:
     out = np.zeros((len(lengths), lengths.max()), np.int64)
     out[np.arange(lengths.max()) < lengths[:, None]] = values
     return torch.from_numpy(out)
+
+
+def extent_column(extent: Tensor):
+    """(n, K) as an Arrow column of lists."""
+    import pyarrow as pa
+
+    starts = pa.array(np.arange(len(extent) + 1, dtype=np.int32) * extent.shape[1])
+    return pa.ListArray.from_arrays(starts, pa.array(extent.to(torch.int32).numpy().ravel()))
 
 
 def matrix(column: Any, size: int) -> Tensor:
@@ -96,8 +101,7 @@ def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | Non
         columns["label"] = pa.array((torch.full((n,), -1) if rows.labels is None else rows.labels).numpy())
     columns["quality"], columns["signal_id"] = pa.array(rows.quality.numpy()), pa.array(rows.ids, pa.string())
     columns["seed"] = pa.array(rows.seeds.numpy())
-    starts = pa.array(np.arange(n + 1, dtype=np.int32) * extent.shape[1])
-    columns["extent"] = pa.ListArray.from_arrays(starts, pa.array(extent.to(torch.int32).numpy().ravel()))
+    columns["extent"] = extent_column(extent)
     return pa.table(columns).cast(features(config.size, names).arrow_schema)
 
 

@@ -30,10 +30,10 @@ CASES = {
     "nfn": ({}, [5, 45_000, 60_003], ["mnist/train/5", "mnist/train/45000", "mnist/test/3"],
             ["train", "validation", "test"], [3, 4, 9], (28, 28)),
     "arena": ({}, [54_999, 55_000], ["mnist/train/54999", "mnist/train/55000"], ["train", "validation"], [3, 4], (28, 28)),
-    "hyperdiffusion": ({"hidden": (8, 8, 8)}, [5, 6], ["shapenet/5a", "shapenet/6a"], ["train", "train"], None, (0, 0)),
+    "hyperdiffusion": ({"hidden": (8, 8, 8)}, [5, 6], ["shapenet/5a", "shapenet/6a"], ["train", "train"], None, (0,)),
     "implicit-zoo": ({"out_dim": 3}, [5, 6], ["cifar10/train/5", "cifar10/train/6"], ["train", "train"], [3, 4], (32, 32)),
-    "u2ni": ({"hidden": (8,) * 8}, [5, 6], ["thingi10k/100005", "thingi10k/100006"], ["train", "train"], None, (0, 0)),
-    "niq": ({"activation": "elu"}, [5, 6], ["niq/shape5", "niq/shape6"], ["train", "train"], None, (0, 0)),
+    "u2ni": ({"hidden": (8,) * 8}, [5, 6], ["thingi10k/100005", "thingi10k/100006"], ["train", "train"], None, (0,)),
+    "niq": ({"activation": "elu"}, [5, 6], ["niq/shape5", "niq/shape6"], ["train", "train"], None, (0,)),
     "generic": ({"octaves": 1}, [5, 6], ["net_5", "net_6"], ["train", "train"], None, (9, 7)),
 }  # fmt: skip
 
