@@ -1,0 +1,91 @@
+"""Identity by content: one digest each of signals, rows and files, recorded by whoever writes and compared by whoever reads."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DIGITS = 16
+"""Hexadecimal digits of a digest: 64 bits."""
+PIECE = 1 << 22
+
+
+def of_arrays(*arrays: Any) -> str:
+    """Of arrays (or CPU tensors): type, shape and bytes."""
+    state = hashlib.sha256()
+    for array in arrays:
+        _add(state, array)
+    return state.hexdigest()[:DIGITS]
+
+
+def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: Any = None) -> str:
+    """Of signals: what they are called, how large they are, and their bytes; in their order.
+
+    Args:
+        ids: their names.
+        sizes: (N, d) integers.
+        values: their bytes as arrays, one for all or one each.
+        labels: (N,) integers, or None.
+    """
+    state = hashlib.sha256(json.dumps(list(ids)).encode())
+    for array in (sizes, *values, *(() if labels is None else (labels,))):
+        _add(state, array)
+    return state.hexdigest()[:DIGITS]
+
+
+def of_each(values: Iterable[Any]) -> list[str]:
+    """Of each array alone: equal digests are equal contents, whatever their names."""
+    return [of_arrays(array) for array in values]
+
+
+def of_file(path: Path) -> str:
+    """Of a file's bytes."""
+    state = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(PIECE):
+            state.update(piece)
+    return state.hexdigest()[:DIGITS]
+
+
+def compare(what: Path | str, recorded: str | None, found: str, todo: str = "Fetch or make it anew.") -> None:
+    """Refuse content other than what was recorded; files of versions that recorded nothing pass.
+
+    Raises:
+        ValueError: naming both digests.
+    """
+    if recorded is not None and recorded != found:
+        raise ValueError(f"{what} is damaged or was exchanged: its digest is {found}, recorded was {recorded}. {todo}")
+
+
+def write_table(table: Any, path: Path, **options: Any) -> None:
+    """A Parquet file whose pages carry checksums; options are `pyarrow.parquet.write_table`'s."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, write_page_checksum=True, **options)
+
+
+def read_table(path: Path, **options: Any) -> Any:
+    """A Parquet file whose pages' checksums, where there are any, are compared.
+
+    Raises:
+        ValueError: if it cannot be read, or a checksum differs.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, page_checksum_verification=True, **options)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is damaged ({said}). Fetch or make it anew.") from None
+
+
+def _add(state: Any, array: Any) -> None:
+    array = np.ascontiguousarray(np.asarray(array))
+    state.update(f"{array.dtype}{array.shape}\0".encode())
+    state.update(memoryview(array).cast("B") if array.size else b"")
