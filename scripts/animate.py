@@ -5,8 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
 from fields.runtime.launch import run_cli
 from scripts.animations.commands import parse, run
 
 if __name__ == "__main__":
-    run_cli(run, parse())
+    run_cli(run, parse, alone="python scripts/animate.py")

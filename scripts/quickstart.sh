@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Environment, then the whole way on the embedded digits: fields, tokens, a GPT, and a picture of fields that never existed.
+# Environment, then the pipeline on the embedded digits: fields, tokens, a GPT, and a picture of fields that never existed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
-.venv/bin/accelerate launch scripts/train_gpt.py "$@"
+.venv/bin/python scripts/train_gpt.py "$@"

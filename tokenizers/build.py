@@ -1,6 +1,10 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
-import os
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -70,8 +74,6 @@ class BuildConfig:
 
 def build(config: BuildConfig) -> WeightTokenizer:
     """The command. What is already in the folder, made of the same fields with the same settings, is not made again."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise RuntimeError("a tokenizer is built by one process: run `python -m tokenizers.build` without a launcher.")
     torch.set_num_threads(config.threads or cores())
     choose_device(config.device)  # refuses what is not there, before anything is read
     data = _dataset(config.fields, config.revision, config.stream)
@@ -174,4 +176,4 @@ def parse(args: list[str] | None = None) -> BuildConfig:
 
 
 if __name__ == "__main__":
-    run_cli(build, parse())
+    run_cli(build, parse, alone="python -m tokenizers.build")

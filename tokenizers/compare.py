@@ -1,5 +1,10 @@
 """Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR --out DIR"""
 
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -291,4 +296,8 @@ def draw_picture(path: Path, result: dict) -> None:
 
 if __name__ == "__main__":
     options = (tyro.conf.OmitArgPrefixes,)
-    run_cli(compare, tyro.cli(CompareConfig, prog="python -m tokenizers.compare", config=options))
+    run_cli(
+        compare,
+        lambda: tyro.cli(CompareConfig, prog="python -m tokenizers.compare", config=options),
+        alone="python -m tokenizers.compare",
+    )

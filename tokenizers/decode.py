@@ -1,5 +1,10 @@
 """Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
 
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,4 +75,6 @@ def main(config: DecodeConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main, tyro.cli(DecodeConfig, prog="python -m tokenizers.decode"))
+    run_cli(
+        main, lambda: tyro.cli(DecodeConfig, prog="python -m tokenizers.decode"), alone="python -m tokenizers.decode"
+    )

@@ -1,5 +1,10 @@
 """Encode a weight dataset, batch by batch:  python -m tokenizers.encode --tokenizer DIR --fields DIR --out DIR"""
 
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -137,4 +142,8 @@ def main(config: EncodeConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_cli(main, tyro.cli(EncodeConfig, prog="python -m tokenizers.encode", config=(tyro.conf.OmitArgPrefixes,)))
+    run_cli(
+        main,
+        lambda: tyro.cli(EncodeConfig, prog="python -m tokenizers.encode", config=(tyro.conf.OmitArgPrefixes,)),
+        alone="python -m tokenizers.encode",
+    )

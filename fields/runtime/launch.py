@@ -27,13 +27,14 @@ ROOM = 1 << 20
 """A disk with fewer free bytes is full."""
 
 
-def run_cli(function: Callable, *args: Any) -> None:
+def run_cli(function: Callable, *args: Any, alone: str | None = None) -> None:
     """Call a command's function; whatever goes wrong ends in one sentence, the last thing on the screen.
 
     Args:
         function: the command.
         args: what it takes: configs, or functions without arguments that parse them, called here so that a mistake in a
             flag is told like any other.
+        alone: how the command is started, if it is the work of one process: under several it is then refused.
     Raises:
         SystemExit: 1 after a mistake, 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
     """
@@ -41,6 +42,8 @@ def run_cli(function: Callable, *args: Any) -> None:
     code = 0
     with Stop(), locks.scope():
         try:
+            if alone is not None:
+                refuse_several(alone)
             check_words()
             configs = [checked(arg() if callable(arg) and not dataclasses.is_dataclass(arg) else arg) for arg in args]
             function(*configs)
@@ -186,7 +189,7 @@ def check_world(processes: int) -> None:
         )
 
 
-def alone(command: str) -> None:
+def refuse_several(command: str) -> None:
     """Refuse several processes, for a command that is the work of one: each would write the same folder.
 
     Args:

@@ -103,9 +103,6 @@ def test_refusals(dataset, folder, tmp_path, monkeypatch):
     WeightDataset.from_rows(dataset.config, {"test": {"weights": dataset.weights("test")}}).save(tmp_path / "test")
     with pytest.raises(ValueError, match="no training fields"):
         build(BuildConfig(fields=tmp_path / "test"))
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="one process"):
-        build(BuildConfig(fields=folder))
 
 
 def test_report_without_held_out_fields_or_pictures(dataset, tmp_path):

@@ -122,13 +122,13 @@ def test_what_a_launcher_was_asked_for(tmp_path, monkeypatch, words, count):
 
 
 def test_the_work_of_one_is_refused_to_several(monkeypatch):
-    launch.alone("python x.py")
+    launch.refuse_several("python x.py")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="2 processes were started, .* Use: python x.py"):
-        launch.alone("python x.py")
+        launch.refuse_several("python x.py")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit):
-        launch.alone("python x.py")
+        launch.refuse_several("python x.py")
 
 
 def test_every_file_follows_the_umask(tmp_path):
