@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from fields.fitting.fit import FitConfig, fit
@@ -13,7 +13,7 @@ from fields.runtime.processes import on_main
 from fields.storage.fetch import beside
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
 from gpt.sampling.sample import SampleConfig, sample
-from gpt.training.train import ModelConfig, TrainConfig, train
+from gpt.train_gpt import ModelConfig, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +37,7 @@ class PipelineConfig(TrainConfig):
     """Weight dataset: a folder, or user/name on the Hub; None = the embedded digits, made first where missing."""
     tokenizer: str | None = None
     """Tokenizer: a folder, or user/name on the Hub."""
-    out: Path | None = None
+    out: Path | None = field(default=None, kw_only=True)
     """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields, or runs/NAME/gpt
     for user/name."""
 

@@ -25,8 +25,8 @@ from gpt.experiments.compare_report import said, write_report
 from gpt.experiments.compare_scores import Bench
 from gpt.pipeline import Stages
 from gpt.sampling.sample import SampleConfig, sample
+from gpt.train_gpt import ModelConfig, TrainConfig, make_trainer, new_names, sources, train
 from gpt.training.log import Metrics
-from gpt.training.train import ModelConfig, TrainConfig, make_trainer, new_names, sources, train
 from gpt.training.trainer import OVERHEAD
 from tokenizers.encode import encode_dataset
 

@@ -24,7 +24,7 @@ from fields.signals.base import Signals, SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from gpt.experiments.memorise_report import write_report
-from gpt.experiments.memorise_run import Cell, measure, save_cell, train_cell
+from gpt.experiments.memorise_run import Cell, Cut, measure, save_cell, train_cell
 
 Way = Literal["unconditioned", "conditioned", "meta", "aligned"]
 
@@ -207,7 +207,7 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
     """This process' share of the cells, as many at once as it has threads."""
     mine = todo[accelerator.process_index :: accelerator.num_processes]
     workers = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
-    done, cut = len(cells(config)) - len(todo), threading.Event()
+    done, cut = len(cells(config)) - len(todo), Cut()
     if done:
         accelerator.print(f"{done} of {len(cells(config))} cells are there already")
     bar = tqdm(
@@ -216,7 +216,7 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
 
     def work(cell: Cell) -> None:
         rows = data[cell.start].weights("train")[rows_of(config, cell)]
-        model = train_cell(config, cell, rows.to(accelerator.device), accelerator, cut, bar.update)
+        model = train_cell(config, cell, rows.to(accelerator.device), accelerator.mixed_precision, cut, bar.update)
         found = measure(model.cpu(), data[cell.start], pool, rows_of(config, cell))
         save_cell(config.folder / "cells" / cell.name, cell, model, found)
         bar.write(f"{cell.name}: {found['psnr_own'].mean():.2f} dB against the field itself, L1 {found['l1']:.4f}")
@@ -234,7 +234,7 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
                     threading.Event().wait(0.2)
                 future.result()
         except BaseException:
-            cut.set()
+            cut.requested = True
             for future in waiting:
                 future.cancel()
             raise

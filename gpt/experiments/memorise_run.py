@@ -14,8 +14,10 @@ from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
-from gpt.data import global_batch
-from gpt.training.schedule import learning_rate, warmup_steps
+from gpt.continuous.task import RegressionTask
+from gpt.training.local import Local
+from gpt.training.schedule import warmup_steps
+from gpt.training.trainer import LoopConfig, Trainer
 
 WINDOW = 16
 EXPLODED = 0.1
@@ -41,8 +43,10 @@ class Cell:
         return f"{self.start}-n{self.n}-seed{self.seed}"
 
 
-class Cut(Exception):
-    """The run is ending; a cell that is not finished is thrown away."""
+class Cut:
+    """Asks the trainings of all threads to stop after their step; a cell that is not finished is thrown away."""
+
+    requested = False
 
 
 _BIRTH = threading.Lock()
@@ -50,12 +54,20 @@ _BIRTH = threading.Lock()
 
 
 def train_cell(
-    config: Any, cell: Cell, rows: Tensor, accelerator, cut: threading.Event, tick=lambda n: None
+    config: Any, cell: Cell, rows: Tensor, precision: str, cut: Cut, tick=lambda n: None
 ) -> RegressionTransformer:
     """One model that has seen `rows` (N, P) for `config.steps` steps.
 
+    Args:
+        config: a MemoriseConfig.
+        cell: which one.
+        rows: on the device of the training.
+        precision: "no" or "bf16".
+        cut: stops it.
+        tick: called with 1 after each step.
     Raises:
         RuntimeError: if the loss is not finite.
+        KeyboardInterrupt: after a stop.
     """
     mean, scale = torch.zeros(()), torch.tensor(config.scale)
     if config.standardize:
@@ -63,39 +75,20 @@ def train_cell(
     sizes = RegressionConfig(rows.shape[1], **asdict(config.model))
     with _BIRTH:
         model = RegressionTransformer.create(sizes, mean, scale, config.seed + cell.seed).to(rows.device)
-    optimizers = make_optimizers(model, config)
-    warmup = warmup_steps(None, config.steps)
-    for step in range(1, config.steps + 1):
-        if cut.is_set():
-            raise Cut
-        rate = learning_rate(step, steps=config.steps, warmup=warmup, top=config.lr, least=config.lr / 100)
-        with torch.autocast(rows.device.type, torch.bfloat16, enabled=accelerator.mixed_precision == "bf16"):
-            loss = model.loss(rows[global_batch(len(rows), config.batch, cell.seed, step)], config.loss)
-        if not bool(loss.isfinite()):
-            raise RuntimeError(f"{cell.name} diverged at step {step} (loss {float(loss)}). Lower --lr.")
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-        tick(1)
-    return model.eval()
-
-
-def make_optimizers(model: RegressionTransformer, config: Any) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest; no decay, for nothing is held out."""
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    matrices = [p for p in model.blocks.parameters() if p.ndim == 2] if config.optimizer == "muon" else []
-    known = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in known]
-    made = [torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)]
-    if matrices:
-        muon = torch.optim.Muon(matrices, lr=config.lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        made.append(muon)
-    return made
+    loop = LoopConfig(
+        batch=config.batch,
+        lr=config.lr,
+        min_lr=config.lr / 100,
+        eval_every=config.steps,
+        log_every=config.steps,
+        seed=cell.seed,
+    )
+    trainer = Trainer(loop, RegressionTask(model, rows, config.loss, config.optimizer), Local(rows.device, precision))
+    try:
+        trainer.run(config.steps, warmup_steps(None, config.steps), progress=lambda values: tick(1), interrupt=cut)
+    except RuntimeError as error:
+        raise RuntimeError(f"{cell.name}: {error}") from None
+    return trainer.model.eval()
 
 
 def measure(model: RegressionTransformer, data: WeightDataset, pool: Signals, rows: slice) -> dict[str, Any]:

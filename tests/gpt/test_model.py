@@ -5,7 +5,7 @@ from made import generator
 import gpt.model
 from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 from gpt.sampling.generate import sample_ids
-from gpt.training.trainer import make_optimizer
+from gpt.token_task import make_optimizer
 
 SLOTS = torch.tensor([[i // 6, i % 6] for i in range(12)])
 

@@ -6,7 +6,7 @@ import torch
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from gpt.training.train import ModelConfig, TrainConfig
+from gpt.train_gpt import ModelConfig, TrainConfig
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.tokens import TokenDataset
 
@@ -58,4 +58,4 @@ def config(root: Path, out: str = "gpt", **kwargs) -> TrainConfig:
     """A run of seconds."""
     values = {"steps": 12, "batch": 8, "eval_every": 4, "log_every": 1, "samples": 0, "threads": 1, "precision": "fp32"}
     values |= {"model": TINY, "warmup": 2, **kwargs}
-    return TrainConfig(root / "fields", root / "tokenizer", root / out, **values)
+    return TrainConfig(root / "fields", root / "tokenizer", out=root / out, **values)

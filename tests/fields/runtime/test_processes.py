@@ -13,7 +13,7 @@ from toy import config, make_corpus
 
 from fields.runtime.processes import REPEAT, SIGNALS, Interrupt, Stopped, alike, on_main
 from fields.storage.dataset import WeightDataset
-from gpt.training.train import train
+from gpt.train_gpt import train
 
 ROOT = Path(__file__).resolve().parents[3]
 TWO = [
@@ -151,7 +151,7 @@ sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from fields.runtime.launch import run_cli
 from gpt.sampling.sample import SampleConfig, sample
-from gpt.training.train import train
+from gpt.train_gpt import train
 from toy import config
 {call}
 """

@@ -12,7 +12,7 @@ from fields.storage import dataset as module
 from fields.storage.dataset import WeightDataset
 from gpt.corpus import load_corpus
 from gpt.data import Sequences, unigram_bits
-from gpt.training.train import train
+from gpt.train_gpt import train
 from tokenizers import tokens as token_files
 from tokenizers.build import BuildConfig, build
 from tokenizers.classic.kmeans import KMeansConfig

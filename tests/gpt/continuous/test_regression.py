@@ -1,7 +1,6 @@
 """The regression transformer and the experiment around it."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from fields.runtime import runs
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
 from gpt.experiments.memorise import MemoriseConfig, cells, memorise
 from gpt.experiments.memorise_report import spread
-from gpt.experiments.memorise_run import EXPLODED, WINDOW, Cell, explosion, train_cell
+from gpt.experiments.memorise_run import EXPLODED, WINDOW, Cell, Cut, explosion, train_cell
 from scripts.animations.regression import read_experiment
 
 SMALL = RegressionConfig(49, n_layer=2, n_head=2, n_embd=16)
@@ -78,12 +77,9 @@ def test_explosion_is_the_first_window_above_the_bound():
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_one_field_is_memorised_and_seeds_repeat(tiny, optimizer):
-    import threading
-
     config = MemoriseConfig(steps=150, lr=4e-3, optimizer=optimizer, model=SMALL_OPTIONS)
-    accelerator = SimpleNamespace(mixed_precision="no")
     weights = rows(tiny, 1)
-    made = [train_cell(config, Cell(1, 0, "meta"), weights, accelerator, threading.Event()) for _ in range(2)]
+    made = [train_cell(config, Cell(1, 0, "meta"), weights, "no", Cut()) for _ in range(2)]
     rolled = [m.roll_out(weights[:, :1]) for m in made]
     assert torch.equal(*rolled)
     fresh = model(0, 0.0).roll_out(weights[:, :1])

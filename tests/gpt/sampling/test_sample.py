@@ -12,8 +12,8 @@ from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import STATUSES, choose, classify, sample_ids, uniforms
 from gpt.sampling.sample import SampleConfig, find_label, sample
-from gpt.training.train import train
-from gpt.training.trainer import make_optimizer
+from gpt.token_task import make_optimizer
+from gpt.train_gpt import train
 from tokenizers.tokens import TokenDataset
 from tokenizers.vocab import Vocab
 

@@ -9,8 +9,8 @@ from fields.runtime.launch import start
 from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, IGNORE, GPTConfig
+from gpt.token_task import make_optimizer
 from gpt.training.priors import covariance_root, initialise_from_counts
-from gpt.training.trainer import make_optimizer
 from gpt.training.validate import Validator
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from toy import config, make_corpus
 
 from fields.runtime.files import sweep
-from gpt import checkpoint
-from gpt.training.train import train
+from gpt.train_gpt import train
+from gpt.training import checkpoints
 from gpt.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,7 +130,7 @@ def test_nothing_in_a_checkpoint_is_executed(root, tmp_path, monkeypatch, name):
         else:
             (folder / name).write_bytes(pickle.dumps(Bomb()))
         card = json.loads((folder / "trainer.json").read_text())  # one who plants a file mends the list too
-        card["files"] = checkpoint._manifest(folder)
+        card["files"] = checkpoints._manifest(folder)
         (folder / "trainer.json").write_text(json.dumps(card))
     if name == "random_states_0.pkl":  # not ours: never read
         train(config(root, out.name, ema=0.9))
@@ -142,7 +142,7 @@ def test_nothing_in_a_checkpoint_is_executed(root, tmp_path, monkeypatch, name):
 
 def test_full_disk_is_one_sentence_and_the_older_checkpoint_stays(root, monkeypatch):
     settings = config(root, "full", save_every=4)
-    original = checkpoint._manifest
+    original = checkpoints._manifest
 
     def full(folder):
         if "step-0000008" in folder.name:
@@ -150,7 +150,7 @@ def test_full_disk_is_one_sentence_and_the_older_checkpoint_stays(root, monkeypa
         return original(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_manifest", full)
+        patch.setattr(checkpoints, "_manifest", full)
         with pytest.raises(RuntimeError, match=r"No space left on device\); .*step-0000004 is intact. Free some space"):
             train(settings)
     assert [p.name for p in (settings.out / "checkpoints").iterdir()] == ["step-0000004"]
@@ -171,7 +171,8 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from fields.runtime.launch import run_cli
-from gpt.training.train import train
+from fields.runtime.files import sweep
+from gpt.train_gpt import train
 from toy import config
 run_cli(train, config(Path({corpus!r}), {name!r}, **{values!r}))
 """

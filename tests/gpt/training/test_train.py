@@ -6,15 +6,16 @@ import pytest
 import torch
 from toy import TINY, config, make_corpus, make_fields, make_tokens
 
-import gpt.training.train
+import gpt.train_gpt
 from fields.runtime.launch import start
 from fields.runtime.processes import Interrupt
 from gpt.checkpoint import load_model
 from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
+from gpt.token_task import CorpusTask
+from gpt.train_gpt import ModelConfig, train
 from gpt.training.schedule import learning_rate, warmup_steps
-from gpt.training.train import ModelConfig, train
 from gpt.training.trainer import Trainer
 
 
@@ -56,7 +57,7 @@ def one_step(root, micro: int) -> tuple[dict, dict]:
     corpus = dataclasses.replace(corpus, train=ragged, held_out=None)
     shape = GPTConfig(corpus.vocab.codes, 24, n_layer=2, n_head=2, n_embd=16, dropout=0.0)
     model = GPT.create(shape, torch.zeros(24, 0).long())
-    trainer = Trainer(settings, corpus, model, start(threads=1, precision="fp32", quiet=True))
+    trainer = Trainer(settings, CorpusTask(settings, corpus, model), start(threads=1, precision="fp32", quiet=True))
     values = trainer.step(1, 0.5, Interrupt())
     return {k: v.clone() for k, v in model.state_dict().items()}, values
 
@@ -67,7 +68,7 @@ def test_accumulation_changes_nothing(root, micro):
     cut, cut_log = one_step(root, micro)
     assert all(torch.allclose(whole[k], cut[k], rtol=0, atol=1e-6) for k in whole)
     assert cut_log["loss"] == pytest.approx(whole_log["loss"], abs=1e-6)
-    assert cut_log["tokens"] == whole_log["tokens"] == sum(range(3, 25, 3)) + 8
+    assert cut_log["terms"] == whole_log["terms"] == sum(range(3, 25, 3)) + 8
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_numbers_that_are_not_finite_name_their_fields(root, monkeypatch):
         with torch.no_grad():
             model.tokens.weight[3] = float("nan")  # every field with code 3 has a NaN loss
 
-    monkeypatch.setattr(gpt.training.train, "initialise_from_counts", poisoned)
+    monkeypatch.setattr(gpt.train_gpt, "initialise_from_counts", poisoned)
     with pytest.raises(RuntimeError, match="diverged at step 1: loss nan.*not finite losses: toy/train/"):
         train(settings)
     assert not (settings.out / "last").exists()

@@ -1,8 +1,4 @@
-"""Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py).
-
-What a step does depends on (seed, step) alone: which fields, which dropout, which learning rate. So a run that was
-interrupted, however often, goes on exactly as if it had not been, and the number of processes changes rounding only.
-"""
+"""Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py; what is trained: gpt/token_task.py)."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +13,10 @@ from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
+from gpt.token_task import CorpusTask
 from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps
-from gpt.training.trainer import Trainer
+from gpt.training.trainer import LoopConfig, Trainer
 
 DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
@@ -64,15 +61,49 @@ class ModelConfig:
     is the old name of this flag)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(LoopConfig):
+    """How a GPT is optimised: the loop's settings and those of AdamW."""
+
+    steps: int | None = None
+    """Optimiser steps; default 2000, or what --minutes allows."""
+    warmup: int | None = None
+    """Steps of linear warm-up; default: a twentieth of the run, at most 200."""
+    weight_decay: float = 0.1
+    """Of matrices (AdamW)."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW."""
+    optimizer: str = "adamw"
+    """adamw, or sgd (plain)."""
+    eval_fields: int | None = 512
+    """Validation fields used, drawn once; None = all."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))
+        super().__post_init__()
+        for name, low in {"steps": 1, "warmup": 0, "eval_fields": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
+        if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
+            raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"--optimizer must be adamw or sgd, got {self.optimizer!r}.")
+        if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(
+                f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
+            )
+
+
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(OptimizerConfig):
     """Train a GPT on the tokens of a weight dataset."""
 
     fields: str
     """Weight dataset: a folder, or user/name on the Hub."""
     tokenizer: str
     """Tokenizer: a folder, or user/name on the Hub."""
-    out: Path = Path("runs/gpt")
+    out: Path = field(default=Path("runs/gpt"), kw_only=True)
     """Folder for checkpoints, the model (best/, last/), curves and samples."""
     tokens: str | None = None
     """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
@@ -84,97 +115,21 @@ class TrainConfig:
     labels: bool = False
     """Begin every field with its label, so that samples can be asked for by class."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    steps: int | None = None
-    """Optimiser steps; default 2000, or what --minutes allows."""
     minutes: float | None = None
     """Stop after about so many minutes: the number of steps is measured once, before the first one, and kept."""
-    batch: int = 64
-    """Fields per optimiser step, over all processes and micro-batches."""
-    micro_batch: int | None = None
-    """Fields per forward pass; default: batch / processes. Smaller ones are accumulated and need less memory."""
-    lr: float = 1e-3
-    """Highest learning rate."""
-    min_lr: float | None = None
-    """Learning rate of the last step; default: a tenth of --lr."""
-    warmup: int | None = None
-    """Steps of linear warm-up; default: a twentieth of the run, at most 200."""
-    weight_decay: float = 0.1
-    """Of matrices (AdamW)."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Of AdamW."""
-    clip: float | None = 1.0
-    """Largest norm of the gradient; None = no clipping."""
-    optimizer: str = "adamw"
-    """adamw, or sgd (plain)."""
-    ema: float | None = None
-    """Decay of a moving average of the weights (0.999, say), which is then validated and saved in best/ and last/."""
-    eval_every: int = 200
-    """Steps between validations."""
-    eval_fields: int | None = 512
-    """Validation fields used, drawn once; None = all."""
-    patience: int | None = None
-    """Stop after so many validations without improvement; None = never."""
-    sample_every: int | None = 2
-    """Validations between pictures of samples; None = only at the end."""
-    samples: int = 16
-    """Fields in such a picture."""
-    save_every: int | None = None
-    """Steps between checkpoints; default: as --eval-every."""
-    keep: int = 2
-    """Checkpoints kept."""
-    log_every: int = 20
-    """Steps between log lines."""
     resume: bool = True
     """Go on where the folder's newest complete checkpoint ends. With --no-resume a used folder is refused."""
-    compile: bool = False
-    """torch.compile the model for training."""
-    tracker: str | None = None
-    """One of accelerate's trackers: tensorboard, wandb, ..."""
     precision: Precision = "auto"
     """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
-    seed: int = 0
-    """Of weights, order and dropout."""
 
     def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))
-        least = {"steps": 1, "batch": 1, "micro_batch": 1, "eval_every": 1, "eval_fields": 1, "patience": 1}
-        least |= {
-            "sample_every": 1,
-            "samples": 0,
-            "save_every": 1,
-            "keep": 1,
-            "log_every": 1,
-            "seed": 0,
-            "warmup": 0,
-            "threads": 1,
-        }
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
-        if not self.lr > 0 or not 0 <= self.least_lr <= self.lr:
-            raise ValueError(f"--lr must be above 0 and --min-lr in [0, lr], got {self.lr} and {self.min_lr}.")
+        super().__post_init__()
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
-        if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
-            raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"--clip must be above 0 (or None), got {self.clip}.")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"--ema must lie between 0 and 1, got {self.ema}.")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"--optimizer must be adamw or sgd, got {self.optimizer!r}.")
-        if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError(
-                f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
-            )
-
-    @property
-    def least_lr(self) -> float:
-        """Learning rate of the last step."""
-        return self.lr / 10 if self.min_lr is None else self.min_lr
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -234,7 +189,7 @@ def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Train
     )
     model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
     initialise_from_counts(model, corpus.train, corpus.tokenizer.code_vectors if sizes.similar else None, config.seed)
-    return Trainer(config, corpus, model, accelerator)
+    return Trainer(config, CorpusTask(config, corpus, model), accelerator)
 
 
 def sources(config: TrainConfig) -> list[Any]:

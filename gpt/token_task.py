@@ -1,0 +1,132 @@
+"""The GPT as a task of the trainer: tokens of fields are learnt, bits are validated, samples are drawn."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import load_model, save_model
+from gpt.corpus import Corpus
+from gpt.data import Sequences
+from gpt.model import GPT
+from gpt.sampling.generate import sample_ids
+from gpt.sampling.sheet import save_samples_sheet
+from gpt.training.log import draw_curves
+from gpt.training.task import Task
+from gpt.training.validate import Validator
+
+HOPELESS = 10.0
+"""A loss beyond this many times that of a uniform guess is divergence, though every number be finite."""
+
+
+class TokenTask(Task):
+    """A GPT on sequences of tokens, without any file.
+
+    Args:
+        model: fresh.
+        train: what is learnt.
+        held_out: what is validated, or None.
+        weights: P, weights of a field, for bits per weight.
+        most: held-out fields used; None = all.
+    """
+
+    unit, counted, score = "nats/token", "tokens", "bits_per_field"
+
+    def __init__(
+        self, model: GPT, train: Sequences, held_out: Sequences | None = None, weights: int = 1, most: int | None = None
+    ):
+        self.model, self.train, self.held_out, self.weights = model, train, held_out, weights
+        self.hopeless = HOPELESS * math.log(train.vocab.size)
+        self.validator = Validator(train, held_out, weights, most)
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+    def count(self, rows: Tensor) -> int:
+        """Tokens that carry loss."""
+        return self.train.targets(rows)
+
+    def loss(self, model: GPT, rows: Tensor, seed: int) -> Tensor:
+        """Nats of all tokens; `seed` is that of dropout."""
+        torch.manual_seed(seed)
+        device = self.model.slots.device
+        inputs, targets = (t.to(device, non_blocking=True) for t in self.train.batch(rows))
+        return model(inputs, targets).sum()
+
+    def row_losses(self, model: GPT, rows: Tensor) -> Tensor:
+        """(B,) nats of each field."""
+        inputs, targets = (t.to(model.slots.device) for t in self.train.batch(rows))
+        return model(inputs, targets).sum(1).cpu()
+
+    def row_name(self, row: int) -> str:
+        """The signal's id."""
+        return self.train.names[row]
+
+    def optimizers(self, config: Any) -> list[torch.optim.Optimizer]:
+        """AdamW with decay on matrices only (gates are scales, not matrices), or plain SGD."""
+        return [make_optimizer(config, self.model)]
+
+    def validate(self, model: GPT, accelerator: Any, micro: int) -> dict[str, Any] | None:
+        """Bits of held-out fields."""
+        bits = self.validator.measure(model, accelerator, micro)
+        return None if bits is None else bits.to_dict()
+
+    def describe(self) -> str:
+        """Fields, tokens and the model's size."""
+        c = self.model.config
+        text = f"{len(self):,} fields of {c.tokens_per_field} tokens, {c.vocab.size} ids; GPT of {self.model.size():,} weights"
+        return text if self.held_out is not None else f"{text}; no validation fields, so no best/ and no early stop"
+
+    def describe_validation(self, numbers: dict[str, Any]) -> str:
+        """Bits beside those of the unigram."""
+        return (
+            f"{numbers['bits_per_weight']:.4f} bits/weight ({numbers['bits_per_field']:,.1f} bits/field); unigram "
+            f"{numbers['unigram_bits_per_weight']:.4f} ({numbers['unigram_bits_per_field']:,.1f})"
+        )
+
+
+class CorpusTask(TokenTask):
+    """A GPT on the tokens of a weight dataset: models are saved with their tokenizer, samples are rendered.
+
+    Args:
+        config: a TrainConfig.
+        corpus: what is learnt.
+        model: fresh.
+    """
+
+    def __init__(self, config: Any, corpus: Corpus, model: GPT):
+        super().__init__(model, corpus.train, corpus.held_out, corpus.data.config.size, config.eval_fields)
+        self.config, self.corpus = config, corpus
+
+    def save(self, path: Path, model: GPT, info: dict[str, Any]) -> None:
+        """The model's folder."""
+        save_model(path, model, self.corpus.tokenizer, {**self.corpus.info(), **info})
+
+    def load(self, out: Path) -> GPT:
+        """What `save` wrote."""
+        return load_model(out)[0]
+
+    def draw(self, path: Path, model: GPT) -> None:
+        """A sheet of samples, each beside its nearest training field."""
+        c, draws = self.corpus, sample_ids(model, self.config.samples, seed=self.config.seed)
+        weights = c.tokenizer.decode(draws.codes[draws.complete])
+        save_samples_sheet(path, c.data.config, weights, c.info()["size"], None if c.streamed else c.data)
+
+    def curves(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Bits per weight over steps."""
+        to_bits = self.train.targets(torch.tensor([0])) / math.log(2) / self.weights
+        draw_curves(path, rows, to_bits)
+
+
+def make_optimizer(config: Any, model: GPT) -> torch.optim.Optimizer:
+    """AdamW with decay on matrices only (gates are scales, not matrices), or plain SGD."""
+    scales = {id(p) for p in model.gates} if model.config.gates else set()
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in scales]
+    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in scales]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr)
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over the weights
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
