@@ -137,7 +137,7 @@ def fit(config: FitBenchmark) -> None:
     lines = [
         ("one at a time, 64-pixel batches", config.single, single, sum(d for _, d in singles) / len(singles)),
         ("plainly batched, 100 steps", len(few), batched, float(decibels.mean())),
-        (f"fit_fields, {options.steps} steps", len(chosen), speed, float(reached.mean())),
+        (f"fit_fields, {options.steps or train.steps()} steps", len(chosen), speed, float(reached.mean())),
     ]
     print(f"\n{architecture}; {signals.name}, {threads} threads, seed {config.seed}")
     print(f"{'':34} {'fields':>7} {'fields/s':>9} {'mean dB':>8} {'ratio':>7}")

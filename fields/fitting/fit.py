@@ -22,9 +22,10 @@ from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
 from fields.fitting.starts import Start, make_reference, random_rows
 from fields.kinds.registry import kind_of
-from fields.model import FieldConfig
+from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.signals.base import Signals, SignalsConfig
+from fields.signals.options import ShapeOptions
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
@@ -33,6 +34,8 @@ from fields.storage.dataset import Reference, WeightDataset, summary
 class FieldOptions:
     """Changes to the architecture that the signals suggest; None keeps it. See `fields.model.FieldConfig`."""
 
+    preset: str | None = None
+    """A named architecture instead of the suggested one: digits | default | shape-small | shape-large."""
     hidden: tuple[int, ...] | None = None
     """Widths of the hidden layers."""
     octaves: int | None = None
@@ -64,7 +67,7 @@ class FitConfig:
     """
 
     signals: str = "digits"
-    """digits | mnist | fashion-mnist | a folder of images."""
+    """digits | mnist | fashion-mnist | solids | a folder of images or meshes."""
     out: Path | None = None
     """Output folder; default runs/SIGNALS/fields."""
     data_root: Path | None = None
@@ -73,8 +76,8 @@ class FitConfig:
     """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals."""
     reference: str | None = None
     """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over."""
-    steps: int = 64
-    """Adam steps per field."""
+    steps: int | None = None
+    """Adam steps per field; None = 64 for pictures, 512 for shapes."""
     lr: float = 1e-2
     """Learning rate, at the start of the cosine."""
     betas: tuple[float, float] = (0.5, 0.9)
@@ -90,6 +93,10 @@ class FitConfig:
     """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
     jitter: float = 0.01
     """Standard deviation of the noise on the start of every fit after the first."""
+    count: int | None = None
+    """Solids that are made; None = 2,500."""
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    """Points of solids and meshes."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
     seed: int = 0
@@ -109,7 +116,7 @@ class FitConfig:
         if self.fits is None:
             object.__setattr__(self, "fits", 4 if self.signals == "digits" else 1)
         for name in ("steps", "fits", "meta_steps"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if not self.lr > 0:
             raise ValueError(f"--lr must be above 0, got {self.lr}.")
@@ -133,9 +140,12 @@ def fit(config: FitConfig) -> WeightDataset:
     signals = _limited(load_signals(_signals_config(config)), config.limit)
     architecture = architecture_for(signals, config.field)
     paths = {"out": None, "data_root": None}
+    config = replace(config, steps=config.steps or signals.steps())
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
     if not config.align:
         del claimed["align"]  # folders made before there was a choice
+    if signals.kind != "shapes":
+        del claimed["shape"], claimed["count"]  # of solids and meshes alone
     if accelerator.is_main_process:
         runs.claim(out, claimed, seed=config.seed, free=("threads", "strict"))
     accelerator.wait_for_everyone()
@@ -199,10 +209,15 @@ def fit_fields(
 
 
 def architecture_for(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
-    """The field that suits the signals, with the changes asked for."""
-    return replace(
-        signals.architecture(), **{k: v for k, v in asdict(options or FieldOptions()).items() if v is not None}
-    )
+    """The field that suits the signals, with the changes asked for; a preset changes its hidden layers and encoding."""
+    changes = {k: v for k, v in asdict(options or FieldOptions()).items() if v is not None}
+    preset = changes.pop("preset", None)
+    if preset is not None:
+        if preset not in FIELDS:
+            raise ValueError(f"--field.preset is one of {', '.join(FIELDS)}, got {preset!r}.")
+        named = FIELDS[preset]
+        changes = {k: getattr(named, k) for k in ("hidden", "octaves", "in_dim")} | changes
+    return replace(signals.architecture(), **changes)
 
 
 def field_seed(seed: int, signal: str, number: int) -> int:
@@ -307,7 +322,7 @@ class Worker:
 
 
 def _signals_config(config: FitConfig) -> SignalsConfig:
-    return SignalsConfig(config.signals, config.data_root, config.split_seed, config.strict)
+    return SignalsConfig(config.signals, config.data_root, config.split_seed, config.strict, config.count, config.shape)
 
 
 def _limited(signals: Signals, limit: int | None) -> Signals:
@@ -319,7 +334,7 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
 def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
     """The optimiser's schedule for these signals."""
     share = config.pixels if config.pixels is not None else signals.share()
-    return Schedule(config.steps, config.lr, config.betas, share, config.target_psnr)
+    return Schedule(config.steps or signals.steps(), config.lr, config.betas, share, config.target_psnr)
 
 
 def _reference(architecture, signals, config, schedule, out: Path, accelerator) -> Reference:

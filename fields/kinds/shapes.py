@@ -9,10 +9,13 @@ from torch import Tensor
 from fields.kinds.base import Kind, Measure, random_points
 from fields.metrics.pairs import iou
 from fields.model import FieldConfig
-from fields.view.volumes import shaded
+from fields.view.mesh import field_volume
+from fields.view.shading import view
 
 POINTS = 4096
 """Points at which fields are compared with one another."""
+GRID = 48
+"""Cells along an edge of the volume that a thumbnail shows."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,12 @@ class ShapeKind(Kind):
     def thumbnail(
         self, config: FieldConfig, weights: Tensor, extent: Sequence[int], *, most: int | None = None
     ) -> Tensor:
-        """(N, S, S, 3) shaded views from one corner, S = 64 or `most`."""
-        side = 64 if most is None else min(64, most)
-        return (
-            torch.stack([shaded(config, row, below=self.below(config), side=side) for row in weights])
-            if len(weights)
-            else torch.empty(0, side, side, 3)
-        )
+        """(N, S, S, 3) shaded views from a corner, S = 96 or `most`; empty fields are white."""
+        side = 96 if most is None else min(96, most)
+        pictures = torch.empty(len(weights), side, side, 3)
+        for i, row in enumerate(weights):
+            if bool(row.isfinite().all()):
+                pictures[i] = view(field_volume(config, row, GRID, below=self.below(config)), side, smooth=1)
+            else:
+                pictures[i] = torch.nan
+        return pictures

@@ -7,7 +7,7 @@ it is from its signal) is the matter of `fields.kinds`. Nothing here fits or dra
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fields.model import FIELDS, FieldConfig
+from fields.signals.options import ShapeOptions
 
 SPLITS = ("train", "validation", "test")
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
@@ -25,15 +26,24 @@ class SignalsConfig:
     """Which signals, and how they are split."""
 
     signals: str = "digits"
-    """digits, mnist, fashion-mnist, or a folder of pictures."""
+    """digits, mnist, fashion-mnist, solids, or a folder of pictures or meshes."""
     data_root: Path | None = None
     """Folder with the four idx files of mnist or fashion-mnist laid by hand (.gz or raw); no network is used then."""
     split_seed: int = 0
     """Seed of the split into train, validation and test."""
     strict: bool = False
-    """Refuse a folder with unreadable pictures, instead of leaving them out."""
+    """Refuse a folder with unreadable files, instead of leaving them out."""
+    count: int | None = None
+    """Solids that are made; None = 2,500."""
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    """Points of solids and meshes."""
 
     def __post_init__(self):
+        if self.count is not None and (self.count < 1 or self.signals != "solids"):
+            raise ValueError(
+                f"--count is how many solids are made, at least 1; got {self.count} with --signals {self.signals}. "
+                "To use fewer signals of another kind give --limit."
+            )
         if self.split_seed < 0:
             raise ValueError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist"):
@@ -108,6 +118,10 @@ class Signals:
     def architecture(self) -> FieldConfig:
         """The field that suits these signals, where nobody asks for another."""
         return FieldConfig(hidden=FIELDS["default"].hidden, in_dim=self.in_dim, out_dim=self.channels)
+
+    def steps(self) -> int:
+        """Adam steps of a fit, where nobody asks for another number."""
+        return 64
 
     def share(self) -> float:
         """Share of the points that a step of a fit sees, where nobody asks for another."""

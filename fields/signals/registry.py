@@ -1,4 +1,4 @@
-"""Which signals there are by name: one entry each. Anything else that a user names is a folder of pictures."""
+"""Which signals there are by name: one entry each. Anything else that a user names is a folder of pictures or of meshes."""
 
 import difflib
 from collections.abc import Callable
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.digits import load_digits
-from fields.signals.folder import load_folder
+from fields.signals.folder import find_files, load_folder
+from fields.signals.meshes import EXTENSIONS as MESHES
 from fields.signals.mnist import load_mnist
+from fields.signals.shapes import load_meshes, load_solids
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ LOADERS: dict[str, Loader] = {
     "fashion-mnist": Loader(
         load_mnist, "mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"
     ),
+    "solids": Loader(load_solids, "mit", "procedural solids of this project, MIT", embedded=True),
 }  # fmt: skip
 """Name -> loader."""
 
@@ -57,6 +60,8 @@ def load_signals(config: SignalsConfig) -> Signals:
         hint = f" Did you mean {close[0]}?" if close else ""
         what = "a file, not a folder" if path.exists() else "not found"
         raise FileNotFoundError(
-            f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures.{hint}"
+            f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures or meshes.{hint}"
         )
+    if not find_files(path)[0] and find_files(path, MESHES)[0]:
+        return load_meshes(path, config.shape, split_seed=config.split_seed, strict=config.strict)
     return load_folder(path, split_seed=config.split_seed, strict=config.strict)

@@ -6,10 +6,10 @@ its surface, some anywhere in the cube [-1, 1]^3.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,42 +18,16 @@ from torch import Tensor
 from fields.model import FIELDS, FieldConfig
 from fields.runtime.runs import digest, write_atomic
 from fields.signals import meshes, solids
-from fields.signals.base import Signals, held_out, positions
+from fields.signals.base import Signals, SignalsConfig, held_out, positions
 from fields.signals.folder import SMALLEST_SPLIT, find_files
+from fields.signals.options import ShapeOptions
 
-Target = Literal["occupancy", "distance"]
 CACHE = Path("runs") / "downloads" / "shapes"
 """Points of meshes, by content; safe to delete."""
+COUNT = 2500
+"""Solids made where nobody asks for another number."""
 VERSION = 1
 """Of what is kept in the cache."""
-
-
-@dataclass(frozen=True)
-class ShapeOptions:
-    """Which points of a shape a field is fitted to."""
-
-    target: Target = "occupancy"
-    """occupancy: 1 inside, 0 outside; distance: signed, negative inside, clamped and scaled to [-1, 1]."""
-    near: int = 4096
-    """Points near the surface."""
-    uniform: int = 4096
-    """Points anywhere in the cube."""
-    spread: float = 0.05
-    """Standard deviation of the near points' distance from the surface; half the cube's edge is 1."""
-    clamp: float = 0.1
-    """Distances beyond this are cut, and this one is 1."""
-    count: int = 2500
-    """Solids that are made; meshes are as many as there are."""
-
-    def __post_init__(self):
-        for name in ("near", "uniform"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--shape.{name} must be 0 or more, got {getattr(self, name)}.")
-        if self.near + self.uniform < 1 or self.count < 1:
-            raise ValueError("a shape needs at least 1 point, and --shape.count must be at least 1.")
-        for name in ("spread", "clamp"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--shape.{name} must be above 0, got {getattr(self, name)}.")
 
 
 class Around(Protocol):
@@ -126,6 +100,10 @@ class Shapes(Signals):
         """`shape-small`, with a logit for occupancy and tanh for distance."""
         return replace(FIELDS["shape-small"], output="logit" if self.options.target == "occupancy" else "tanh")
 
+    def steps(self) -> int:
+        """Shapes have edges and points of their own: they take longer than pictures."""
+        return 512
+
     def share(self) -> float:
         """About 512 points a step."""
         return min(1.0, 512 / (self.options.near + self.options.uniform))
@@ -134,7 +112,10 @@ class Shapes(Signals):
         """Plain values for JSON, with what the points are."""
         inside = "above 0" if self.options.target == "occupancy" else "below 0"
         points = {k: getattr(self.options, k) for k in ("target", "near", "uniform", "spread", "clamp")}
-        return super().describe() | {"inside": inside, "points": points, "recipe": self.recipe}
+        said = super().describe() | {"inside": inside, "points": points, "recipe": self.recipe}
+        if self.placed is not None:  # so that an export stands where its mesh stood
+            said["placed"] = dict(zip(self.ids, self.placed, strict=True))
+        return said
 
     def _chosen(self, chosen: Tensor) -> dict[str, Any]:
         at = chosen.tolist()
@@ -143,13 +124,12 @@ class Shapes(Signals):
         return {"around": around, "options": self.options, "placed": placed, "recipe": self.recipe}
 
 
-def load_solids(options: ShapeOptions, *, seed: int = 0, split_seed: int = 0) -> Shapes:
-    """Procedural solids (`fields.signals.solids`): 80 % train, 10 % validation, 10 % test.
+def load_solids(config: SignalsConfig) -> Shapes:
+    """Procedural solids (`fields.signals.solids`): `config.count` of them, 80 % train, 10 % validation, 10 % test.
 
-    Args:
-        seed: of the solids; number i of a seed is the same however many are made.
+    Solid number i is the same however many are made; `split_seed` splits them, it does not change them.
     """
-    n = options.count
+    n, options, seed, split_seed = config.count or COUNT, config.shape, 0, config.split_seed
     made = [solids.solid(seed, i) for i in range(n)]
     held = n // 10 if n >= SMALLEST_SPLIT else 0
     return Shapes(

@@ -3,7 +3,6 @@
 The volume is the cube [-1, 1]^3. Blue is inside, orange outside, black the surface.
 """
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,10 +24,6 @@ REACH = 0.005
 BLUE, ORANGE = (0.13, 0.35, 0.65), (0.88, 0.50, 0.08)
 VIEWS = ("from +x: y right, z up", "from -y: x right, z up", "from +z: x right, y up")
 LIGHT = (0.35, 0.45, 0.82)  # right, up, towards the viewer
-TURN = (math.radians(30), math.radians(25))
-"""How far the viewer of `shaded` stands from -y: to the right, and up."""
-REACHED = 1.25
-"""Half the edge of the cube that `shaded` looks at; the corners of the field's own cube stick out of it."""
 
 
 def volume(config: FieldConfig, row: Tensor, *, below: bool, side: int = SIDE) -> Tensor:
@@ -95,30 +90,6 @@ def _view(values: Tensor) -> Tensor:
     shade = (0.25 + 0.75 * light.clamp_min(0))[..., None]
     colour = shade * torch.tensor((0.62, 0.76, 0.95))
     return torch.where(hit[..., None], colour, torch.ones(3)).permute(1, 0, 2).flip(0)  # up is the rows' way
-
-
-def shaded(config: FieldConfig, row: Tensor, *, below: bool, side: int = SIDE) -> Tensor:
-    """One shaded view of a field's surface from a corner of the cube (from -y, a little from the right and above).
-
-    Args:
-        row: (P,).
-        below: the inside is below 0.
-        side: pixels, and points along an edge of the volume.
-    Returns:
-        (S, S, 3) float32 in [0, 1]; NaN where the weights are not finite.
-    """
-    if not bool(row.isfinite().all()):
-        return torch.full((side, side, 3), torch.nan)
-    line = torch.linspace(-REACHED, REACHED, side)
-    away, right, up = torch.meshgrid(line, line, line, indexing="ij")
-    turn, tilt = TURN
-    away, up = away * math.cos(tilt) + up * math.sin(tilt), up * math.cos(tilt) - away * math.sin(tilt)
-    x, y = right * math.cos(turn) - away * math.sin(turn), right * math.sin(turn) + away * math.cos(turn)
-    points = torch.stack([x, y, up], -1).reshape(-1, 3)
-    with torch.no_grad():
-        values = torch.cat([forward(config, row[None], block)[0, :, 0] for block in points.split(1 << 15)])
-    values = torch.where(points.abs().amax(1) <= 1, values if below else -values, 1.0)  # the field ends with the cube
-    return _view(values.reshape(side, side, side))
 
 
 def _slice(values: Tensor) -> tuple[Tensor, str]:
