@@ -1,0 +1,150 @@
+"""Meshes as they come: closed, inverted, nested, open, flat, with bad faces, far away; the side of a point is right."""
+
+import numpy as np
+import pytest
+
+from fields.fitting.fit import FitConfig, fit
+from fields.signals import meshes
+from fields.signals.base import SignalsConfig
+from fields.signals.options import ShapeOptions
+from fields.signals.registry import load_signals
+from fields.signals.shapes import around_surface, load_meshes
+
+CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+CUBE = np.array([t for a, b, c, d in QUADS for t in ((a, b, c), (a, c, d))])
+
+
+def volume(surface):
+    """In units of the file."""
+    return meshes.signed_volume(surface.vertices, surface.faces) * surface.scale**3
+
+
+def test_a_cube_in_both_windings():
+    for faces in (CUBE, CUBE[:, ::-1]):
+        surface = meshes.prepare(CORNERS, faces)
+        assert volume(surface) == pytest.approx(8)
+        d = surface.distance(np.array([[0.0, 0, 0], [1, 0, 0], [0.8, 0, 0]]))
+        assert d == pytest.approx([-0.9, 0.1, -0.1])
+        assert surface.inside(np.zeros((1, 3)))[0]
+
+
+def test_faces_that_look_in_different_directions():
+    faces = CUBE.copy()
+    faces[::3] = faces[::3, ::-1]
+    surface = meshes.prepare(CORNERS, faces)
+    assert volume(surface) == pytest.approx(8) and "turned to look the same way" in surface.how
+
+
+def test_a_missing_face_is_capped():
+    surface = meshes.prepare(CORNERS, CUBE[2:])
+    assert "1 openings capped" in surface.how and volume(surface) == pytest.approx(8)
+
+
+def test_a_cube_in_a_cube():
+    both = np.concatenate([CORNERS, CORNERS / 2])
+    points = np.array([[0.0, 0, 0], [0.7, 0, 0]])  # of the inner cube, of the wall
+    cavity = meshes.prepare(both, np.concatenate([CUBE, CUBE[:, ::-1] + 8]))
+    solid = meshes.prepare(both, np.concatenate([CUBE, CUBE + 8]))
+    assert cavity.inside(points).tolist() == [False, True] and solid.inside(points).tolist() == [True, True]
+
+
+def test_two_cubes_side_by_side_one_inside_out():
+    both = np.concatenate([CORNERS, CORNERS + [4.0, 0, 0]])
+    surface = meshes.prepare(both, np.concatenate([CUBE, CUBE[:, ::-1] + 8]))
+    assert volume(surface) == pytest.approx(16) and "inside out" in surface.how
+
+
+def test_far_away_and_tiny():
+    surface = meshes.prepare(CORNERS * 1e-3 + 1000, CUBE)
+    assert np.abs(surface.vertices).max() == pytest.approx(0.9) and surface.inside(np.zeros((1, 3)))[0]
+    back = surface.scale * surface.vertices + np.array(surface.offset)
+    assert back.min() == pytest.approx(999.999, abs=1e-7) and back.max() == pytest.approx(1000.001, abs=1e-7)
+
+
+def test_bad_faces_are_left_out():
+    vertices = np.concatenate([CORNERS, [[np.nan, 0, 0], [0.5, 0.5, 0.5]], CORNERS[:1]])
+    bad = [(0, 1, 8), (0, 0, 1), (9, 9, 9), tuple(CUBE[0])]
+    faces = np.concatenate([np.where(CUBE == 0, 10, CUBE), bad])  # and a vertex that stands there twice
+    surface = meshes.prepare(vertices, faces)
+    assert volume(surface) == pytest.approx(8)
+    assert "not finite" in surface.how and "without area" in surface.how and "repeated" in surface.how
+
+
+@pytest.mark.parametrize(
+    ("vertices", "faces", "match"),
+    [
+        (CORNERS[:4], [(0, 1, 2), (1, 3, 2)], "flat"),
+        (CORNERS, np.concatenate([CUBE, CUBE[:, ::-1]]), "cancel"),
+        (CORNERS * np.nan, CUBE, "finite vertices"),
+        (CORNERS * 0, CUBE, "area"),
+        (CORNERS, np.zeros((0, 3)), "no triangles"),
+        (CORNERS, [(0, 1, 99)], "vertex 99 of 8"),
+    ],
+)
+def test_what_encloses_nothing_is_refused(vertices, faces, match):
+    with pytest.raises(ValueError, match=match):
+        meshes.prepare(np.asarray(vertices), np.asarray(faces, np.int64))
+
+
+@pytest.mark.slow
+def test_a_ragged_ball_is_remeshed():
+    import trimesh
+
+    ball = trimesh.creation.icosphere(3)
+    faces = np.delete(np.asarray(ball.faces), np.arange(0, 60, 2), axis=0)  # openings that touch one another
+    surface = meshes.prepare(np.asarray(ball.vertices), faces)
+    assert surface.how.startswith("open:") and meshes.is_closed(surface.faces)
+    assert volume(surface) == pytest.approx(4 / 3 * np.pi, rel=0.1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three good files of three kinds, a scene, and two bad ones."""
+    import trimesh
+
+    root = tmp_path / "things"
+    root.mkdir()
+    trimesh.creation.icosphere(2).export(root / "ball.ply")
+    trimesh.creation.box((1, 2, 3)).export(root / "box.stl")
+    trimesh.creation.cylinder(1, 2).export(root / "tin.off")
+    scene = trimesh.Scene([trimesh.creation.box((1, 1, 1))])
+    scene.add_geometry(trimesh.creation.icosphere(1), transform=trimesh.transformations.translation_matrix([5, 0, 0]))
+    scene.export(root / "two.glb")
+    (root / "bad.obj").write_text("not a mesh")
+    (root / "flat.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    return root
+
+
+def test_a_folder_of_meshes(folder, tmp_path, capsys):
+    options = ShapeOptions(near=100, uniform=50)
+    found = load_meshes(folder, options, cache=tmp_path / "cache")
+    assert [i.split("/")[1] for i in found.ids] == ["ball.ply", "box.stl", "tin.off", "two.glb"]
+    assert [n for n, _ in found.skipped] == ["bad.obj", "flat.obj"] and "flat" in capsys.readouterr().err
+    assert found.points(found.architecture(), [0, 3]).shape == (2, 150, 3)
+    assert found.describe()["placed"]["things/box.stl"]["scale"] == pytest.approx(1.5 / 0.9)
+    for path in (tmp_path / "cache").iterdir():
+        path.write_bytes(path.read_bytes()[:100])  # cut off: made again, the same
+    again = load_meshes(folder, options, cache=tmp_path / "cache")
+    assert (again.around(2) == found.around(2)).all()
+    with pytest.raises(ValueError, match="2 files cannot be used"):
+        load_meshes(folder, options, strict=True, cache=tmp_path / "cache")
+
+
+def test_points_near_the_surface_are_near():
+    surface = meshes.prepare(CORNERS, CUBE)
+    points = around_surface(surface, ShapeOptions(near=500, uniform=500, spread=0.02))
+    assert np.abs(points[:500, 3]).mean() < 0.02 < np.abs(points[500:, 3]).mean()
+    exact = np.linalg.norm(np.maximum(np.abs(points[:, :3]) - 0.9, 0), axis=1)  # of a cube, outside
+    outside = points[:, 3] > 0
+    assert np.allclose(exact[outside], points[outside, 3], atol=1e-5)
+
+
+def test_meshes_are_fitted(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = FitConfig(
+        str(folder), tmp_path / "fields", steps=60, meta_steps=3, threads=1, shape=ShapeOptions(near=512, uniform=512)
+    )
+    data = fit(config)
+    assert data.kind.measure.name == "IoU" and data.quality("train").min() > 0.6
+    assert isinstance(load_signals(SignalsConfig(str(folder))).name, str)
