@@ -1,0 +1,150 @@
+"""The command that writes the surfaces of a dataset's fields, and a picture of all of them."""
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.runtime import runs
+from fields.storage.dataset import WeightDataset
+from fields.view.mesh import LARGEST, field_volume, mesh_volume, save_mesh
+from fields.view.render import save_gif, save_png, sheet
+from fields.view.shading import turntable, view
+
+SHOWN = 64
+"""Cells along an edge of the volume that a turntable shows, at most."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Write the surfaces of 3-D fields as meshes, with a contact sheet.
+
+    For example:
+        python scripts/mesh.py --fields runs/solids/fields --out runs/solids/meshes --split test --n 100
+        python scripts/mesh.py --fields runs/solids/samples --out runs/solids/new --size 256 --turntable 4
+    """
+
+    fields: Path
+    """Weight dataset of fields with 3 coordinates."""
+    out: Path
+    """Output folder."""
+    split: str | None = None
+    """Split of the dataset; None = its first."""
+    n: int | None = None
+    """Only the first N fields; None = all."""
+    size: int = 128
+    """Cells along an edge of the cube; memory and time grow with its third power."""
+    format: Literal["glb", "ply", "obj", "stl", "off"] = "glb"
+    """File format."""
+    level: float = 0.0
+    """Value of the last layer at the surface; HyperDiffusion meshes its logits at 1.386."""
+    inside: Literal["above", "below"] | None = None
+    """Side of the level on which the inside lies; None = as the dataset says."""
+    picture: int = 192
+    """Pixels along an edge of each view on the contact sheet; 0 = no sheet."""
+    sheet: int = 100
+    """Most fields on the contact sheet."""
+    turntable: int = 0
+    """Fields of which a GIF is made that goes round them."""
+
+    def __post_init__(self):
+        if not 8 <= self.size <= LARGEST:
+            raise ValueError(f"--size must lie in 8 .. {LARGEST} cells along an edge, got {self.size}.")
+        for name in ("picture", "turntable", "sheet"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must be 0 or more, got {getattr(self, name)}.")
+        if self.n is not None and self.n < 1:
+            raise ValueError(f"--n must be at least 1, got {self.n}.")
+
+
+def main(config: MeshConfig) -> None:
+    """The command; exits with 1 when fields have no surface, after writing all the others."""
+    found = write_meshes(config)
+    counts = Counter(item["outcome"] for item in found)
+    closed = sum(item["closed"] for item in found)
+    print(f"{counts['surface']} of {len(found)} fields have a surface, {closed} closed; wrote {config.out}")
+    without = [item for item in found if item["outcome"] != "surface"]
+    if without:
+        said = ", ".join(f"{i['id']} is {i['outcome']} ({i['low']} .. {i['high']})" for i in without[:5])
+        raise RuntimeError(
+            f"{len(without)} of {len(found)} fields have no surface: {said}. All are in {config.out / 'meshes.json'}."
+        )
+
+
+def write_meshes(config: MeshConfig) -> list[dict]:
+    """Meshes, `meshes.json` (one entry per field: outcome, closed, volume, range of values) and pictures.
+
+    Returns:
+        What is in `meshes.json`.
+    Raises:
+        ValueError: for fields that are no shapes, or a split that is not there.
+    """
+    data = WeightDataset.load(config.fields)
+    if data.config.in_dim != 3 or data.config.out_dim != 1:
+        raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
+    split = config.split or next(iter(data.splits))
+    claimed = {**asdict(config), "out": None, "fields": None}
+    runs.claim(config.out, claimed, seed=None, parents={"fields": data.fingerprint})
+    ids = data.ids(split)[: config.n]
+    weights = data.weights(split, list(range(len(ids))))
+    below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
+    placed = data.signals.get("placed") or {}
+    found, pictures = [], []
+    for i, name in enumerate(tqdm(ids, desc="meshes", unit="mesh", disable=None, leave=False)):
+        item, volume = _one(config, data, weights[i], below)
+        file = f"{i:05d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}"  # names from data are not paths
+        if item.outcome == "surface":
+            about = placed.get(name, {})
+            save_mesh(
+                config.out / f"{file}.{config.format}",
+                item,
+                scale=float(about.get("scale", 1.0)),
+                offset=tuple(about.get("offset", (0.0, 0.0, 0.0))),
+            )
+            if i < config.turntable:
+                frames = list(turntable(_coarser(volume), config.picture or 192))
+                save_gif(config.out / f"{file}.gif", frames, fps=12)
+        if config.picture and i < config.sheet:
+            pictures.append(view(volume, config.picture))
+        found.append(
+            {
+                "id": name,
+                "file": f"{file}.{config.format}" if item.outcome == "surface" else None,
+                "outcome": item.outcome,
+                "closed": item.closed,
+                "faces": len(item.faces),
+                "volume": round(item.volume(), 6),
+                "low": _plain(item.low),
+                "high": _plain(item.high),
+            }
+        )
+    runs.write_json(config.out / "meshes.json", found)
+    if pictures:
+        columns = min(len(pictures), max(1, round((len(pictures) * 1.6) ** 0.5)))
+        save_png(config.out / "sheet.png", sheet(torch.stack(pictures), columns))
+    return found
+
+
+def _one(config: MeshConfig, data: WeightDataset, row: Tensor, below: bool):
+    """The surface of one field and the volume it came from."""
+    if not bool(row.isfinite().all()):
+        volume = torch.full((3, 3, 3), torch.nan)
+    else:
+        volume = field_volume(data.config, row, config.size, below=below, level=config.level)
+    return mesh_volume(volume), volume
+
+
+def _coarser(volume: Tensor) -> Tensor:
+    """Fewer points, so that going round takes seconds."""
+    step = max(1, (len(volume) - 1) // SHOWN)
+    return volume[::step, ::step, ::step] if (len(volume) - 1) % step == 0 else volume
+
+
+def _plain(value: float) -> float | None:
+    """A number for JSON."""
+    return round(value, 4) if value == value else None

@@ -1,0 +1,19 @@
+"""Surfaces of 3-D fields as files:  python scripts/mesh.py --fields runs/solids/samples --out runs/solids/meshes"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
+
+from fields.runtime.processes import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take seconds
+
+import tyro
+
+from fields.runtime.launch import run_cli
+from fields.view.surfaces import MeshConfig, main
+
+if __name__ == "__main__":
+    run_cli(main, lambda: tyro.cli(MeshConfig))
