@@ -12,8 +12,8 @@ if __name__ == "__main__":
 
 import tyro
 
+from fields.formats.surfaces import MeshConfig, main
 from fields.runtime.launch import run_cli
-from fields.view.surfaces import MeshConfig, main
 
 if __name__ == "__main__":
     run_cli(main, lambda: tyro.cli(MeshConfig))
