@@ -1,1 +1,52 @@
-"""Neural fields as data: configs, layouts, fitting, datasets, rendering, metrics."""
+"""Neural fields as data: what a field is, fitting them by the thousand, storing, drawing and measuring them.
+
+In memory, three lines:
+
+    data = fit(images)            # (N, H, W): one small network each
+    weights = data.weights("train")            # (N, P)
+    pictures = render(data.config, weights, 8, 8)            # (N, H, W, C)
+
+Names are imported on first use. Rooms: `signals` (what fields are fitted to), `kinds` (what differs between pictures and
+shapes), `fitting`, `storage`, `view`, `metrics`, `formats` (other projects' files), `hub`, `runtime`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "FieldConfig": "model",
+    "FieldModule": "model",
+    "FIELDS": "model",
+    "values": "model",
+    "align": "symmetry",
+    "canonical": "symmetry",
+    "Signals": "signals.base",
+    "SignalsConfig": "signals.base",
+    "Images": "signals.images",
+    "Samples": "signals.samples",
+    "load_signals": "signals.registry",
+    "KINDS": "kinds.registry",
+    "kind_of": "kinds.registry",
+    "fit": "fitting.memory",
+    "FitConfig": "fitting.fit",
+    "Reference": "storage.dataset",
+    "WeightDataset": "storage.dataset",
+    "Rows": "storage.rows",
+    "render": "view.render",
+    "sheet": "view.render",
+    "save_png": "view.render",
+    "psnr": "metrics.pairs",
+    "iou": "metrics.pairs",
+}
+"""Public name -> the module that defines it."""
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}.")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

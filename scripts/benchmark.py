@@ -12,7 +12,6 @@ if __name__ == "__main__":
 
 import resource
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -23,12 +22,12 @@ from torch import Tensor
 
 from fields import layout
 from fields.fitting.engine import Points, Schedule, quality
-from fields.fitting.fit import FitConfig, Worker, architecture_for, schedule_for
-from fields.fitting.parts import cut
+from fields.fitting.fit import FitConfig, architecture_for, schedule_for
+from fields.fitting.memory import fit_from
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig, forward
 from fields.runtime.launch import cores, run_cli
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
 from fields.signals.registry import load_signals
 
@@ -98,21 +97,13 @@ def plainly_batched(config: FieldConfig, start: Tensor, images: Tensor) -> Tenso
     return torch.cat(rows)
 
 
-def ours(config: FitConfig, architecture: FieldConfig, signals: Signals, reference, threads: int) -> Tensor:
-    """What `fit_fields` does, without files: (N,) dB."""
-    worker = Worker(architecture, signals, config, schedule_for(config, signals), reference, torch.device("cpu"))
-    blocks = [block for part in cut(architecture, signals, 1, torch.device("cpu")) for block in part]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return torch.cat([decibels for _, decibels in pool.map(worker, blocks)])
-
-
 def fit(config: FitBenchmark) -> None:
     """Print the table of fitting."""
     threads = config.threads or cores()
     torch.set_num_threads(threads)
     signals = load_signals(SignalsConfig(config.signals, config.data_root))
     train = signals.subset(signals.indices("train")[: max(config.n, 4000)])
-    architecture, options = architecture_for(train), FitConfig(seed=config.seed)
+    architecture, options = architecture_for(train), FitConfig(seed=config.seed, fits=1, threads=threads)
     old = Schedule(100, 1e-2, (0.9, 0.999))
     bases = {}
     for name, schedule in (("plain", old), ("ours", schedule_for(options, train))):
@@ -130,7 +121,7 @@ def fit(config: FitBenchmark) -> None:
     decibels = quality(architecture, rows, few.flatten(1, 2), coords)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    reached = ours(options, architecture, chosen, bases["ours"], threads)
+    reached = fit_from(architecture, chosen, options, bases["ours"], quiet=True).quality("train")
     speed = len(chosen) / (time.perf_counter() - began)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     single = len(singles) / sum(seconds for seconds, _ in singles)

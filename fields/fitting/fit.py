@@ -26,7 +26,7 @@ from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.options import ShapeOptions
-from fields.signals.registry import load_signals
+from fields.signals.registry import LOADERS, load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
 
@@ -114,7 +114,7 @@ class FitConfig:
 
     def __post_init__(self):
         if self.fits is None:
-            object.__setattr__(self, "fits", 4 if self.signals == "digits" else 1)
+            object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
         for name in ("steps", "fits", "meta_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
@@ -194,8 +194,7 @@ def fit_fields(
         ValueError: for channels that do not match.
         RuntimeError: if no field could be fitted.
     """
-    if architecture.out_dim != signals.channels:
-        raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
+    check_channels(architecture, signals)
     out.mkdir(parents=True, exist_ok=True)
     schedule = schedule_for(config, signals)
     reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
@@ -218,6 +217,16 @@ def architecture_for(signals: Signals, options: FieldOptions | None = None) -> F
         named = FIELDS[preset]
         changes = {k: getattr(named, k) for k in ("hidden", "octaves", "in_dim")} | changes
     return replace(signals.architecture(), **changes)
+
+
+def check_channels(architecture: FieldConfig, signals: Signals) -> None:
+    """Refuse a field that does not fit the signals' points or values."""
+    if architecture.out_dim != signals.channels:
+        raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
+    if architecture.in_dim != signals.in_dim:
+        raise ValueError(
+            f"the field has {architecture.in_dim} coordinates, points of the signals {signals.in_dim} (--field.in-dim)."
+        )
 
 
 def field_seed(seed: int, signal: str, number: int) -> int:

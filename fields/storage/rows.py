@@ -76,7 +76,10 @@ class Rows:
 
     def pick(self, indices: Tensor | Sequence[int] | slice) -> "Rows":
         """Rows at n positions, in that order; or those where a mask is True."""
-        at = torch.arange(len(self))[indices if isinstance(indices, slice) else torch.as_tensor(indices)].reshape(-1)
+        chosen = indices if isinstance(indices, slice) else torch.as_tensor(indices)
+        if isinstance(chosen, Tensor) and not len(chosen):
+            chosen = chosen.long()  # an empty list is a tensor of floats
+        at = torch.arange(len(self))[chosen].reshape(-1)
         return Rows(
             self.weights[at],
             [self.ids[i] for i in at.tolist()],
