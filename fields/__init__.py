@@ -15,7 +15,7 @@ from typing import Any
 
 _HOMES = {
     "FieldConfig": "model",
-    "FieldModule": "model",
+    "FieldModule": "layout",
     "FIELDS": "model",
     "values": "model",
     "align": "symmetry",

@@ -75,6 +75,7 @@ def fit(
         raise ValueError("values, labels, ids and split belong to arrays; Signals have their own.")
     config = FitConfig(**{"signals": signals.name, "fits": 1, "start": start, **options})
     field = field or architecture_for(signals, config.field)
+    check_channels(field, signals)
     if reference is None:
         reference = _start(field, signals, config, device, quiet)
     return fit_from(field, signals, config, reference, device=device, quiet=quiet)

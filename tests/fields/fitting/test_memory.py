@@ -52,7 +52,7 @@ def test_pictures_as_arrays():
 def test_each_signal_with_points_of_its_own():
     points, distances = spheres(4, 300)
     data = fields.fit(points, distances, kind="shapes", field=SPACE, steps=200, meta_steps=10, pixels=0.5, quiet=True)
-    assert data.kind.measure.name == "IoU" and bool((data.quality("train") > 0.8).all())
+    assert data.kind.measure.name == "IoU" and bool((data.quality("train") > 0.6).all())
     assert data.extent("train").tolist() == [[300]] * 4
     assert data.kind.thumbnail(SPACE, data.weights("train", [0]), [300], most=16).shape == (1, 16, 16, 3)
 
