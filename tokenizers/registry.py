@@ -10,6 +10,7 @@ from tokenizers.classic.pca import PCAConfig, PCATokenizer
 from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
 from tokenizers.classic.uniform import UniformConfig, UniformTokenizer
 from tokenizers.learned.graph import GraphConfig, GraphTokenizer
+from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
 from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
 
 TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
@@ -19,6 +20,7 @@ TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
     "pca": (PCAConfig, PCATokenizer),
     "vqvae": (VQVAEConfig, VQVAETokenizer),
     "graph": (GraphConfig, GraphTokenizer),
+    "regions": (RegionsConfig, RegionsTokenizer),
 }
 """kind -> (config, class). To add a tokenizer: one file, and one line here."""
 

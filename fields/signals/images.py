@@ -114,13 +114,13 @@ def grid(config: FieldConfig, height: int, width: int, *, rows: tuple[int, int] 
         raise ValueError(f"a picture needs a field of 2 coordinates, this one has {config.in_dim}: {config}.")
     if height < 1 or width < 1:
         raise ValueError(f"a picture needs at least 1 x 1 pixels, got {height} x {width} (height x width).")
-    y = _axis(config.coords, height)[slice(*rows) if rows else slice(None)]
-    y, x = torch.meshgrid(y, _axis(config.coords, width), indexing="ij")
+    y = axis(config.coords, height)[slice(*rows) if rows else slice(None)]
+    y, x = torch.meshgrid(y, axis(config.coords, width), indexing="ij")
     pair = (x, y) if config.axes == "xy" else (y, x)
     return torch.stack(pair, dim=-1).flatten(0, 1)
 
 
-def _axis(coords: str, n: int) -> Tensor:
+def axis(coords: str, n: int) -> Tensor:
     """Coordinates of n pixels along one axis."""
     i = torch.arange(n, dtype=torch.float64)  # in double, so that pixel 8191 of 8192 is as exact as the first
     if coords == "centres":

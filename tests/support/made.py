@@ -21,3 +21,8 @@ SMALL: dict[str, dict] = {
 }
 """Options per kind under which a fit takes no time."""
 SMALL["graph"] = SMALL["vqvae"] | {"channels": 16, "meta_steps": 30}
+SMALL["regions"] = {"steps": 4, "hidden": 8, "encoder": 8, "grid": (3, 4), "side": 2, "margin": 1, "width": 4} | {
+    "eval_every": 2,
+    "batch": 16,
+    "points": 16,
+}

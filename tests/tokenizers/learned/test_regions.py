@@ -1,0 +1,157 @@
+"""Tokens of regions: what they see, what they do not, and the decoder behind them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from made import SMALL, generator, rows
+from torch import Tensor
+
+from fields import layout
+from fields.metrics.pairs import psnr
+from fields.model import FieldConfig, values
+from fields.signals.images import grid
+from fields.view.render import render
+from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, lattice, windows
+from tokenizers.registry import load_tokenizer
+
+FIELD = FieldConfig(hidden=(8,), octaves=2)  # 97 weights
+
+
+def make(field: FieldConfig = FIELD, **options) -> RegionsTokenizer:
+    return RegionsTokenizer(RegionsConfig(field=field.to_dict(), **{"vocab_size": 32, **SMALL["regions"], **options}))
+
+
+@pytest.fixture(scope="module")
+def fields() -> Tensor:
+    return rows(FIELD, 400, seed=1, spread=0.3)
+
+
+@pytest.fixture(scope="module")
+def fitted(fields) -> RegionsTokenizer:
+    return make(steps=200, batch=64, points=64, eval_every=50, hidden=64, encoder=32, vocab_size=64).fit(fields)
+
+
+def test_the_lattice_of_a_picture_is_its_pixels():
+    for field in (FIELD, replace(FIELD, axes="yx"), replace(FIELD, coords="corner")):
+        assert torch.equal(lattice(field, (3, 4), 2), grid(field, 6, 8))
+
+
+def test_windows_are_the_regions_with_a_margin():
+    places = torch.arange(6 * 8).view(6, 8)
+    padded = torch.from_numpy(np.pad(places.numpy(), 1, mode="edge"))
+    found = windows((3, 4), 2, 1)
+    for i, (row, column) in enumerate(make().slots.tolist()):
+        patch = padded[2 * row : 2 * row + 4, 2 * column : 2 * column + 4]
+        assert torch.equal(found[i].view(4, 4), patch)
+    cubes = windows((2, 3, 4), 2, 0)
+    assert cubes.shape == (24, 8) and torch.equal(cubes.flatten().sort().values, torch.arange(24 * 8))
+    lines = torch.arange(24 * 8).view(4, 6, 8)
+    assert torch.equal(cubes[0], lines[:2, :2, :2].flatten())
+    assert torch.equal(cubes[23], lines[2:, 4:, 6:].flatten())
+
+
+def test_a_change_in_one_place_changes_the_tokens_that_see_it(fitted):
+    """Of the values at the lattice, those of one region are replaced: only it and its neighbours may have other codes."""
+    seen = torch.rand(1, len(fitted.lattice), 1, generator=generator(3), dtype=torch.float64)
+    slots = fitted.slots
+    for i in range(len(slots)):
+        other = seen.clone()
+        inside = windows(fitted.grid, fitted.config.side, 0)[i]
+        other[:, inside] = torch.rand(1, len(inside), 1, generator=generator(i), dtype=torch.float64)
+        ids = [fitted.nearest(fitted.latents_of(x[:, fitted.windows].flatten(2))) for x in (seen, other)]
+        far = (slots - slots[i]).abs().amax(1) > 1
+        assert torch.equal(ids[0][:, far], ids[1][:, far])
+    alone = make(margin=0).windows
+    assert len(alone.flatten().unique()) == alone.numel()  # without a margin, a point belongs to one region
+
+
+def test_ids_do_not_depend_on_the_order_of_neurons(fitted, fields):
+    orders = [torch.randperm(8, generator=generator(0)).expand(len(fields), -1)]
+    turned = layout.permute(FIELD, fields, orders)
+    assert not torch.equal(turned, fields)
+    same = fitted.encode(turned) == fitted.encode(fields)
+    assert float(same.float().mean()) > 0.999  # sums in another order may round a tie the other way
+
+
+def test_codes_mean_the_same_in_all_regions(fitted):
+    """One codebook and one encoder: a field that says the same everywhere has one code."""
+    flat = torch.zeros(1, FIELD.size)
+    assert fitted.encode(flat).unique().numel() == 1
+    assert fitted.points.shape == (64, 4)
+
+
+def test_training_improves_the_start(fitted, fields):
+    start = make(steps=0, vocab_size=64).fit(fields)
+    true = render(FIELD, fields, 8, 8)
+    before, after = (float(psnr(render(FIELD, t.decode(t.encode(fields)), 8, 8), true).mean()) for t in (start, fitted))
+    assert after > before + 0.3 and fitted.history[0]["step"] == 0
+    assert max(h["psnr"] for h in fitted.history) > fitted.history[0]["psnr"]
+
+
+def test_an_interrupted_fit_ends_as_an_uninterrupted_one(fields, tmp_path, monkeypatch):
+    from tokenizers.learned import train
+
+    whole = make(steps=8).fit(fields)
+    broken, save, calls = make(steps=8), train._save, []
+
+    def stop(*args):
+        save(*args)
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    broken.work = tmp_path
+    monkeypatch.setattr(train, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(fields)
+    monkeypatch.setattr(train, "_save", save)
+    again = make(steps=8)
+    again.work = tmp_path
+    again.fit(fields)
+    assert again.fingerprint == whole.fingerprint and again.history == whole.history
+
+
+def test_colours_and_volumes(tmp_path):
+    colour = FieldConfig(hidden=(8,), octaves=1, out_dim=3)
+    volume = FieldConfig(in_dim=3, hidden=(8,), octaves=1, output="linear")
+    for field, cells in ((colour, (3, 4)), (volume, (2, 3, 2))):
+        weights = rows(field, 60, seed=2)
+        tokenizer = make(field, grid=cells).fit(weights)
+        ids = tokenizer.encode(weights)
+        assert ids.shape == (60, 12) and tokenizer.slot_sizes == list(cells)
+        coords = torch.rand(50, field.in_dim, generator=generator(1)) * 2 - 1
+        true, said = (values(field, x, coords) for x in (weights, tokenizer.decode(ids)))
+        mean = values(field, weights.mean(0, keepdim=True), coords)
+        assert float((said - true).square().mean()) < float((mean - true).square().mean())
+        tokenizer.save_pretrained(tmp_path / str(field.in_dim))
+        found = load_tokenizer(tmp_path / str(field.in_dim))
+        assert found.grid == cells and torch.equal(found.encode(weights), ids)
+
+
+def test_fields_that_do_not_differ():
+    weights = rows(FIELD, 1, seed=4).expand(20, -1).contiguous()
+    tokenizer = make().fit(weights)
+    assert torch.allclose(tokenizer.decode(tokenizer.encode(weights)), weights, atol=1e-5)
+
+
+def test_bad_settings_are_refused():
+    for options, said in (
+        ({"grid": (3,)}, "--grid needs 2 numbers, one per coordinate of the field, got 3"),
+        ({"grid": (0, 3)}, "--grid must be at least 1"),
+        ({"grid": (100, 100)}, "--grid may have at most 4096 regions, got 10000"),
+        ({"side": 0}, "--side must be at least 1, got 0"),
+        ({"margin": -1}, "--margin must be 0 or more, got -1"),
+        ({"swap": 1.5}, "--swap must lie between 0 and 1, got 1.5"),
+        ({"lr": 0.0}, "--lr must be above 0"),
+        ({"quantizer": "fsq", "levels": (8, 8)}, "product is at most --vocab-size 32"),
+        ({"quantizer": "simvq", "width": 1}, "--width of at least 2"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make(**options)
+    with pytest.raises(ValueError, match="has no default grid"):
+        make(replace(FIELD, in_dim=4), grid=())
+    wide = FieldConfig(hidden=(256, 256))
+    with pytest.raises(ValueError, match="regions decodes fields of at most"):
+        make(wide)

@@ -1,0 +1,153 @@
+"""Training of a vocabulary of regions: principal components, k-means and a ridge regression first, then all by function."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fields.model import values
+from tokenizers.draws import draw
+from tokenizers.learned import quantizers
+from tokenizers.learned.regions import RegionsTokenizer
+from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer, train
+
+SEEN = 4000
+"""Fields whose regions give principal components."""
+VECTORS = 100_000
+"""Latents among which codebooks are laid."""
+REGRESSION = 20_000
+"""Fields of the ridge regression."""
+RIDGE = 1e-2
+"""Of the ridge regression, in mean squares of the latents, per field."""
+SPAN = 2.5
+"""fsq: where the outermost levels lie, in standard deviations of each component."""
+NEAR, OFTEN = 8, 0.7
+"""A code is replaced by one of so many nearest ones, that often; else by another field's code of the region."""
+
+
+def begin(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
+    """Measure the values and set the encoder to principal components; False where fields do not differ."""
+    t, c = tokenizer, tokenizer.config
+    some = rows[draw(len(rows), SEEN, c.seed)].to(t.made.device)
+    with torch.no_grad():
+        said = torch.cat([values(t.field, part, t.lattice) for part in some.split(t.chunk)])
+        t.centre.copy_(said.mean((0, 1)))
+        t.scale.copy_(said.std((0, 1), correction=0).clamp_min(1e-12))
+        varied = bool((said - said[:1]).abs().max() > 1e-6)
+        inside = core(t)
+        x = torch.cat([t.patches(part)[:, :, inside].flatten(0, 1) for part in some.split(t.chunk)]).double()
+        covariance = torch.cov(x.T, correction=0).view(x.shape[1], x.shape[1])
+        spread, directions = torch.linalg.eigh(covariance)
+        spread, directions = spread.flip(0)[: t.numbers], directions.flip(1)[:, : t.numbers]
+        directions = directions * directions[directions.abs().argmax(0), torch.arange(t.numbers)].sign()
+        unit = spread.clamp_min(1e-12).sqrt()
+        unit = unit.clamp_min(1e-3 * float(unit[0])) if c.quantizer == "fsq" else unit[:1]
+        t.analysis.zero_()
+        t.analysis[inside] = (directions / unit).float()
+    return varied
+
+
+def core(tokenizer: RegionsTokenizer) -> Tensor:
+    """Places among the values of a window that lie in the region itself."""
+    c, d = tokenizer.config, tokenizer.field.in_dim
+    inside = torch.zeros((c.side + 2 * c.margin,) * d, dtype=torch.bool)
+    inside[(slice(c.margin, c.margin + c.side),) * d] = True
+    return inside.flatten().repeat_interleave(tokenizer.field.out_dim).nonzero().flatten().to(tokenizer.made.device)
+
+
+class RegionsTrainer(Trainer):
+    """Trains encoder, codebook and decoder together."""
+
+    def __init__(self, tokenizer: RegionsTokenizer, rows: Tensor, varied: bool):
+        t, c, device = tokenizer, tokenizer.config, tokenizer.made.device
+        self.tokenizer, self.rows, self.config, self.rate = t, rows.to(device), c, None
+        vectors = min(c.batch, len(rows)) * len(t.slots)
+        self.quantizer = quantizers.make_quantizer(
+            c.quantizer, 1, t.numbers, c.codes, levels=c.levels, residual=1, span=SPAN, batch=vectors
+        ).to(device)
+        if varied:
+            self._start()
+        points = torch.rand(PROBES, t.field.in_dim, device=device) * 2 - 1
+        some = self.rows[draw(len(rows), WATCHED, c.seed).to(device)]
+        self.spread = float(values(t.field, some, points).var()) or 1.0
+        self.net = nn.ModuleDict({"tokenizer": t, "quantizer": self.quantizer})
+        t.requires_grad_(True)
+        self.optimizer = self._optimizer()
+        self.step, self.worse, self.done, self.history = 0, 0, False, []
+        self.best: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Lay the codebook among latents, and the decoder's linear map by ridge regression from codes."""
+        t, c = self.tokenizer, self.config
+        some = self.rows[draw(len(self.rows), REGRESSION, c.seed).to(self.rows.device)]
+        latents = torch.cat([t.latents_of(t.patches(part)) for part in some.split(t.chunk)])
+        flat = latents.flatten(0, 1)
+        self.quantizer.start(flat[draw(len(flat), VECTORS, c.seed).to(flat.device)][:, None])
+        self.publish()
+        x = torch.cat([t.books[0][t.nearest(part.double())] for part in latents.split(t.chunk)]).flatten(1)
+        z = t.standardizer(some).double()
+        middle, goal = x.mean(0), z.mean(0)
+        x = x - middle
+        gram = x.T @ x
+        gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-9)
+        solution = torch.linalg.solve(gram, x.T @ (z - goal))
+        t.synthesis.copy_(solution)
+        t.offset.copy_(goal - middle @ solution)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        t = self.tokenizer
+        linear = [t.analysis, t.synthesis]
+        groups = [{"params": [p], "share": SLOW * max(float(p.detach().std()), 1e-6)} for p in linear]
+        rest = [p for p in self.net.parameters() if all(p is not q for q in linear)]
+        return torch.optim.Adam(
+            [*groups, {"params": rest, "share": 1.0}], lr=self.config.lr, betas=(0.9, 0.99), fused=True
+        )
+
+    def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, the distortion in it, and no bits."""
+        c, t = self.config, self.tokenizer
+        rows = self.rows[chosen]
+        with torch.no_grad():
+            patches = t.patches(rows)
+        latents = t.latents_of(patches)
+        quantised, extra = self.quantise(latents)
+        if c.swap:
+            quantised = self.swapped(quantised)
+        decoded = t.to_rows(quantised)
+        function = self.distortion(decoded, rows)
+        loss = function + 0.1 * extra
+        if c.weight_loss:
+            loss = loss + c.weight_loss * F.mse_loss(decoded, t.standardizer(rows))
+        return loss, function, loss.new_zeros(())
+
+    def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) quantised, with gradients, and what the quantiser adds to the loss."""
+        self.quantizer.train()
+        quantised, extra = self.quantizer(latents.flatten(0, 1)[:, None])
+        return quantised.view_as(latents), extra
+
+    def swapped(self, quantised: Tensor) -> Tensor:
+        """Some of each field's codes replaced; no gradient passes those."""
+        b, t = quantised.shape[:2]
+        with torch.no_grad():
+            book = self.quantizer.books()[0].to(quantised)  # (V, D)
+            near = torch.cdist(book, book).topk(min(NEAR + 1, len(book)), largest=False).indices[:, 1:]
+            ids = quantizers.nearest(quantised.flatten(0, 1)[:, None], book[None])[:, 0]
+            pick = torch.randint(near.shape[1], ids.shape, device=ids.device)
+            other = book[near[ids, pick]].view_as(quantised)
+            rows = torch.randint(b, (b, t), device=ids.device)
+            strange = quantised[rows, torch.arange(t, device=ids.device)]
+            close = torch.rand(b, t, 1, device=ids.device) < OFTEN
+            share = self.config.swap * torch.rand(b, 1, 1, device=ids.device)
+            replaced = torch.rand(b, t, 1, device=ids.device) < share
+            instead = torch.where(close, other, strange)
+        return torch.where(replaced, instead, quantised)
+
+    def publish(self) -> None:
+        """The quantiser's codebook into the tokenizer."""
+        self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+
+def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
+    """Fit a tokenizer of regions where it lies; gradients must be on."""
+    train(tokenizer, rows, held_out, begin=begin, make=RegionsTrainer)
