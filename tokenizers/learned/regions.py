@@ -141,8 +141,8 @@ class RegionsTokenizer(WeightTokenizer):
     centre: Tensor
     scale: Tensor
     books: Tensor
-    learns_long = True
-    same_row = False
+    slow_to_fit = True
+    preserves_weights = False
     chunk = 1024
     """Fields encoded or decoded at once."""
 
@@ -166,7 +166,7 @@ class RegionsTokenizer(WeightTokenizer):
 
     def _make_networks(self) -> None:
         """Untrained ones of the seed, so that a second fit begins as the first did."""
-        c, size, device = self.config, self.field.size, self.made.device
+        c, size, device = self.config, self.field.size, self.n_codes.device
         seen, latents = self.windows.shape[1] * self.field.out_dim, len(self.slots) * self.numbers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(c.seed)
@@ -219,34 +219,34 @@ class RegionsTokenizer(WeightTokenizer):
         return quantizers.nearest(latents.flatten(0, 1)[:, None], books).view(latents.shape[:2])
 
     def _encode(self, weights: Tensor) -> Tensor:
-        return torch.cat([self.harden(self.relax(part)) for part in weights.split(self.chunk)])
+        return torch.cat([self.round_latents(self.to_latents(part)) for part in weights.split(self.chunk)])
 
     def _decode(self, ids: Tensor) -> Tensor:
         parts = [self.to_rows(self.books[0][part]).float() for part in ids.split(self.chunk)]
         return torch.cat([self.standardizer.invert(part) for part in parts])
 
     @property
-    def points(self) -> Tensor | None:
+    def code_vectors(self) -> Tensor | None:
         """Code vectors, the same for all regions."""
         return self.books[0]
 
     # -- refit ----------------------------------------------------------------------------------------------------
 
-    def relax(self, weights: Tensor) -> Tensor:
+    def to_latents(self, weights: Tensor) -> Tensor:
         """Latents."""
         return self.latents_of(self.patches(weights.double()))
 
-    def harden(self, latents: Tensor) -> Tensor:
+    def round_latents(self, latents: Tensor) -> Tensor:
         """Nearest codes."""
         return self.nearest(latents)
 
-    def pull(self, gradient: Tensor, ids: Tensor) -> Tensor:
+    def latent_gradient(self, gradient: Tensor, ids: Tensor) -> Tensor:
         """Backwards through the decoder."""
         with torch.enable_grad():
             latents = self.books[0][ids].float().requires_grad_(True)
             return torch.autograd.grad(self.to_rows(latents), latents, gradient * self.standardizer.std)[0].double()
 
-    def pace(self) -> float:
+    def code_spacing(self) -> float:
         """A third of the codebook's spread."""
         return float(self.books.std()) / 3
 

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fields.model import values
-from tokenizers.draws import draw
 from tokenizers.learned import quantizers
 from tokenizers.learned.regions import RegionsTokenizer
 from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer, train
+from tokenizers.selection import draw
 
 SEEN = 4000
 """Fields whose regions give principal components."""
@@ -27,7 +27,7 @@ NEAR, OFTEN = 8, 0.7
 def begin(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
     """Measure the values and set the encoder to principal components; False where fields do not differ."""
     t, c = tokenizer, tokenizer.config
-    some = rows[draw(len(rows), SEEN, c.seed)].to(t.made.device)
+    some = rows[draw(len(rows), SEEN, c.seed)].to(t.n_codes.device)
     with torch.no_grad():
         said = torch.cat([values(t.field, part, t.lattice) for part in some.split(t.chunk)])
         t.centre.copy_(said.mean((0, 1)))
@@ -51,14 +51,14 @@ def core(tokenizer: RegionsTokenizer) -> Tensor:
     c, d = tokenizer.config, tokenizer.field.in_dim
     inside = torch.zeros((c.side + 2 * c.margin,) * d, dtype=torch.bool)
     inside[(slice(c.margin, c.margin + c.side),) * d] = True
-    return inside.flatten().repeat_interleave(tokenizer.field.out_dim).nonzero().flatten().to(tokenizer.made.device)
+    return inside.flatten().repeat_interleave(tokenizer.field.out_dim).nonzero().flatten().to(tokenizer.n_codes.device)
 
 
 class RegionsTrainer(Trainer):
     """Trains encoder, codebook and decoder together."""
 
     def __init__(self, tokenizer: RegionsTokenizer, rows: Tensor, varied: bool):
-        t, c, device = tokenizer, tokenizer.config, tokenizer.made.device
+        t, c, device = tokenizer, tokenizer.config, tokenizer.n_codes.device
         self.tokenizer, self.rows, self.config, self.rate = t, rows.to(device), c, None
         vectors = min(c.batch, len(rows)) * len(t.slots)
         self.quantizer = quantizers.make_quantizer(

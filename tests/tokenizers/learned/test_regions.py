@@ -79,7 +79,7 @@ def test_codes_mean_the_same_in_all_regions(fitted):
     """One codebook and one encoder: a field that says the same everywhere has one code."""
     flat = torch.zeros(1, FIELD.size)
     assert fitted.encode(flat).unique().numel() == 1
-    assert fitted.points.shape == (64, 4)
+    assert fitted.code_vectors.shape == (64, 4)
 
 
 def test_training_improves_the_start(fitted, fields):
@@ -102,13 +102,13 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(fields, tmp_path, monke
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    broken.work = tmp_path
+    broken.resume_dir = tmp_path
     monkeypatch.setattr(train, "_save", stop)
     with pytest.raises(KeyboardInterrupt):
         broken.fit(fields)
     monkeypatch.setattr(train, "_save", save)
     again = make(steps=8)
-    again.work = tmp_path
+    again.resume_dir = tmp_path
     again.fit(fields)
     assert again.fingerprint == whole.fingerprint and again.history == whole.history
 
