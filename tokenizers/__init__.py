@@ -36,6 +36,8 @@ _HOMES = {
     "VQVAETokenizer": "learned.vqvae",
     "GraphConfig": "learned.graph",
     "GraphTokenizer": "learned.graph",
+    "RegionsConfig": "learned.regions",
+    "RegionsTokenizer": "learned.regions",
 }
 """Public name -> the module that defines it."""
 __all__ = sorted(_HOMES)
