@@ -18,6 +18,8 @@ _HOMES = {
     "FieldModule": "layout",
     "FIELDS": "model",
     "values": "model",
+    "ACTIVATIONS": "activations",
+    "OUTPUTS": "activations",
     "align": "symmetry",
     "canonical": "symmetry",
     "Signals": "signals.base",

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fields import layout
+from fields.activations import ACTIVATIONS, OUTPUTS
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class FieldConfig:
     """Put the raw coordinate before the encoding."""
     use_pi: bool = True
     """Frequencies are 2^k pi (True) or 2^k (False)."""
-    activation: Literal["relu", "sine", "elu"] = "relu"
+    activation: Literal[tuple(ACTIVATIONS)] = "relu"
     """After every hidden layer; sine is sin(w0 (Wx + b))."""
     w0: float = 30.0
     """Frequency of the sine activation; unused by the others."""
-    output: Literal["logit", "linear", "tanh", "offset"] = "logit"
+    output: Literal[tuple(OUTPUTS)] = "logit"
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), or output_scale * y + output_shift."""
     output_scale: float | tuple[float, ...] = 1.0
     """Scale of `offset` (the standard deviation, where targets were standardised); one number, or one per channel."""
@@ -147,22 +147,13 @@ def encode(config: FieldConfig, coords: Tensor) -> Tensor:
 
 def activate(config: FieldConfig, h: Tensor) -> Tensor:
     """The hidden activation."""
-    if config.activation == "relu":
-        return F.relu(h)
-    if config.activation == "elu":
-        return F.elu(h)
-    return torch.sin(config.w0 * h)
+    return ACTIVATIONS[config.activation].function(h, config.w0)
 
 
 def to_values(config: FieldConfig, y: Tensor) -> Tensor:
     """Values from the last layer's outputs, (..., C)."""
-    if config.output == "logit":
-        return y.sigmoid()
-    if config.output == "tanh":
-        return y.tanh()
-    if config.output == "offset":
-        return per_channel(config.output_scale, y) * y + per_channel(config.output_shift, y)
-    return y
+    scale, shift = per_channel(config.output_scale, y), per_channel(config.output_shift, y)
+    return OUTPUTS[config.output].function(y, scale, shift)
 
 
 def per_channel(value: float | tuple[float, ...], like: Tensor) -> float | Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields import layout
+from fields.activations import ACTIVATIONS
 from fields.model import FieldConfig, values
 
 TOLERANCE = 1e-5
@@ -38,11 +39,11 @@ def rescale(config: FieldConfig, weights: Tensor, factors: list[Tensor]) -> Tens
         raise ValueError(f"expected factors for {len(config.hidden)} hidden layers, got {len(factors)}.")
     for i, factor in enumerate(factors):
         factor = factor.expand(len(weights), config.hidden[i])
-        allowed = factor > 0 if config.activation == "relu" else factor.abs() == 1
-        if config.activation == "elu":
-            allowed = factor == 1
+        group = ACTIVATIONS[config.activation].symmetry
+        allowed, known = {
+            "scale": (factor > 0, "above 0"), "sign": (factor.abs() == 1, "+1 or -1"), "none": (factor == 1, "1"),
+        }[group]  # fmt: skip
         if not bool(allowed.all()):
-            known = {"relu": "above 0", "sine": "+1 or -1", "elu": "1"}[config.activation]
             raise ValueError(
                 f"factors of {config.activation} neurons must be {known}; those of layer {i} would change the function."
             )
@@ -61,7 +62,7 @@ def balance(config: FieldConfig, weights: Tensor) -> Tensor:
     Args:
         weights: (N, P).
     """
-    if config.activation != "relu":
+    if ACTIVATIONS[config.activation].symmetry != "scale":
         return weights.clone()
     rows = weights
     for _ in range(SWEEPS):
@@ -127,13 +128,13 @@ def _match_layer(
     gain = weight @ goal_weight.mT + bias[..., None] * goal_bias[:, None]  # (n, old, new)
     if outputs:
         gain = gain + after.mT @ goal_after
-    score = gain.abs() if config.activation == "sine" else gain
+    score = gain.abs() if ACTIVATIONS[config.activation].symmetry == "sign" else gain
     orders = torch.empty(len(rows), gain.shape[1], dtype=torch.int64)
     for k, table in enumerate(score.double().mT.numpy()):
         orders[k] = torch.from_numpy(linear_sum_assignment(table, maximize=True)[1])
     moved = (orders != torch.arange(gain.shape[1])).any(1)
     new = layout.permute(config, rows, [orders if k == i else torch.arange(w) for k, w in enumerate(config.hidden)])
-    if config.activation == "sine":
+    if ACTIVATIONS[config.activation].symmetry == "sign":
         signs = torch.where(gain.gather(1, orders[:, None])[:, 0] < 0, -1.0, 1.0)  # (n, new)
         moved |= (signs < 0).any(1)
         new = rescale(config, new, [signs if k == i else torch.ones(w) for k, w in enumerate(config.hidden)])
@@ -156,7 +157,7 @@ def sort_neurons(config: FieldConfig, weights: Tensor) -> Tensor:
     Returns:
         (N, P).
     """
-    rows = _positive(config, weights) if config.activation == "sine" else weights.clone()
+    rows = _positive(config, weights) if ACTIVATIONS[config.activation].symmetry == "sign" else weights.clone()
     paths = layout.split(config, rows)[-1][0].double()  # (N, out, width), summed over `out` one by one below
     share = torch.ones(len(rows), config.out_dim, dtype=torch.float64)
     for i in reversed(range(len(config.hidden))):

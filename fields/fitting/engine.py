@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fields import layout
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
-from fields.model import FieldConfig, activate, encode, per_channel, to_values, values
+from fields.model import FieldConfig, encode, per_channel, to_values, values
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
     h = (first.flatten(0, 1) @ turned).unflatten(0, (n, -1)) if shared else torch.bmm(first, turned)  # (N, out, M)
     kept = []  # per hidden layer: activation, and what its derivative needs
     for weight, bias in layers[1:]:
-        kept.append(_activate(config, h))
+        kept.append(ACTIVATIONS[config.activation].with_slope(h, config.w0))
         h = torch.baddbmm(bias[..., None], weight, kept[-1][0])  # (N, out, M)
     d = _output_gradient(config, h, targets) / (points * targets.shape[1])  # (N, C, M)
     grads = []
@@ -113,27 +114,13 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
     return layout.join(grads[::-1])
 
 
-def _activate(config: FieldConfig, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation and its derivative at z."""
-    if config.activation == "relu":
-        a = z.relu_()
-        return a, a > 0
-    if config.activation == "sine":
-        return activate(config, z), torch.cos(config.w0 * z).mul_(config.w0)
-    a = activate(config, z)  # elu: e^z = a + 1 below zero
-    return a, torch.where(z > 0, torch.ones_like(a), a + 1)
-
-
 def _output_gradient(config: FieldConfig, y: Tensor, targets: Tensor) -> Tensor:
     """d loss / d y, (N, C, M), before the mean over points."""
-    if config.output == "logit":
+    slope = OUTPUTS[config.output].slope
+    if slope is None:
         return y.sigmoid_().sub_(targets)  # of BCE with logits
     v = to_values(config, y.transpose(1, 2))  # (N, M, C): channels last
-    d = 2 * (v - targets.transpose(1, 2))
-    if config.output == "tanh":
-        d = d * (1 - v.square())
-    elif config.output == "offset":
-        d = d * per_channel(config.output_scale, d)
+    d = 2 * (v - targets.transpose(1, 2)) * slope(v, per_channel(config.output_scale, v))
     return d.transpose(1, 2)
 
 

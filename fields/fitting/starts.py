@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields import layout
+from fields.activations import ACTIVATIONS
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
@@ -32,9 +33,7 @@ def random_rows(config: FieldConfig, seeds: list[int]) -> Tensor:
     for seed in seeds:
         generator, layers = torch.Generator().manual_seed(seed % 2**63), []
         for i, (fan_in, fan_out) in enumerate(zip(config.widths, config.widths[1:], strict=False)):
-            bound = fan_in**-0.5
-            if config.activation == "sine":
-                bound = 1 / fan_in if i == 0 else (6 / fan_in) ** 0.5 / config.w0
+            bound = ACTIVATIONS[config.activation].bound(i, fan_in, config.w0)
             uniform = torch.rand(1, fan_out, fan_in + 1, generator=generator) * 2 - 1
             layers.append((uniform[..., :-1] * bound, uniform[..., -1] * bound))
         rows.append(layout.join(layers))

@@ -1,0 +1,79 @@
+"""Activations and outputs of a field, one entry each: what model, engine, starts and symmetry need to know of them.
+
+A new activation is a function, its derivative and one line in ACTIVATIONS (and one in `fields.view.numpy_render`, which
+cards show). Derivatives are given for the fitting engine, which writes gradients out by hand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Symmetry = Literal["scale", "sign", "none"]
+"""What a hidden neuron may pass on to the next layer without a change of the function: a factor above 0, its sign, nothing."""
+
+
+def linear_bound(layer: int, fan_in: int, w0: float) -> float:
+    """PyTorch's default for linear layers."""
+    return fan_in**-0.5
+
+
+def sine_bound(layer: int, fan_in: int, w0: float) -> float:
+    """SIREN's (arXiv:2006.09661, section 3.2)."""
+    return 1 / fan_in if layer == 0 else (6 / fan_in) ** 0.5 / w0
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A function of z and of the frequency w0, which most do not use."""
+
+    function: Callable[[Tensor, float], Tensor]
+    with_slope: Callable[[Tensor, float], tuple[Tensor, Tensor]]
+    """The function and its derivative at z; z may be overwritten."""
+    symmetry: Symmetry = "none"
+    bound: Callable[[int, int, float], float] = linear_bound
+    """Random weights are uniform in +- this, given the layer's number, its inputs and w0."""
+    uses_w0: bool = False
+
+
+def _relu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
+    a = z.relu_()
+    return a, a > 0
+
+
+def _sine(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
+    return torch.sin(w0 * z), torch.cos(w0 * z).mul_(w0)
+
+
+def _elu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
+    a = F.elu(z)  # e^z = a + 1 below zero
+    return a, torch.where(z > 0, torch.ones_like(a), a + 1)
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": Activation(lambda z, w0: F.relu(z), _relu, "scale"),
+    "sine": Activation(lambda z, w0: torch.sin(w0 * z), _sine, "sign", sine_bound, uses_w0=True),
+    "elu": Activation(lambda z, w0: F.elu(z), _elu),
+}
+"""Name -> activation."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """From the last layer's y, (..., C), to the value; scale and shift are used by `offset` alone."""
+
+    function: Callable[[Tensor, "float | Tensor", "float | Tensor"], Tensor]
+    slope: Callable[[Tensor, "float | Tensor"], "float | Tensor"] | None
+    """Derivative by y, given the value and the scale; None where the loss is the cross entropy of a logit."""
+
+
+OUTPUTS: dict[str, Output] = {
+    "logit": Output(lambda y, scale, shift: y.sigmoid(), None),
+    "linear": Output(lambda y, scale, shift: y, lambda v, scale: 1.0),
+    "tanh": Output(lambda y, scale, shift: y.tanh(), lambda v, scale: 1 - v.square()),
+    "offset": Output(lambda y, scale, shift: scale * y + shift, lambda v, scale: scale),
+}
+"""Name -> output."""
