@@ -1,0 +1,164 @@
+"""How new shapes compare with held-out ones: Chamfer distances of points on their surfaces, in HyperDiffusion's convention.
+
+Samples and references are fields; each is meshed and 1,024 points are drawn on its surface. The row of training fields
+against the same references says what a perfect generator reaches. Fields without a surface are counted, not dropped.
+"""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.metrics.clouds import chamfer_matrix, on_surface, seconds_for, standardised
+from fields.metrics.sets import mann_whitney, set_metrics
+from fields.runtime import runs
+from fields.storage.dataset import WeightDataset
+from fields.view.mesh import mesh_field
+
+
+@dataclass(frozen=True)
+class ShapeEvaluation:
+    """Compare new shapes with held-out ones by Chamfer distance.
+
+    For example:
+        python scripts/evaluate_shapes.py --samples runs/solids/samples --fields runs/solids/fields --out runs/solids/evaluation
+    """
+
+    samples: Path
+    """Weight dataset of new shapes."""
+    fields: Path
+    """Weight dataset that was learnt from, with a training and a held-out split."""
+    out: Path
+    """Output folder."""
+    reference: str = "test"
+    """Split of the references."""
+    n: int = 200
+    """Shapes a side; every number depends on it."""
+    points: int = 1024
+    """Points on each surface; HyperDiffusion's tables use 2,048."""
+    size: int = 64
+    """Cells along an edge of the grid for the surfaces."""
+    workers: int = 1
+    """Processes for the distances."""
+    seed: int = 0
+    """Of the choice of shapes, and of the points."""
+
+    def __post_init__(self):
+        for name, least in (("n", 2), ("points", 2), ("size", 8), ("workers", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
+
+
+@dataclass
+class Clouds:
+    """Surfaces of some fields as clouds, and what the others were."""
+
+    clouds: list[np.ndarray]
+    outcomes: Counter
+    closed: int
+
+    @property
+    def failed(self) -> int:
+        """Fields without a surface."""
+        return sum(self.outcomes.values()) - self.outcomes["surface"]
+
+
+def evaluate_shapes(config: ShapeEvaluation) -> dict:
+    """The command: `metrics.json` in `config.out`, and a table.
+
+    Raises:
+        ValueError: for fields that are no shapes, or too few of them.
+    """
+    data, new = WeightDataset.load(config.fields), WeightDataset.load(config.samples)
+    parents = {"fields": data.fingerprint, "samples": new.fingerprint}
+    runs.claim(config.out, {**asdict(config), "samples": None, "fields": None, "out": None}, parents=parents)
+    splits = {"samples": (new, next(iter(new.splits))), "training fields": (data, "train")}
+    splits["references"] = (data, config.reference)
+    n = min(config.n, *(len(source.ids(split)) for source, split in splits.values()))
+    if n < 2:
+        raise ValueError(f"at least 2 shapes a side are needed, got {n}.")
+    found = {name: _clouds(config, *where, n, name) for name, where in splits.items()}
+    kept = min(len(side.clouds) for side in found.values())
+    if kept < 2:
+        raise ValueError(
+            f"fewer than 2 fields of a side have a surface ({ {k: dict(v.outcomes) for k, v in found.items()} })."
+        )
+    clouds = {name: side.clouds[:kept] for name, side in found.items()}
+    distances = _distances(config, clouds)
+    metrics = {"n": kept, "points": config.points, "size": config.size, "rows": []}
+    for name in ("samples", "training fields"):
+        row = set_metrics(
+            distances[name, name],
+            distances[name, "references"],
+            distances["references", "references"],
+            seed=config.seed,
+        )
+        side = found[name]
+        metrics["rows"].append(
+            {
+                "name": name,
+                **{key: estimate.to_dict() for key, estimate in row.items()},
+                "without_surface": side.failed / n,
+                "outcomes": dict(side.outcomes),
+                "closed": side.closed / n,
+            }
+        )
+    novel = distances["samples", "training fields"].amin(1)
+    held = distances["training fields", "references"].amin(0)
+    metrics["z_u"] = mann_whitney(novel, held)
+    runs.write_json(config.out / "metrics.json", metrics)
+    print(table(metrics))
+    return metrics
+
+
+def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, name: str) -> Clouds:
+    """Standardised points on the surfaces of n fields of a split, drawn by seed."""
+    if data.config.in_dim != 3 or data.config.out_dim != 1:
+        raise ValueError(f"shapes are fields from 3 coordinates to 1 value, the {name} are {data.config}.")
+    generator = torch.Generator().manual_seed(config.seed)
+    chosen = torch.randperm(len(data.ids(split)), generator=generator)[:n].sort().values
+    below, side = data.kind.below(data.config), Clouds([], Counter(), 0)
+    for i, row in enumerate(tqdm(data.weights(split, chosen), desc=name, unit="mesh", disable=None, leave=False)):
+        mesh = mesh_field(data.config, row, config.size, below=below)
+        side.outcomes[mesh.outcome] += 1
+        side.closed += mesh.closed
+        if mesh.outcome == "surface":
+            points = on_surface(mesh.vertices, mesh.faces, config.points, seed=config.seed + i)
+            side.clouds.append(standardised(points))
+    return side
+
+
+def _distances(config: ShapeEvaluation, clouds: dict[str, list[np.ndarray]]) -> dict[tuple[str, str], Tensor]:
+    """Matrices of all pairs of sides that are needed, with an estimate first."""
+    needed = [(a, a) for a in clouds] + [(a, "references") for a in ("samples", "training fields")]
+    needed.append(("samples", "training fields"))
+    n = len(clouds["references"])
+    pairs = len(clouds) * n * (n + 1) // 2 + 3 * n * n
+    seconds = seconds_for(clouds["references"], pairs, workers=config.workers)
+    print(f"{pairs:,} Chamfer distances of {config.points:,} points: about {seconds / 60:.1f} min")
+    found = {}
+    with tqdm(total=pairs, desc="distances", unit="pair", disable=None, leave=False) as bar:
+        for a, b in needed:
+            before = bar.n
+            found[a, b] = chamfer_matrix(
+                clouds[a],
+                None if a == b else clouds[b],
+                workers=config.workers,
+                progress=lambda done, before=before: bar.update(before + done - bar.n),
+            )
+    return found
+
+
+def table(metrics: dict) -> str:
+    """The rows as text."""
+    lines = [f"Chamfer distance, N = {metrics['n']}, {metrics['points']:,} points of surfaces at {metrics['size']}^3"]
+    lines.append(f"{'':18}{'MMD x100':>10}{'COV':>8}{'1-NNA':>8}{'closed':>9}{'no surface':>12}")
+    for row in metrics["rows"]:
+        numbers = f"{100 * row['mmd']['value']:10.2f}{row['cov']['value']:8.3f}{row['1-nna']['value']:8.3f}"
+        lines.append(f"{row['name']:18}{numbers}{row['closed']:9.1%}{row['without_surface']:12.1%}")
+    lines.append(f"Z_U (novelty against {metrics['n']} training fields; below 0 = copies): {metrics['z_u']:+.2f}")
+    return "\n".join(lines)

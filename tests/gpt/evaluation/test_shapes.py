@@ -1,0 +1,65 @@
+"""Evaluation of shapes: copies are seen, fields without a surface are counted."""
+
+import json
+
+import pytest
+import torch
+
+from fields.model import FieldConfig
+from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.rows import Rows
+from gpt.evaluation.shapes import ShapeEvaluation, evaluate_shapes
+
+CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
+
+
+def diamonds(n, seed):
+    """(n, 31) fields a |x| + b |y| + c |z| - 0.5 with random a, b, c."""
+    row = torch.zeros(n, CONFIG.size)
+    for i in range(6):
+        row[:, 3 * i + i // 2] = 1.0 if i % 2 else -1.0
+    stretch = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 0.6
+    row[:, 24:30] = stretch.repeat_interleave(2, 1)
+    row[:, 30] = -0.5
+    return row
+
+
+def rows(weights, name):
+    n = len(weights)
+    ids = [f"{name}/{i}" for i in range(n)]
+    return Rows(weights, ids, None, torch.zeros(n, dtype=torch.int64), torch.ones(n), torch.ones(n, 1).long())
+
+
+def evaluated(tmp_path, samples, **options):
+    splits = {"train": rows(diamonds(12, 0), "train"), "test": rows(diamonds(12, 1), "test")}
+    WeightDataset.from_rows(CONFIG, splits, Reference(), {"name": "made"}).save(tmp_path / "fields")
+    new = WeightDataset.from_rows(CONFIG, {"samples": rows(samples, "new")}, Reference(), {"name": "made"})
+    new.save(tmp_path / "samples")
+    settings = {"n": 12, "points": 128, "size": 16} | options
+    found = evaluate_shapes(ShapeEvaluation(tmp_path / "samples", tmp_path / "fields", tmp_path / "out", **settings))
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found
+    return found
+
+
+def test_copies_of_training_fields_have_the_score_of_training_fields(tmp_path):
+    found = evaluated(tmp_path, diamonds(12, 0))
+    samples, training = found["rows"]
+    assert samples["mmd"] == training["mmd"] and samples["1-nna"] == training["1-nna"]
+    assert samples["closed"] == 1 and found["z_u"] < -3
+
+
+def test_new_shapes_are_no_copies(tmp_path):
+    assert abs(evaluated(tmp_path, diamonds(12, 2))["z_u"]) < 2
+
+
+def test_fields_without_a_surface_are_counted(tmp_path):
+    weights = diamonds(12, 2)
+    weights[:3, 30] = 1.0  # outside everywhere
+    found = evaluated(tmp_path, weights)
+    assert found["n"] == 9 and found["rows"][0]["without_surface"] == 0.25
+    assert found["rows"][0]["outcomes"] == {"surface": 9, "empty": 3}
+
+
+def test_too_few_points_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--points"):
+        ShapeEvaluation(tmp_path, tmp_path, tmp_path, points=1)
