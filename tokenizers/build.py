@@ -115,6 +115,8 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
         print(f"{out}: the tokenizer is there")
         found = load_tokenizer(out)
         check_field(found, data)
+        if not (out / "README.md").is_file():  # the last file of a save that was cut short
+            found.save_pretrained(out)
         return found
     start = time.perf_counter()
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)

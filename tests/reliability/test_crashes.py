@@ -40,7 +40,7 @@ COMMANDS = {
     "train": [*TRAIN, "--out", "work/o"],
     "sample": ["scripts/sample.py", "--model", "in/g", "--n", "6", "--out", "work/o", "--fields", "in/f"],
     "export": ["scripts/export_fields.py", "in/f", "--format", "safetensors", "--out", "work/o"],
-    "import": ["scripts/import_fields.py", "in/e", "--out", "work/o"],
+    "import": ["scripts/import_fields.py", "generic", "in/e", "--out", "work/o"],
     "evaluate": ["scripts/evaluate.py", "--samples", "in/s", "--fields", "in/f", "--model", "in/g", "--out", "work/o",
                  "--signals", "in/pictures", "--threads", "1"],
 }  # fmt: skip

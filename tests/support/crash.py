@@ -18,7 +18,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink", "os.link")
-TIMES = re.compile(r"second|speed|time|since|minutes")
+TIMES = re.compile(r"second|speed|time|since|minutes|per_s")
 """Keys of JSON whose values differ from run to run."""
 
 
@@ -93,6 +93,8 @@ def tree(folder: Path) -> dict[str, str]:
             if path.suffix in (".json", ".jsonl"):
                 rows = [json.loads(line) for line in (data.split(b"\n") if path.suffix == ".jsonl" else [data]) if line]
                 data = json.dumps([_timeless(row) for row in rows], sort_keys=True).encode()
+            elif path.name == "compare.md":
+                data = b"speeds stand in it"
             elif path.suffix == ".md":
                 data = re.sub(rb"[\d.,]+ (?:s|ms|min|minutes|seconds|fields/s)\b", b"", data)
             found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
