@@ -1,10 +1,12 @@
 """Model folders, for use: config.json, model.safetensors, model.json and, for a GPT, tokenizer/."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
 
+from fields.runtime.digests import compare, of_file
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from fields.storage.fetch import fetch
 from gpt.model import GPT, GPTConfig
@@ -13,10 +15,22 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
 
 FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
+MARKED = ("config.json", "model.safetensors")
+"""Files of a model whose digests model.json records."""
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 
 
 # -- model folders -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelFile:
+    """What model.json holds, as far as it is needed to load a model."""
+
+    tokenizer: str
+    fingerprint: str
+    label_names: list[str] | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def model_fingerprint(model: GPT) -> str:
@@ -31,7 +45,8 @@ def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -
         with replace_folder(path) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary / "tokenizer")
-            write_json(temporary / "model.json", {**info, "fingerprint": model_fingerprint(model)})
+            marks = {name: of_file(temporary / name) for name in MARKED}
+            write_json(temporary / "model.json", {**info, "fingerprint": model_fingerprint(model), "files": marks})
     except DAMAGE as error:
         raise RuntimeError(f"model {path} could not be written ({reason(error, path.parent)}). {AGAIN}") from None
 
@@ -52,7 +67,10 @@ def load_model(
     path = fetch(path, "model", revision=revision, patterns=FILES, flag="--model")
     if not (path / "model.json").is_file():
         path = next((path / n for n in ("best", "last") if (path / n / "model.json").is_file()), path)
-    info = read_json(path / "model.json", HINT)
+    info = read_json(path / "model.json", HINT, ModelFile)
+    for name in MARKED:
+        if name in info["files"] and (path / name).is_file():
+            compare(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")
     config = GPTConfig(
         **{k: v for k, v in read_json(path / "config.json", HINT).items() if k in GPTConfig.__dataclass_fields__}
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.runtime.text import check_split
 from fields.storage.columns import current, extent_column, extents, stored_names
 from fields.storage.fetch import fetch
 from fields.storage.streaming import open_splits
@@ -64,6 +65,15 @@ class TokenInfo:
         return self.signals.get("label_names")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenFile(TokenInfo):
+    """What tokens.json holds."""
+
+    rows: dict[str, int]
+    fingerprint: str
+    format: str
+
+
 class TokenDataset:
     """Rows of ids in splits.
 
@@ -97,10 +107,12 @@ class TokenDataset:
         path = fetch(path, "dataset", revision=revision, patterns=wanted, flag=flag)
         if not (path / "tokens.json").is_file() and (path / "tokens" / "tokens.json").is_file():
             path = path / "tokens"
-        values = read_json(path / "tokens.json", HINT.format(path=path))
+        values = read_json(path / "tokens.json", HINT.format(path=path), TokenFile)
         if values.get("format") not in FORMATS:
             raise ValueError(f"{path}/tokens.json has format {values.get('format')!r}, expected {FORMAT!r}.")
         info = TokenInfo(**{k: v for k, v in values.items() if k in TokenInfo.__dataclass_fields__})
+        for split in values["rows"]:
+            check_split(split, f"{path}/tokens.json")
         if stream:
             former = (stored_names, current)
             tables = open_splits(source, path, "", features(info).arrow_schema, HINT.format(path=path), former)
@@ -254,6 +266,8 @@ def to_table(info: TokenInfo, rows: dict[str, Any], split: str = ""):
     """An Arrow table of rows; see `TokenDataset.from_ids` for the keys."""
     import pyarrow as pa
 
+    if split:
+        check_split(split)  # it becomes part of a file's name
     ids = torch.as_tensor(rows["ids"])
     n, width = len(ids), len(info.slots)
     if ids.shape != (n, width) or (n and not 0 <= int(ids.min()) <= int(ids.max()) < info.codes):
@@ -320,7 +334,9 @@ def _write_shards(folder: Path, split: str, n: int, tables: Iterable[Any], schem
                     if writer is not None:
                         writer.close()
                     shard, room = shard + 1, rows
-                    writer = pq.ParquetWriter(folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet", schema)
+                    writer = pq.ParquetWriter(
+                        folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet", schema, write_page_checksum=True
+                    )
                 writer.write_table(table.slice(0, room), row_group_size=group)
                 taken = min(room, len(table))
                 table, room = table.slice(taken), room - taken
@@ -337,7 +353,7 @@ def read_split(path: Path, split: str, n: int, info: TokenInfo):
     if not files or len(files) != int(files[0].stem.split("-of-")[1]):
         raise ValueError(f"{path} has {len(files)} shards of split {split}, some are missing. {HINT.format(path=path)}")
     try:
-        table = pa.concat_tables([current(pq.read_table(f)) for f in files])
+        table = pa.concat_tables([current(pq.read_table(f, page_checksum_verification=True)) for f in files])
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: split {split} is not readable ({error}). {HINT.format(path=path)}") from None
     schema = features(info).arrow_schema

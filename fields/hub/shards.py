@@ -52,7 +52,9 @@ def write_shards(data: WeightDataset, folder: Path, preview: bool) -> dict[str, 
             for i in range(shards):
                 end = min(len(split), (i + 1) * rows)
                 file = folder / f"{name}-{i:05d}-of-{shards:05d}.parquet"
-                with pq.ParquetWriter(file, schema, compression="snappy", write_page_index=True) as writer:
+                with pq.ParquetWriter(
+                    file, schema, compression="snappy", write_page_index=True, write_page_checksum=True
+                ) as writer:
                     for table in _tables(data, split, range(i * rows, end, group), end, group, preview):
                         writer.write_table(table.cast(schema), row_group_size=group)
                         bar.update(len(table))

@@ -14,6 +14,7 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.runtime.text import check_split
 from fields.storage.rows import Rows
 
 FORMER = {"quality": ("psnr",), "extent": ("height", "width")}
@@ -83,6 +84,7 @@ def matrix(column: Any, size: int) -> Tensor:
 
 def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | None, signals: dict):
     """Rows in memory as an Arrow table with the declared schema."""
+    check_split(split)  # it becomes part of a file's name
     import pyarrow as pa
 
     layout.check(config, rows.weights)
@@ -112,8 +114,8 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file, memory_map=True)
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.read_table(file, memory_map=True, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
     table = current(table.select([n for n in stored_names(wanted, table.column_names) if n in table.column_names]))
     missing = [name for name in wanted if name not in table.column_names]

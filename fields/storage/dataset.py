@@ -204,7 +204,12 @@ class WeightDataset:
                 part = rows.select(range(i * ROWS_PER_SHARD, min(len(rows), (i + 1) * ROWS_PER_SHARD)))
                 table = part.with_format("arrow")[:].cast(rows.features.arrow_schema)
                 group = max(1, ROW_GROUP // (4 * self.config.size))
-                pq.write_table(table, folder / f"{split}-{i:05d}-of-{shards:05d}.parquet", row_group_size=group)
+                pq.write_table(
+                    table,
+                    folder / f"{split}-{i:05d}-of-{shards:05d}.parquet",
+                    row_group_size=group,
+                    write_page_checksum=True,
+                )
 
     def card(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""

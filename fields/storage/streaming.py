@@ -102,7 +102,12 @@ class Shards:
 
         if self._open is None or self._open[0] != i:
             self.close()
-            self._open = i, self._asked(i, lambda: pq.ParquetFile(self.files[i][1](), pre_buffer=False))
+            self._open = (
+                i,
+                self._asked(
+                    i, lambda: pq.ParquetFile(self.files[i][1](), pre_buffer=False, page_checksum_verification=True)
+                ),
+            )
         return self._open[1]
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from fields.fitting.align import aligned
 from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule_for
 from fields.fitting.starts import Start, make_reference
 from fields.runtime import launch, runs
-from fields.runtime.processes import Interrupt, alike, on_main
+from fields.runtime.processes import Interrupt, Stopped, alike, on_main
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
@@ -230,7 +230,7 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
             for future in waiting:
                 while not future.done():
                     if interrupt.requested:
-                        raise KeyboardInterrupt
+                        raise Stopped(interrupt.number)
                     threading.Event().wait(0.2)
                 future.result()
         except BaseException:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fields.runtime.records import add_line, read_lines
 from fields.runtime.runs import plain, write_atomic
 
 
@@ -16,13 +17,7 @@ class Metrics:
 
     def read(self) -> list[dict[str, Any]]:
         """All lines; a last one cut off by a crash is left out."""
-        rows = []
-        for line in self.path.read_text().splitlines() if self.path.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return rows
+        return [row for row in read_lines(self.path) if isinstance(row.get("step"), int)]
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after `step`: a resumed run writes those lines again."""
@@ -31,12 +26,11 @@ class Metrics:
         if rows == known:
             return
         with write_atomic(self.path) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def add(self, **values: Any) -> None:
         """Append a line."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(plain(values)) + "\n")
+        add_line(self.path, json.dumps(plain(values)))
 
 
 def draw_curves(path: Path, rows: list[dict[str, Any]], to_bits: float) -> None:

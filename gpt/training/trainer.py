@@ -5,6 +5,7 @@ interrupted, however often, goes on exactly as if it had not been, and the numbe
 """
 
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fields.runtime.processes import Interrupt, on_main
+from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.runs import digest
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.training.checkpoints import Checkpoints
@@ -267,11 +268,11 @@ class Trainer:
                 if stop:
                     if c.out is not None:
                         a.print(f"interrupted after step {step}; the same command goes on from there")
-                    raise KeyboardInterrupt
+                    raise Stopped(getattr(stopping, "number", signal.SIGINT))
                 if self.state["stopped"]:
                     a.print(f"stopped at step {step}: no improvement in {c.patience} validations")
                     break
-            return self.finish()
+        return self.finish()  # a signal ends it: all is saved
 
     def finish(self) -> dict[str, Any]:
         """Final pictures, if they are not there yet; to be called by all processes."""
