@@ -77,7 +77,7 @@ class FitConfig:
     reference: str | None = None
     """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over."""
     steps: int | None = None
-    """Adam steps per field; None = 64 for pictures, 512 for shapes."""
+    """Adam steps per field; None = 64 for pictures, 400 for shapes."""
     lr: float = 1e-2
     """Learning rate, at the start of the cosine."""
     betas: tuple[float, float] = (0.5, 0.9)

@@ -102,7 +102,7 @@ class Shapes(Signals):
 
     def steps(self) -> int:
         """Shapes have edges and points of their own: they take longer than pictures."""
-        return 512
+        return 400
 
     def share(self) -> float:
         """About 512 points a step."""
