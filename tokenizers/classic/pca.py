@@ -14,16 +14,9 @@ import torch
 from torch import Tensor
 from tyro.conf import Suppress
 
-from fields.model import FieldConfig, values
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.classic import kmeans_1d, scalar_codes
-
-WIDEST = 4096
-"""Most weights of a field: the eigenproblem is dense."""
-FIELDS, POINTS = 256, 128
-"""Fields, and points of each, over which the Gauss-Newton matrix is averaged."""
-RIDGE = 1e-3
-"""Share of the mean over positions that every direction counts besides what it shows: none is free."""
+from tokenizers.classic.components import WIDEST, principal_components
 
 
 @dataclass(frozen=True)
@@ -62,11 +55,7 @@ class PCATokenizer(WeightTokenizer):
     def __init__(self, config: PCAConfig):
         super().__init__(config)
         size, tokens = self.field.size, len(self.slots)
-        if size > WIDEST:
-            raise ValueError(
-                f"pca reads fields of at most {WIDEST:,} weights, this one has {size:,}. Use kmeans --group, or a smaller "
-                "field."
-            )
+        self.slow_to_fit = size > WIDEST
         self.register_buffer("analysis", torch.zeros(size, tokens, dtype=torch.float64))
         self.register_buffer("synthesis", torch.zeros(tokens, size, dtype=torch.float64))
         self.register_buffer("centres", torch.zeros(config.vocab_size, dtype=torch.float64))
@@ -77,22 +66,17 @@ class PCATokenizer(WeightTokenizer):
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
         z = self.standardizer(rows.to(self.n_codes.device)).cpu().double()
-        covariance = z.T @ z / len(z)
-        if self.config.metric == "function":
-            metric = gauss_newton(self.field, rows, self.config.seed)
-            scale = self.standardizer.std.cpu().double()
-            metric = scale[:, None] * metric * scale
-            metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
-        else:
-            metric = torch.eye(len(covariance), dtype=torch.float64)
-        analysis, synthesis = directions(covariance, metric, len(self.slots))
+        c, std = self.config, self.standardizer.std
+        analysis, synthesis = principal_components(
+            self.field, rows, z, std, len(self.slots), c.seed, metric=c.metric, device=std.device
+        )
         self.analysis.copy_(analysis)
         self.synthesis.copy_(synthesis)
         components = (z @ analysis).float()
-        found, _ = kmeans_1d.kmeans(components.flatten().numpy(), self.config.vocab_size)
-        found = np.unique(found.astype(np.float32))
-        self.centres.copy_(torch.from_numpy(np.pad(found, (0, self.config.vocab_size - len(found)), mode="edge")))
-        return len(found)
+        centres, _ = kmeans_1d.kmeans(components.flatten().numpy(), self.config.vocab_size)
+        centres = np.unique(centres.astype(np.float32))
+        self.centres.copy_(torch.from_numpy(np.pad(centres, (0, self.config.vocab_size - len(centres)), mode="edge")))
+        return len(centres)
 
     def _encode(self, weights: Tensor) -> Tensor:
         return self.round_latents(self.to_latents(weights))  # in double: batches round alike
@@ -123,49 +107,3 @@ class PCATokenizer(WeightTokenizer):
     def code_spacing(self) -> float:
         """Median distance of neighbouring centres."""
         return scalar_codes.gap(self.centres[: self.codes])
-
-
-def gauss_newton(config: FieldConfig, rows: Tensor, seed: int) -> Tensor:
-    """How much each direction of weight space shows: the mean of J^T J, J = d value / d weights.
-
-    Args:
-        rows: (N, P) training fields; some are drawn by seed.
-        seed: of the fields and of the points, uniform in [-1, 1] along each axis.
-    Returns:
-        (P, P) float64.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    rows = rows[torch.randperm(len(rows), generator=generator)[:FIELDS]].cpu()
-    total = torch.zeros(config.size, config.size, dtype=torch.float64)
-
-    def value(row: Tensor, coords: Tensor) -> Tensor:
-        return values(config, row[None], coords)[0].flatten()  # (M C,)
-
-    jacobian = torch.func.jacrev(value)
-    for row in rows:
-        coords = torch.rand(POINTS, config.in_dim, generator=generator) * 2 - 1
-        j = jacobian(row, coords).double()  # (M C, P)
-        total += j.T @ j / POINTS
-    return total / len(rows)
-
-
-def directions(covariance: Tensor, metric: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` directions that explain most of a covariance in a metric.
-
-    Args:
-        covariance: (P, P) of the rows.
-        metric: (P, P) positive definite: the squared length of a change d is d^T metric d.
-    Returns:
-        (P, count) from rows to components of uncorrelated lengths in the metric, and (count, P) back; both float64.
-        Directions without variance are zero.
-    """
-    spread, axes = torch.linalg.eigh(metric)
-    root = axes * spread.clamp_min(0).sqrt() @ axes.T  # metric = root root
-    variance, basis = torch.linalg.eigh(root @ covariance @ root)
-    variance, basis = variance.flip(0)[:count], basis.flip(1)[:, :count]
-    least = (variance[0] * 1e-12).clamp_min(1e-30)  # below is rounding
-    sign = basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()  # eigenvectors come with either sign
-    basis = basis * sign * (variance > least)
-    analysis = root @ basis
-    back = covariance @ analysis / variance.clamp_min(least)  # in the range of the covariance
-    return analysis, back.T.contiguous()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fields.model import values
 from fields.runtime.runs import digest, write_atomic
 from tokenizers.base import RESUME_FILE
-from tokenizers.classic.pca import RIDGE, directions, gauss_newton
+from tokenizers.classic.components import principal_components
 from tokenizers.counts import Counts
 from tokenizers.distortion import distortion, quality
 from tokenizers.learned import quantizers
@@ -55,11 +55,11 @@ class Components:
     @classmethod
     def of(cls, tokenizer: VQVAETokenizer, rows: Tensor) -> "Components | None":
         """Of rows (n, P) whose standardizer is fitted; None where they do not differ."""
-        z = tokenizer.standardizer(rows.to(tokenizer.n_codes.device)).cpu().double()
-        covariance, scale = z.T @ z / len(z), tokenizer.standardizer.std.cpu().double()
-        metric = scale[:, None] * gauss_newton(tokenizer.field, rows, tokenizer.config.seed) * scale
-        metric += RIDGE * metric.diagonal().mean().clamp_min(1e-30) * torch.eye(len(metric))
-        analysis, synthesis = directions(covariance, metric, tokenizer.components)
+        device, std = tokenizer.n_codes.device, tokenizer.standardizer.std
+        z = tokenizer.standardizer(rows.to(device)).cpu().double()
+        analysis, synthesis = principal_components(
+            tokenizer.field, rows, z, std, tokenizer.components, tokenizer.config.seed, device=device
+        )
         spread = (z @ analysis).std(0, correction=0).clamp_min(1e-30)  # (K,)
         if not bool(spread[0] > 1e-20):
             return None

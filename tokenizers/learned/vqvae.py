@@ -16,7 +16,6 @@ from tyro.conf import Suppress
 
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.classic import scalar_codes
-from tokenizers.classic.pca import WIDEST
 from tokenizers.learned import quantizers
 
 
@@ -141,11 +140,6 @@ class VQVAETokenizer(WeightTokenizer):
     def __init__(self, config: VQVAEConfig):
         super().__init__(config)
         size = self.field.size
-        if size > WIDEST:
-            raise ValueError(
-                f"{config.kind} reads fields of at most {WIDEST:,} weights, this one has {size:,}. Use kmeans --group, or "
-                "a smaller field."
-            )
         count = self.components
         self.synthesis = nn.Parameter(torch.zeros(count, size))
         self.register_buffer("squash", torch.ones(count))

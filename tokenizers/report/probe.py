@@ -9,6 +9,8 @@ from tokenizers.selection import draw
 
 MOST = 10_000
 """Training rows the probe learns from, drawn by seed; it takes seconds then."""
+VALUES = 64_000_000
+"""Weights it holds at most: fields of more than VALUES / MOST weights enter in smaller numbers."""
 
 
 def probe(tokenizer: WeightTokenizer, data: WeightDataset, split: str, *, seed: int = 0, most: int = MOST) -> dict:
@@ -26,6 +28,7 @@ def probe(tokenizer: WeightTokenizer, data: WeightDataset, split: str, *, seed: 
         return {"skipped": "the fields have no labels"}
     if split == "train":
         return {"skipped": "there are no held-out fields"}
+    most = min(most, max(1, VALUES // data.config.size))
     known = (labels >= 0).nonzero().flatten()
     rows = known[draw(len(known), most, seed)]
     held = (held_labels >= 0).nonzero().flatten()

@@ -2,12 +2,15 @@
 
 import pytest
 import torch
-from made import generator, rows
+from made import SMALL, generator, rows
 
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig, values
 from fields.view.render import render
-from tokenizers.classic.pca import PCAConfig, PCATokenizer, directions, gauss_newton
+from tokenizers.classic import components
+from tokenizers.classic.components import directions, gauss_newton, low_rank_directions, metric_product
+from tokenizers.classic.pca import PCAConfig, PCATokenizer
+from tokenizers.registry import TOKENIZERS
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)
 
@@ -66,5 +69,41 @@ def test_fewer_rows_than_components():
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="--components must be at least 1"):
         PCAConfig(components=0)
-    with pytest.raises(ValueError, match="at most 4,096 weights"):
-        PCATokenizer(PCAConfig(field=FieldConfig(hidden=(100, 100)).to_dict()))
+
+
+@pytest.mark.parametrize("n", [30, 400])
+def test_the_low_rank_method_finds_the_exact_components(n, monkeypatch):
+    """Exactly where the subspace holds all rows; else nearly, and always with exact inverses."""
+    monkeypatch.setattr(components, "WIDE_FIELDS", components.FIELDS)
+    basis = torch.randn(10, FIELD.size, generator=generator(1)) * torch.logspace(0, -2, 10)[:, None]
+    weights = rows(FIELD, 1) + torch.randn(n, 10, generator=generator(2)) @ basis
+    z, std = (weights - weights.mean(0)).double(), torch.ones(FIELD.size).double()
+    covariance, metric = z.T @ z / n, gauss_newton(FIELD, weights, 0)
+    metric += components.RIDGE * metric.diagonal().mean() * torch.eye(len(metric))
+    product = metric_product(FIELD, weights, std, 0)
+    assert torch.allclose(product(z.T), metric @ z.T)
+    exact, back = directions(covariance, metric, 8)
+    found, found_back = low_rank_directions(z, product, 8, seed=0)
+    sign = (exact * found).sum(0).sign()
+    assert torch.allclose(found * sign, exact, rtol=1e-5, atol=1e-7 * float(exact.abs().max()))
+    assert torch.allclose(found_back * sign[:, None], back, rtol=1e-5, atol=1e-6 * float(back.abs().max()))
+    assert torch.allclose(found_back @ found, torch.eye(8, dtype=torch.float64), atol=1e-8)
+
+
+def test_more_components_than_rows_are_zero():
+    z = rows(FIELD, 5).double()
+    analysis, synthesis = low_rank_directions(z, lambda x: x, 9, seed=0)
+    assert analysis.shape == (FIELD.size, 9) and not analysis[:, 5:].any() and not synthesis[5:].any()
+    assert torch.allclose(z @ analysis @ synthesis, z, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["pca", "vqvae", "graph"])
+def test_wide_fields_are_tokenised_as_well_as_by_the_exact_method(kind, monkeypatch):
+    weights, reached = rows(FIELD, 300), []
+    for widest in (components.WIDEST, 10):
+        monkeypatch.setattr(components, "WIDEST", widest)
+        options = SMALL.get(kind, {}) | ({"steps": 0} if kind != "pca" else {})
+        tokenizer = TOKENIZERS[kind][1].for_field(FIELD, vocab_size=32, **options).fit(weights)
+        decoded = render(FIELD, tokenizer.decode(tokenizer.encode(weights)), 8, 8)
+        reached.append(float(psnr(decoded, render(FIELD, weights, 8, 8)).mean()))
+    assert reached[1] == pytest.approx(reached[0], abs=0.5)
