@@ -97,7 +97,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
                 again.fit(weights)
         else:
             again.fit(weights)
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     looks = [[look["psnr"] for look in made.history] for made in (whole, again)]
     assert looks[0] == pytest.approx(looks[1], abs=0.05)  # sums on a GPU come in any order
     elsewhere = unfitted(**{**options, "steps": 8})

@@ -64,7 +64,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     Attributes:
         field: the architecture whose rows it reads.
-        slots: (T, S) int64, each token's place (layer, neuron, input for one weight a token).
+        slots: (T, S) int64, each token's place (layer, neuron, input where a token is one weight).
         standardizer: weights <-> numbers of order one.
         n_codes: the effective number of codes as a tensor, 0 before `fit`.
         resume_dir: folder where a long fit saves its state, to continue after an interruption; None = no folder.
@@ -191,7 +191,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             weights: (N, P) training rows, or an iterable of such batches.
-            held_out: rows that learned tokenizers watch while they train; never learnt from.
+            held_out: rows on which learned tokenizers are evaluated while they train; never learnt from.
         Raises:
             ValueError: for no rows, rows of another layout, or non-finite ones (the first is named).
         """
@@ -273,9 +273,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             row, column = bad[0].tolist()
             value = int(ids[row, column])
             name = {self.codes: "SOS", self.codes + 1: "EOS", self.codes + 2: "PAD"}.get(value)
-            said = f"{value} ({name} of a vocabulary of these codes)" if name else str(value)
+            found = f"{value} ({name} of a vocabulary of these codes)" if name else str(value)
             raise ValueError(
-                f"ids must lie in [0, {self.codes}), got {said} at row {row}, token {column}. "
+                f"ids must lie in [0, {self.codes}), got {found} at row {row}, token {column}. "
                 "Strip SOS, EOS, PAD and labels before decoding."
             )
         return ids
@@ -332,7 +332,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         if config.get("fingerprint") not in (None, tokenizer.fingerprint):
             raise ValueError(
                 f"{path}: config.json and model.safetensors do not belong together (fingerprint "
-                f"{config['fingerprint']} recorded, {tokenizer.fingerprint} found). Fetch or build the tokenizer anew."
+                f"{config['fingerprint']} recorded, {tokenizer.fingerprint} found). Fetch or build the tokenizer again."
             )
         return tokenizer
 
@@ -343,9 +343,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         try:
             return super()._load_as_safetensor(model, model_file, map_location, strict)
         except (SafetensorError, RuntimeError) as error:  # a bare "invalid header length", or keys and shapes
-            said = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{model_file} is damaged or of another config ({said}). Build or fetch it anew."
+                f"{model_file} is damaged or of another config ({reason}). Build or fetch it again."
             ) from None
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None, **options: Any) -> Any:
@@ -359,8 +359,8 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         c = self.card()
         return ModelCard(
             f"---\ntags: [neural-fields, {c['kind']}]\n---\n\n# A {c['kind']} tokenizer of neural-field weights\n\n"
-            f"{c['codes']} codes, {c['tokens_per_field']} tokens a field. Field: {self.field}.\n\n"
-            f'```python\nfrom tokenizers.registry import load_tokenizer\n\ntokenizer = load_tokenizer("PATH")\n```\n'
+            f"{c['codes']} codes, {c['tokens_per_field']} tokens per field. Field: {self.field}.\n\n"
+            f'```python\nfrom tokenizers import load_tokenizer\n\ntokenizer = load_tokenizer("PATH")\n```\n'
         )
 
 

@@ -54,17 +54,17 @@ class BuildConfig:
     fields: str = DIGITS
     """A weight dataset: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder to write; default: beside the fields, or runs/NAME for user/name, named after the kind."""
+    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind."""
     threads: int | None = None
     """CPU threads; default: all cores."""
     device: Device = "auto"
-    """Where what takes long is computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes
-    are found on the CPU, in float64, whichever it is: they do not depend on who encodes."""
+    """Where slow steps are computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes are
+    always found on the CPU, in float64, so that ids do not depend on the device."""
     revision: str | None = None
     """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
     stream: bool = False
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
-    to encode, a pass or two for the report. A dataset on the Hub is read where it lies and not kept on disk."""
+    to encode, a pass or two for the report. A dataset on the Hub is streamed and not kept on disk."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
 
     def __post_init__(self):
@@ -73,7 +73,7 @@ class BuildConfig:
 
 
 def build(config: BuildConfig) -> WeightTokenizer:
-    """The command. What is already in the folder, made of the same fields with the same settings, is not made again."""
+    """The command. Results of the same fields and settings that are already in the folder are kept."""
     torch.set_num_threads(config.threads or cores())
     choose_device(config.device)  # refuses what is not there, before anything is read
     data = _dataset(config.fields, config.revision, config.stream)
@@ -81,9 +81,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     settings = replace(config.tokenizer, field=data.config.to_dict())
     out = config.out or beside(config.fields, settings.kind)
     check_split(data)
-    tokenizer = make_tokenizer(settings).set_reference(
-        data.reference.row
-    )  # refuses what cannot be, before the folder is taken
+    tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
     asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
     claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
@@ -100,7 +98,7 @@ def check_split(data: WeightDataset) -> None:
 
 
 def _dataset(path: str | Path, revision: str | None = None, stream: bool = False) -> WeightDataset:
-    """The dataset; the embedded digits are fitted when they are asked for and missing."""
+    """The dataset; the embedded digits are fitted when they are requested and missing."""
     if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
         print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
         from fields.fitting.fit import FitConfig, fit
@@ -110,9 +108,9 @@ def _dataset(path: str | Path, revision: str | None = None, stream: bool = False
 
 
 def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: torch.device) -> WeightTokenizer:
-    """The tokenizer that is there, or a new one; on the CPU either way."""
+    """The tokenizer of the folder, or a new one; on the CPU either way."""
     if (out / "config.json").is_file() and (out / "model.safetensors").is_file():
-        print(f"{out}: the tokenizer is there")
+        print(f"{out}: the tokenizer exists")
         found = load_tokenizer(out)
         check_field(found, data)
         if not (out / "README.md").is_file():  # the last file of a save that was cut short
@@ -125,10 +123,10 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.cpu()
     tokenizer.save_pretrained(out)
-    (out / RESUME_FILE).unlink(missing_ok=True)  # a finished fit has nothing to go on with
+    (out / RESUME_FILE).unlink(missing_ok=True)  # a finished fit has nothing to resume
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
-    print(f"{kind}: {codes} codes, {t} tokens a field, fitted in {seconds:.1f} s on {device.type}")
+    print(f"{kind}: {codes} codes, {t} tokens per field, fitted in {seconds:.1f} s on {device.type}")
     return tokenizer
 
 
@@ -137,7 +135,7 @@ def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, config: 
     if (folder / "tokens.json").is_file():
         tokens = TokenDataset.load(folder, stream=stream)
         if (tokens.tokenizer_fingerprint, tokens.dataset_fingerprint) == (tokenizer.fingerprint, data.fingerprint):
-            print(f"{folder}: the tokens are there")
+            print(f"{folder}: the tokens exist")
             return tokens
     start = time.perf_counter()
     if config.refitting.refit:
@@ -157,7 +155,7 @@ def _report(
         old: dict[str, Any] = read_json(path)
         if old.get("settings") == asked and old.get("tokens") == tokens.fingerprint:
             print(report_summary(old))
-            print(f"{out}: the report is there")
+            print(f"{out}: the report exists")
             return
     result = {**report(tokenizer, data, tokens, config, refit=refit), "settings": asked}
     write_report(out, result)

@@ -26,7 +26,7 @@ from tokenizers.report.measures import Bench, make_bench, measure
 from tokenizers.selection import draw
 
 NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
-"""What a folder's content does not depend on, or is named by fingerprint."""
+"""Settings that do not change a folder's content, or that are recorded as fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class CompareConfig:
     tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS: with other fields of the same signals."""
     fields: str
-    """A weight dataset whose training fields they know, where they name no other."""
+    """The weight dataset of the tokenizers that name no other."""
     out: Path
     """Folder for compare.json, compare.md and compare.png."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     split: str | None = None
-    """Split to judge on; default: validation, else test."""
+    """Split to evaluate on; default: validation, else test."""
     held_out: int = 1000
-    """Fields judged, drawn by seed."""
+    """Fields evaluated, drawn by seed."""
     counted: int = 20_000
     """Training fields whose codes are counted for the bits, drawn by seed."""
     signals: str | None = None
@@ -256,10 +256,10 @@ def markdown(result: dict) -> str:
 
 def line(row: dict) -> str:
     """One row for the terminal."""
-    said = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {_cell(row, 'psnr_after', '.2f')} dB"
+    text = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {_cell(row, 'psnr_after', '.2f')} dB"
     if "refit" in row:
-        said += f"; refit {row['refit']['bits_per_field']:,.0f} bits, {_cell(row, 'refit.psnr_after', '.2f')} dB"
-    return said
+        text += f"; refit {row['refit']['bits_per_field']:,.0f} bits, {_cell(row, 'refit.psnr_after', '.2f')} dB"
+    return text
 
 
 def draw_picture(path: Path, result: dict) -> None:

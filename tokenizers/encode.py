@@ -50,7 +50,7 @@ class EncodeConfig:
     device: Device = "auto"
     """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
     signals: str | None = None
-    """Folder of the pictures the fields were fitted to, which refit serves; the embedded digits need none."""
+    """Folder of the pictures the fields were fitted to, which refit matches; the embedded digits need none."""
     data_root: Path | None = None
     """Folder with the idx files of mnist or fashion-mnist, for refit."""
 

@@ -126,7 +126,7 @@ def tokenizer_card(
         ]
     given = f" --fields {fields}" if fields else " --fields DIR"
     lines += [
-        "## Load", "", "```python", "from tokenizers.registry import load_tokenizer  # the code that made it", "",
+        "## Load", "", "```python", "from tokenizers import load_tokenizer  # this repository's code", "",
         f'tokenizer = load_tokenizer("{options.repo}")',
         f"ids = tokenizer.encode(weights)  # (N, {tokenizer.field.size}) -> (N, {tokenizer.tokens_per_field})",
         "weights = tokenizer.decode(ids)", "```", "",
@@ -139,8 +139,8 @@ def tokenizer_card(
 def how_made(run: dict, fingerprint: str) -> list[str]:
     """The command, the code and the fingerprint of something published."""
     versions = ", ".join(f"{k} {v}" for k, v in (run.get("versions") or {}).items() if v)
-    said = f"Code at {run.get('commit') or 'an unknown commit'}{'; ' + versions if versions else ''}. "
-    return ["## How it was made", "", "```bash", command(run), "```", "", f"{said}Fingerprint `{fingerprint}`.", ""]
+    code = f"Code at {run.get('commit') or 'an unknown commit'}{'; ' + versions if versions else ''}. "
+    return ["## How it was made", "", "```bash", command(run), "```", "", f"{code}Fingerprint `{fingerprint}`.", ""]
 
 
 def from_fields(fields: str | None) -> list[str]:
@@ -198,7 +198,7 @@ MARKED = ".tokens"
 
 
 def _tokenizer_of(tokens: TokenDataset, folder: Path) -> WeightTokenizer | None:
-    """The tokenizer that lies in the folder or above it, if it made these tokens."""
+    """The tokenizer in the folder or above it, if these tokens are its own."""
     for place in (folder, folder.parent):
         if all((place / name).is_file() for name in FILES):
             found = load_tokenizer(place)

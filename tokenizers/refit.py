@@ -1,9 +1,9 @@
-"""Refit: codes changed after encoding so that the decoded field serves its signal best.
+"""Refit: codes changed after encoding so that the decoded field matches its signal best.
 
-Encoding takes the code nearest to each number; what counts is what all of them do together. Refit keeps the numbers behind
+Encoding rounds each number on its own; the field's values depend on all of them together. Refit keeps the numbers behind
 the codes, passes the gradient of the decoded field's loss straight through the rounding to them (arXiv:1308.3432), and
 remembers each field's best codes. Where codes are ordered numbers, a code's length under its position's training counts
-counts too, so that bits are not spent where they do not show.
+enters the loss, so that bits are not spent where they do not change the values.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from tokenizers.distortion import find_signals, quality
 from tokenizers.selection import draw
 
 BLOCK, WIDE = 128, 1024
-"""Fields refitted side by side: what stays in the cache, and on a GPU what keeps it busy."""
+"""Fields refitted side by side: as many as fit the cache, and as many as fill a GPU."""
 COUNTED = 5000
 """Training fields whose codes set the lengths of codes."""
 LOOK = 3
-"""Steps between looks at the whole picture."""
+"""Steps between evaluations on all points."""
 POINTS = 1024
 """Points of a field without pictures."""
 BETAS = (0.9, 0.99)
@@ -41,14 +41,14 @@ class RefitConfig:
     """Whether and how codes are refitted."""
 
     refit: bool = False
-    """Change codes after encoding so that the decoded field serves its signal best (the field's own values where the
-    signals are not at hand). Takes minutes for tens of thousands of fields."""
+    """Change codes after encoding so that the decoded field matches its signal best (the field's own values where the
+    signals are not available). Takes minutes for tens of thousands of fields."""
     refit_steps: int = 100
     """Steps of refit."""
     refit_lr: float = 0.05
     """How far a step of refit moves, in distances of neighbouring codes; falls to zero."""
     refit_rate: float = 0.006
-    """Refit gives up this share of the squared error to save a bit per field, where codes are ordered numbers."""
+    """Share of the squared error that refit trades for one bit less per field, where codes are ordered numbers."""
 
     def __post_init__(self):
         if self.refit_steps < 1 or self.refit_lr <= 0 or self.refit_rate < 0:
@@ -62,7 +62,7 @@ class Refit:
     Attributes:
         tokenizer: on the device that computes; plain codes and what comes back are on the CPU.
         lengths: (T, V) bits of each code at each position, None where codes are no ordered numbers.
-        signals: what the fields were fitted to, None where that is not at hand.
+        signals: what the fields were fitted to, None where that is not available.
     """
 
     tokenizer: WeightTokenizer
@@ -81,9 +81,9 @@ class Refit:
         data_root: Path | None = None,
         device: torch.device | str = "cpu",
     ) -> "Refit":
-        """Look up the signals, and count codes of training fields; `tokenizer` stays where it is."""
+        """Look up the signals, and count codes of training fields; `tokenizer` is not moved."""
         source, against = find_signals(data, signals, data_root)
-        print(f"refit serves {against}")
+        print(f"refit matches {against}")
         lengths = None
         if tokenizer.has_ordered_codes and config.refit_rate > 0 and "train" in data.splits:
             rows = data.weights("train", draw(len(data.splits["train"]), COUNTED, tokenizer.config.seed))

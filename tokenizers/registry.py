@@ -1,4 +1,4 @@
-"""Which tokenizers there are. Command line, tests and `load_tokenizer` iterate over this table."""
+"""The table of tokenizers. Command line, tests and `load_tokenizer` iterate over this table."""
 
 from pathlib import Path
 from typing import Any

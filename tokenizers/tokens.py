@@ -1,4 +1,4 @@
-"""TokenDataset: fields as rows of ids, in splits, beside what a GPT needs to know about them.
+"""TokenDataset: fields as rows of ids, in splits, with what a GPT needs to know about them.
 
 A folder `tokens/` holds `{split}-00000-of-0000K.parquet` (ids as fixed-length lists of the smallest unsigned integers)
 and `tokens.json`. It is readable without this code: `datasets.load_dataset("parquet", data_files=...)` gives the rows,
@@ -233,7 +233,7 @@ class TokenDataset:
             raise ValueError(
                 f"these tokens were made by tokenizer {self.tokenizer_fingerprint} ({self.info.kind}, {self.codes} "
                 f"codes), not by {tokenizer.fingerprint} ({tokenizer.config.kind}, {tokenizer.codes} codes). "
-                "Give the tokenizer they were made with, or encode the fields anew."
+                "Give the tokenizer they were made with, or encode the fields again."
             )
 
 

@@ -67,7 +67,7 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
     times = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     capsys.readouterr()
     build(settings)
-    assert "the tokenizer is there" in capsys.readouterr().out
+    assert "the tokenizer exists" in capsys.readouterr().out
     assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     with pytest.raises(ValueError, match="vocab_size: 16 there, 8 now"):
         build(replace(settings, tokenizer=TOKENIZERS[kind][0](vocab_size=8, **small)))
@@ -112,7 +112,7 @@ def test_report_without_held_out_fields_or_pictures(dataset, tmp_path):
     tokens = TokenDataset.from_ids(tokenizer, {"train": {"ids": tokenizer.encode(weights)}}, data)
     values = report(tokenizer, data, tokens, ReportConfig(sizes=()))
     said = " ".join(values["warnings"])
-    assert "codes made of 400 asked" in said and "judged on the training fields" in said
+    assert "codes of 400 asked for" in said and "evaluated on the training fields" in said
     assert values["psnr_after"] is None and "records no sizes" in values["psnr_against"]
     assert values["probe"] == {"skipped": "the fields have no labels"}
 

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -9,9 +11,10 @@ from made import SMALL, rows
 
 import tokenizers
 from fields.model import FieldConfig
-from tokenizers import TOKENIZERS, KMeansTokenizer, TokenDataset
+from tokenizers import TOKENIZERS, KMeansTokenizer, TokenDataset, load_tokenizer
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)
+README = Path(tokenizers.__file__).parent / "README.md"
 
 
 def test_every_name_of_the_contents_page_is_defined_where_it_says():
@@ -49,3 +52,26 @@ def test_ids_to_a_dataset_in_memory():
     tokens = TokenDataset.from_ids(tokenizer, {"train": {"ids": tokenizer.encode(weights)}})
     assert torch.equal(tokens.ids("train"), tokenizer.encode(weights))
     assert repr(tokens) == f"TokenDataset(kmeans, 16 codes, {FIELD.size} tokens per field; train 60)"
+
+
+@pytest.fixture
+def registry():
+    """The table of tokenizers, as it was before."""
+    before = dict(TOKENIZERS)
+    yield TOKENIZERS
+    TOKENIZERS.clear()
+    TOKENIZERS.update(before)
+
+
+def test_the_readmes_examples_run(registry, tmp_path, monkeypatch):
+    """Every python block of README.md in order; the toy tokenizer in it then saves, loads and encodes."""
+    blocks = README.read_text(encoding="utf-8").split("```python\n")[1:]
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    for block in blocks:
+        exec(block.split("```")[0], module.__dict__)
+    weights = rows(FIELD, 50)
+    toy = registry["sign"][1].for_field(FIELD).fit(weights)
+    toy.save_pretrained(tmp_path)
+    assert torch.equal(load_tokenizer(tmp_path).encode(weights), toy.encode(weights))
+    assert torch.equal(toy.encode(toy.decode(toy.encode(weights))), toy.encode(weights))

@@ -44,7 +44,7 @@ class KMeansTokenizer(WeightTokenizer):
 
     Attributes:
         centres: (C, V, group) centroids in standardised units, C codebooks; those past `counts` are padding.
-        counts: (C,) codes made per codebook.
+        counts: (C,) codes per codebook.
     """
 
     centres: Tensor
@@ -76,7 +76,9 @@ class KMeansTokenizer(WeightTokenizer):
         return int(self.counts.max())
 
     def _fit_scalar(self, z: Tensor, c: int) -> Tensor:
-        varying = ((self.book == c) & ~self.standardizer.constant).cpu()  # constants say nothing: they decode exactly
+        varying = (
+            (self.book == c) & ~self.standardizer.constant
+        ).cpu()  # constant positions carry no information: they decode exactly
         values = z[:, varying] if len(self.counts) > 1 or not bool(varying.all()) else z
         if values.numel() == 0:
             return torch.zeros(1, 1)
@@ -105,7 +107,7 @@ class KMeansTokenizer(WeightTokenizer):
 
     @property
     def has_ordered_codes(self) -> bool:
-        """Scalar codes are."""
+        """True for scalar codes."""
         return self.config.group == 1
 
     def code_spacing(self) -> float:

@@ -21,7 +21,7 @@ def groups(layers: Tensor, group: int) -> tuple[Tensor, Tensor]:
         layers: (P,) layer of each weight, ascending.
         group: weights a group.
     Returns:
-        (T, group) int64 positions, P standing for padding; and (P,) int64: where weight p lies in the flattened groups.
+        (T, group) int64 positions, P for padding; and (P,) int64: the place of weight p in the flattened groups.
     """
     size, rows = len(layers), []
     for layer in range(int(layers.max()) + 1):
@@ -65,7 +65,7 @@ def fit(points: Tensor, k: int, seed: int) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # clusters that coincide: they are dropped below, and the codes made reported
+            )  # clusters that coincide: they are dropped below, and the number of codes reported
             model = kind(k, n_init=1, random_state=seed, **options).fit(points.double().numpy())
         centres = torch.from_numpy(model.cluster_centers_).float()
         centres = _polish(points, centres)

@@ -88,7 +88,7 @@ class PCATokenizer(WeightTokenizer):
 
     @property
     def has_ordered_codes(self) -> bool:
-        """Codes of components are."""
+        """True: components are single numbers."""
         return True
 
     def to_latents(self, weights: Tensor) -> Tensor:

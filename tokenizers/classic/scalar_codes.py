@@ -1,4 +1,4 @@
-"""One code a weight: encoding by sorted thresholds, decoding by table. Shared by quantile buckets and scalar k-means.
+"""One code per weight: encoding by sorted thresholds, decoding by table. Shared by quantile buckets and scalar k-means.
 
 Codes and edges live in standardised units, one list per codebook. What decides is the raw weight against thresholds
 carried to each position's own units and rounded to float32 there, so that what `decode` writes is found again exactly.
@@ -47,7 +47,7 @@ def thresholds(mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts
     # Codes that float32 cannot tell apart here become one, the last of them: the others get an empty interval.
     bounds = bounds.masked_fill(spots[:, 1:] == spots[:, :-1], -torch.inf).cummax(1).values
     order = torch.arange(bounds.shape[1], device=bounds.device)
-    nearest = centres.abs().argmin(1, keepdim=True)  # a constant position always says the code nearest to 0
+    nearest = centres.abs().argmin(1, keepdim=True)  # a constant position always has the code nearest to 0
     fixed = torch.where(order < nearest, -torch.inf, torch.inf)
     bounds = torch.where((std == 0)[:, None], fixed, bounds)
     return bounds.masked_fill(order >= counts[:, None] - 1, torch.inf).contiguous()

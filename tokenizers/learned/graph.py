@@ -1,9 +1,9 @@
-"""The permutation-true vocabulary: a graph autoencoder over a field's neurons and layers.
+"""A permutation-invariant vocabulary: a graph autoencoder over a field's neurons and layers.
 
 The encoder passes messages over the graph of a field (`graph_messages`), so that its codes do not depend on the order of
-hidden neurons (nor on ReLU's scales or sine's signs); it sees weights and nothing else. The decoder says the weights of one
-representative of all fields that compute the same. Both are trained by function, as `vqvae` is, whose quantisers,
-codebooks and decoder these are.
+hidden neurons (nor on ReLU's scales or sine's signs); it sees weights and nothing else. The decoder gives the weights of one
+representative of all fields that compute the same. Both are trained on the field's values, as `vqvae` is, and share its
+quantisers, codebooks and decoder.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer, network, run
 
 @dataclass(frozen=True)
 class GraphConfig(VQVAEConfig):
-    """An autoencoder of the graph of neurons, for fields without a common start: codes do not know the neurons' order."""
+    """An autoencoder of the graph of neurons, for fields without a common start: codes do not depend on the neurons' order."""
 
     level: Literal["layer", "neuron"] = "layer"
     """layer: codes per layer, read off a sum over its neurons. neuron: codes per neuron, sorted within each layer."""
@@ -37,7 +37,7 @@ class GraphConfig(VQVAEConfig):
     """Give edges the weight of the dataset's reference row as a second feature: for fields that started from it and kept
     their neurons' order."""
     taught: int = 10_000
-    """Training fields whose representatives the untrained decoder is laid by."""
+    """Training fields whose representatives initialise the decoder."""
     meta_steps: int = 300
     """Outer steps of Reptile, which finds the start of those representatives."""
     hidden: int = 1024
@@ -76,8 +76,8 @@ class GraphTokenizer(VQVAETokenizer):
 
     Attributes:
         reader: passes the messages.
-        heads: per layer, from what is pooled to latents: `lines` linear, `nets` a network beside.
-        corrections: per round, from what the field and its decoded latents say differently to a change of the latents.
+        heads: per layer, from pooled features to latents: `lines` linear, `nets` a network added to it.
+        corrections: per round, from the difference between the field and its decoded latents to a change of the latents.
         parts: per layer, from a neuron's latents to its share of the decoder's input (level neuron).
     """
 
@@ -105,7 +105,7 @@ class GraphTokenizer(VQVAETokenizer):
         self.parts = nn.ModuleList()
         if c.level == "layer":
             for _ in range(c.rounds):
-                pair = {"line": silent(nn.Linear(wide, count)), "net": network(wide + count, max(8, h // 2), count)}
+                pair = {"line": zeroed(nn.Linear(wide, count)), "net": network(wide + count, max(8, h // 2), count)}
                 self.corrections.append(nn.ModuleDict(pair))
         else:
             self.parts.extend(nn.Sequential(nn.Linear(n, h // 2), nn.GELU(), nn.Linear(h // 2, count)) for n in sizes)
@@ -139,7 +139,7 @@ class GraphTokenizer(VQVAETokenizer):
         return sum(n * w for n, w in zip(self.per_layer, self.field.widths[1:], strict=True))
 
     def _slots(self) -> Tensor:
-        """(T, 2) layer and latent, the output layer first; (T, 3) layer, neuron and latent; with rvq, the level behind."""
+        """(T, 2) layer and latent, the output layer first; (T, 3) layer, neuron and latent; with rvq, then the level."""
         if self.config.level == "neuron":
             shapes = zip(self.per_layer, self.field.widths[1:], strict=True)
             return torch.tensor([(i, j, k) for i, (n, w) in enumerate(shapes) for j in range(w) for k in range(n)])
@@ -151,7 +151,7 @@ class GraphTokenizer(VQVAETokenizer):
     # -- encoding ---------------------------------------------------------------------------------------------------
 
     def read(self, rows: Tensor, noise: float = 0.0) -> Tensor:
-        """(N, P) weights in any precision -> (N, T, D) latents; `noise` is the trainer's matter."""
+        """(N, P) weights in any precision -> (N, T, D) latents; `noise` is unused: the trainer adds it."""
         return self.readings(rows)[-1].unflatten(1, (self.latents, -1))
 
     def readings(self, rows: Tensor, drop: float = 0.0) -> list[Tensor]:
@@ -163,14 +163,16 @@ class GraphTokenizer(VQVAETokenizer):
         """
         reader = self.reader
         if self.config.level == "neuron":
-            seen = [reader.bent(x, i) for i, x in enumerate(reader.contributions(rows))]  # (N, width, F)
+            seen = [reader.features(x, i) for i, x in enumerate(reader.contributions(rows))]  # (N, width, F)
             return [torch.cat([head.flatten(1) for head in self._heads(seen, drop)], 1)]
         pools = reader.pools(rows)
-        seen = [reader.bent(x, i) for i, x in enumerate(pools)]
+        seen = [reader.features(x, i) for i, x in enumerate(pools)]
         found = [torch.cat(self._heads(seen, drop)[::-1], 1)]
         for pair in self.corrections:
             y = found[-1]
-            rest = seen[-1] - reader.said(self.standardizer.invert(self.to_rows(y.unflatten(1, (self.latents, -1)))))
+            rest = seen[-1] - reader.output_features(
+                self.standardizer.invert(self.to_rows(y.unflatten(1, (self.latents, -1))))
+            )
             found.append(y + run([pair["line"]], rest) + run(pair["net"], torch.cat([2 * rest, y], 1)))
         return found
 
@@ -252,8 +254,8 @@ def lattice(dim: int, count: int) -> Tensor:
     return torch.cartesian_prod(*[axis] * dim).view(-1, dim)
 
 
-def silent(layer: nn.Linear) -> nn.Linear:
-    """A layer that says nothing yet."""
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    """The layer with weights and biases set to zero."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -2,7 +2,7 @@
 
 A message is the sender's state times the edge's weight, an update adds the neuron's bias and passes the field's own
 activation. So states keep every symmetry of the field exactly (without a reference): they move with the hidden neurons, and a factor (ReLU) or a
-sign (sine) that a neuron hands on to the next layer cancels where its messages arrive. In each channel the states are what the
+sign (sine) that a neuron passes to the next layer cancels where its messages arrive. In each channel the states are what the
 field computes for one made-up input; the inputs are learnt, as states of the input neurons, and need not be the encoding
 of any coordinate (compare deep linear probing, arXiv:2410.10811; graphs of fields: arXiv:2403.12143, arXiv:2406.10685).
 """
@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 SCALE = 0.7
 """Spread of the input neurons' first states: what sines and cosines have."""
 BENDS = (2.0, 0.5, 0.125)
-"""Where pooled states are bent by a tanh, in standard deviations: far values, and the sign near zero."""
+"""Scales of the tanh of pooled states, in standard deviations: far values, and the sign near zero."""
 
 
 def node_offsets(config: FieldConfig) -> list[int]:
@@ -65,7 +65,7 @@ def as_graph(config: FieldConfig, row: Tensor) -> Data:
 class Messages(MessagePassing):
     """The sum over incoming edges of weight times sender's state, for a batch of fields with the same edges.
 
-    Layers of a field are complete: every neuron hears every neuron below. There the sum is a matrix product (`dense`), many
+    Layers of a field are complete: every neuron receives from every neuron below. There the sum is a matrix product (`dense`), many
     times faster than one message an edge; `forward` takes any edges and is what `dense` is tested against.
     """
 
@@ -146,7 +146,7 @@ class Reader(nn.Module):
         return layout.split(self.config, rows.to(weights.dtype).expand(len(weights), -1))
 
     def paths(self, weights: Tensor) -> list[Tensor]:
-        """(N, out, width) of each layer: how much a neuron's state counts at the outputs, all gates open."""
+        """(N, out, width) of each layer: the weight of a neuron's state at the outputs, without activations."""
         matrices = [weight for weight, _ in layout.split(self.config, weights)]
         flow = [torch.eye(self.config.out_dim, dtype=weights.dtype, device=weights.device).expand(len(weights), -1, -1)]
         for matrix in reversed(matrices[1:]):
@@ -154,7 +154,7 @@ class Reader(nn.Module):
         return flow[::-1]
 
     def contributions(self, weights: Tensor) -> list[Tensor]:
-        """(N, width, out, D) of each layer: each neuron's state as it counts at the outputs."""
+        """(N, width, out, D) of each layer: each neuron's state times its weight at the outputs."""
         states, paths = self.states(weights), self.paths(weights)
         return [p.mT[..., None] * x[:, :, None] for x, p in zip(states, paths, strict=True)]
 
@@ -163,18 +163,18 @@ class Reader(nn.Module):
         states, paths = self.states(weights), self.paths(weights)
         return [torch.bmm(p, x) for x, p in zip(states, paths, strict=True)]
 
-    def bent(self, pooled: Tensor, layer: int) -> Tensor:
+    def features(self, pooled: Tensor, layer: int) -> Tensor:
         """(..., out, D) -> (..., 3 out D) in [-1, 1]."""
         unit = self.unit[layer].to(pooled.dtype)
         return torch.cat([torch.tanh(pooled / (unit * bend)).flatten(-2) for bend in BENDS], -1)
 
-    def said(self, weights: Tensor) -> Tensor:
-        """(N, 3 out D): the output neurons' states, bent."""
-        return self.bent(self.states(weights)[-1], self.layers - 1)
+    def output_features(self, weights: Tensor) -> Tensor:
+        """(N, 3 out D): features of the output neurons' states."""
+        return self.features(self.states(weights)[-1], self.layers - 1)
 
     @property
     def width(self) -> int:
-        """Numbers that `bent` gives."""
+        """Numbers that `features` gives."""
         return len(BENDS) * self.config.out_dim * self.channels
 
     @torch.no_grad()

@@ -1,9 +1,9 @@
 """Training of a graph autoencoder: representatives first, then encoder and decoder by function.
 
 Fields fitted from random weights have no common directions in weight space; what they compute has. So some training fields are
-fitted anew, from one start, to what they themselves say: their representatives. Principal components of these lay the
+fitted again, from one start, to their own values: their representatives. Principal components of these initialise the
 decoder, and the encoder's linear heads are solved for the representatives' latents. From there all of it is trained by
-what the decoded field says.
+the values of the decoded field.
 """
 
 import torch
@@ -38,7 +38,7 @@ CALM, STILL = 0.2, 0.02
 
 
 def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.device, meta_steps: int = 300) -> Tensor:
-    """Each field fitted anew, from one start, to what it says itself.
+    """Each field fitted again, from one start, to its own values.
 
     Args:
         rows: (n, P), on the CPU.
@@ -52,11 +52,11 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
     coords = torch.rand(POINTS, field.in_dim, generator=generator) * 2 - 1
     points = Points(field, coords.to(device), SCHEDULE.pixels, seed)
 
-    def say(some: Tensor) -> Tensor:
+    def values_of(some: Tensor) -> Tensor:
         return values(field, some.to(device), points.coords)
 
     def some(g: torch.Generator) -> tuple[Tensor, Points]:
-        return say(rows[torch.randperm(len(rows), generator=g)[:BATCH]]), points
+        return values_of(rows[torch.randperm(len(rows), generator=g)[:BATCH]]), points
 
     start = reptile(field, some, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER, device=device)
     out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
@@ -64,7 +64,7 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
 
     def work(i: int) -> None:
         block = blocks[i]
-        out[block] = fit_block(field, start.expand(len(block), -1), say(rows[block]), points, SCHEDULE).cpu()
+        out[block] = fit_block(field, start.expand(len(block), -1), values_of(rows[block]), points, SCHEDULE).cpu()
         bar.update(len(block))
 
     with torch.no_grad():
@@ -73,8 +73,8 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
     return out
 
 
-class Teacher:
-    """Lays the decoder, and knows the latents of some fields' representatives.
+class Representatives:
+    """Initialises the decoder, and holds the latents of some fields' representatives.
 
     Attributes:
         chosen: (n,) their places among the training rows.
@@ -106,11 +106,11 @@ class Teacher:
             lay_decoder(tokenizer, components)
             z = tokenizer.standardizer(found.to(device))
             self.latents = (z.cpu().double() @ components.analysis).float().to(device)
-            lay_heads(tokenizer, rows[self.chosen].to(device), self.latents)
+            solve_heads(tokenizer, rows[self.chosen].to(device), self.latents)
         return True
 
 
-def lay_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> None:
+def solve_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> None:
     """Solve the linear heads for the latents (n, K) of rows (n, P), a ridge regression; of neurons, only set the units."""
     reader = tokenizer.reader
     reader.measure(rows[:2000])
@@ -122,7 +122,7 @@ def lay_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> None:
     seen = [[] for _ in tokenizer.lines]
     for block in rows.split(1000):
         for i, x in enumerate(reader.pools(block)):
-            seen[i].append(reader.bent(x, i))
+            seen[i].append(reader.features(x, i))
     ends = torch.tensor([0, *[line.out_features for line in tokenizer.lines][::-1]]).cumsum(0).tolist()
     for i, line in enumerate(tokenizer.lines):
         at = len(tokenizer.lines) - 1 - i  # the output layer's latents come first
@@ -141,11 +141,11 @@ def lay_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> None:
 class GraphTrainer(Trainer):
     """Trains all of a graph autoencoder."""
 
-    def __init__(self, tokenizer: GraphTokenizer, rows: Tensor, varied: bool, teacher: Teacher):
+    def __init__(self, tokenizer: GraphTokenizer, rows: Tensor, varied: bool, known: Representatives):
         super().__init__(tokenizer, rows, varied)
-        self.teacher = teacher
+        self.representatives = known
         places = torch.full((len(rows),), -1)
-        places[teacher.chosen] = torch.arange(len(teacher.chosen))
+        places[known.chosen] = torch.arange(len(known.chosen))
         self.places = places.to(self.rows.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -167,7 +167,7 @@ class GraphTrainer(Trainer):
         return torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.99), weight_decay=decay)
 
     def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As of `vqvae`, on noisy fields that must be matched noise and all; representatives' latents guide the rest."""
+        """As of `vqvae`, on noisy fields, which are also the targets; the latents of representatives guide the encoder."""
         c, t = self.config, self.tokenizer
         rows = self.rows[chosen]
         if c.noise:
@@ -175,29 +175,29 @@ class GraphTrainer(Trainer):
         readings = t.readings(rows, c.dropout)
         latents = readings[-1].unflatten(1, (t.latents, -1))
         bits = self.bits(latents)
-        lesson = sum(self.lesson(y, chosen) for y in readings) / len(readings)
+        guidance = sum(self.guidance(y, chosen) for y in readings) / len(readings)
         if self.step < SUPERVISED * c.steps:
-            return lesson + c.bit_loss * bits, lesson / t.components, bits
+            return guidance + c.bit_loss * bits, guidance / t.components, bits
         quantised, extra = self.quantise(latents)
         function = self.distortion(t.to_rows(quantised), rows)
-        return function + c.weight_loss * lesson / t.components + c.bit_loss * bits + 0.1 * extra, function, bits
+        return function + c.weight_loss * guidance / t.components + c.bit_loss * bits + 0.1 * extra, function, bits
 
-    def lesson(self, latents: Tensor, chosen: Tensor) -> Tensor:
+    def guidance(self, latents: Tensor, chosen: Tensor) -> Tensor:
         """Squared distance, summed over components, of what the decoder would read from the representatives' latents."""
         place = self.places[chosen]
         known = (place >= 0).float()[:, None]
-        wanted = self.teacher.latents[place.clamp_min(0)]
+        wanted = self.representatives.latents[place.clamp_min(0)]
         got = self.tokenizer.gathered(latents.unflatten(1, (self.tokenizer.latents, -1))).flatten(1)
         return ((got - wanted).square() * known).sum() / known.sum().clamp_min(1)
 
 
 def train_graph(tokenizer: GraphTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
-    """Fit a graph tokenizer where it lies; gradients must be on."""
-    teacher = Teacher()
+    """Fit a graph tokenizer in place; gradients must be enabled."""
+    known = Representatives()
     train(
         tokenizer,
         rows,
         held_out,
-        begin=teacher.begin,
-        make=lambda t, some, varied: GraphTrainer(t, some, varied, teacher),
+        begin=known.begin,
+        make=lambda t, some, varied: GraphTrainer(t, some, varied, known),
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 NAMES = ("fsq", "vq", "rvq", "lfq", "simvq")
 INIT_ROWS = 20_000
-"""Latents of so many fields are seen when codebooks are laid."""
+"""Latents of so many fields are seen when codebooks are initialised."""
 LOOKUP = 8_000_000
 """Distances held at once."""
 
@@ -23,7 +23,7 @@ class Quantizer(nn.Module):
         self.tokens, self.dim = tokens, dim
 
     def start(self, latents: Tensor) -> None:
-        """Lay the codebooks among the latents (N, T, D) of an untrained encoder."""
+        """Initialise the codebooks from the latents (N, T, D) of an untrained encoder."""
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) -> (B, T, D), and a scalar."""
@@ -154,7 +154,7 @@ class SimVQ(Quantizer):
 
 
 def _learning(codes: int, dim: int, batch: int) -> dict:
-    """Settings of learnt codebooks. A code that a batch uses less than a tenth of its share is laid anew."""
+    """Settings of learnt codebooks. A code used less than a tenth of its share is placed again."""
     return {
         "kmeans_init": True,
         "kmeans_iters": 20,
@@ -183,7 +183,7 @@ def make_quantizer(
     """
     from loguru import logger
 
-    logger.disable("vector_quantize_pytorch")  # it repeats for each codebook that there are few vectors; reports say it
+    logger.disable("vector_quantize_pytorch")  # it repeats a warning for each codebook; reports have it
     if name == "fsq":
         return FSQ(tokens, dim, levels, span)
     if name == "rvq":

@@ -1,8 +1,8 @@
-"""Training of a VQ-VAE tokenizer: start from principal components, go down by function, keep the best held-out state.
+"""Training of a VQ-VAE tokenizer: start from principal components, minimise the functional distortion, keep the best held-out state.
 
-The loss compares what decoded and original fields say at random coordinates. Every few hundred steps held-out fields are
-encoded to ids and decoded again, as anyone would; what is printed is the PSNR of that. The whole state lies in one
-safetensors file beside, so that a killed run goes on where it stood, with the same result (on another device it goes on,
+The loss compares values of decoded and original fields at random coordinates. Every few hundred steps held-out fields are
+encoded to ids and decoded again, and the PSNR of that is printed. The whole state is saved in one
+safetensors file, so that a killed run resumes with the same result (on another device it resumes
 too, with other random numbers).
 """
 
@@ -35,7 +35,7 @@ SLOW = 0.1
 WARM = 200
 """Steps of warm-up."""
 RARE = 0.1
-"""Share of codes in use below which a run says so."""
+"""Share of codes in use below which a run warns."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
 
 
 def lay_decoder(tokenizer: VQVAETokenizer, found: Components) -> None:
-    """Start the decoder as the linear map back; no gradients, please."""
+    """Initialise the decoder as the linear map back; call it without gradients."""
     tokenizer.synthesis.copy_(found.synthesis)
     tokenizer.squash.copy_(1 / found.spread.clamp_min(0.3))
 
 
 def units(tokenizer: VQVAETokenizer, spread: Tensor) -> Tensor:
-    """(K,) what counts as one: for evenly spaced levels the same everywhere, else each latent's own size."""
+    """(K,) the unit of each latent: for evenly spaced levels the same everywhere, else each latent's own size."""
     if tokenizer.config.quantizer == "fsq":
         return spread[0].expand_as(spread)
     if tokenizer.config.quantizer == "lfq":
@@ -114,7 +114,7 @@ class Rate(nn.Module):
 
 
 class Watch:
-    """Held-out fields at fixed points, encoded and decoded for real."""
+    """Evaluation on held-out fields at fixed points, encoded to ids and decoded."""
 
     def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor, seed: int):
         self.tokenizer = tokenizer
@@ -126,7 +126,7 @@ class Watch:
         self.peak = 1.0 if tokenizer.field.output == "logit" else float(self.wanted.max() - self.wanted.min()) or 1.0
 
     @torch.no_grad()
-    def look(self) -> dict:
+    def evaluate(self) -> dict:
         """PSNR (dB, against the fields themselves), score, bits per field, codes used and their perplexity."""
         t = self.tokenizer
         ids = t._encode(self.rows)
@@ -159,10 +159,10 @@ class Trainer:
         if varied:
             self.quantizer.start(latents)
         self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.bit_loss else None
-        said = values(
+        answers = values(
             tokenizer.field, some[:WATCHED], torch.rand(PROBES, tokenizer.field.in_dim, device=device) * 2 - 1
         )
-        self.spread = float(said.var()) or 1.0
+        self.spread = float(answers.var()) or 1.0
         self.net = nn.ModuleDict({"tokenizer": tokenizer, "quantizer": self.quantizer})
         if self.rate is not None:
             self.net["rate"] = self.rate
@@ -181,7 +181,7 @@ class Trainer:
         return torch.optim.Adam(groups, lr=self.config.lr, betas=(0.9, 0.99))
 
     def advance(self) -> Tensor:
-        """One step; returns (2,) the distortion and the bits (0 without a rate), where the tokenizer lies."""
+        """One step; returns (2,) the distortion and the bits (0 without a rate), on the tokenizer's device."""
         c = self.config
         warm = min(1.0, (self.step + 1) / WARM)
         for group in self.optimizer.param_groups:
@@ -192,7 +192,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        return torch.stack([function.detach(), bits.detach()])  # not read here: a GPU would be waited for
+        return torch.stack([function.detach(), bits.detach()])  # not read here, which would wait for the GPU
 
     def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the training fields chosen: what is minimised, the distortion in it, and the bits (0 without a rate)."""
@@ -212,7 +212,7 @@ class Trainer:
         return self.quantizer(latents)
 
     def distortion(self, decoded: Tensor, rows: Tensor) -> Tensor:
-        """How differently standardised rows from the decoder and fields answer at random points."""
+        """Functional distortion between decoded standardised rows and fields, at random points."""
         t = self.tokenizer
         coords = torch.rand(self.config.points, t.field.in_dim, device=rows.device) * 2 - 1
         return distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
@@ -235,7 +235,7 @@ class Trainer:
     # -- all of it as tensors -----------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Everything a run depends on from here."""
+        """All tensors that the rest of the run depends on."""
         out = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         out |= {f"best.{k}": v for k, v in self.best.items()} | {"rng": torch.get_rng_state()}
         if (device := self.tokenizer.n_codes.device).type == "cuda":
@@ -245,7 +245,7 @@ class Trainer:
         return {k: v.detach().cpu().contiguous().clone() for k, v in out.items()}
 
     def restore(self, state: dict[str, Tensor], words: dict) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self.net.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
         self.best = {k[5:]: v for k, v in state.items() if k.startswith("best.")}
         slots: dict[int, dict] = {}
@@ -278,13 +278,13 @@ def train(
     begin: Callable[[VQVAETokenizer, Tensor], bool] = start,
     make: Callable[[VQVAETokenizer, Tensor, bool], Trainer] = Trainer,
 ) -> None:
-    """Fit a tokenizer whose standardizer is fitted, where it lies; gradients must be on.
+    """Fit a tokenizer in place, its standardizer being fitted; gradients must be enabled.
 
     Args:
         tokenizer: on any device.
         rows: (N, P) training fields, on the CPU.
-        held_out: (M, P) fields to watch, or None, on the CPU.
-        begin: sets the untrained state from training fields; says whether they differ.
+        held_out: (M, P) fields to evaluate on, or None, on the CPU.
+        begin: sets the initial state from training fields; returns whether they differ.
         make: the trainer of a tokenizer, its training fields, and whether they differ.
     """
     c, device = tokenizer.config, tokenizer.n_codes.device
@@ -298,7 +298,7 @@ def train(
         trainer = make(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
         if not _resume(trainer, tokenizer.resume_dir, mark):
-            _look(trainer, watch)
+            _evaluate(trainer, watch)
         if c.steps and varied:
             _loop(trainer, watch, mark)
     if trainer.best:
@@ -310,7 +310,7 @@ def train(
 
 
 def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
-    """Training rows, and rows to watch: those given, else a twentieth of the training rows, else the training rows."""
+    """Training rows, and rows to evaluate on: those given, else a twentieth of the training rows, else the training rows."""
     if held_out is not None and len(held_out):
         return rows, held_out
     if len(rows) < 40:
@@ -332,27 +332,27 @@ def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
         seen = []
         if not bool(loss.isfinite().all()):
             raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
-        look = _look(trainer, watch, float(loss[0]))
+        found = _evaluate(trainer, watch, float(loss[0]))
         bar.write(
-            f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {look['psnr']:.2f} dB at {look['bits']:.0f} bits  "
-            f"codes {look['used']} of {c.codes}, perplexity {look['perplexity']:.1f}"
+            f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {found['psnr']:.2f} dB at {found['bits']:.0f} bits  "
+            f"codes {found['used']} of {c.codes}, perplexity {found['perplexity']:.1f}"
         )
         _save(trainer, mark)
     bar.close()
 
 
-def _look(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
-    """Judge the state, and keep it if it is the best."""
+def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
+    """Evaluate the state, and keep it if it is the best."""
     trainer.publish()
-    look = {"step": trainer.step, "loss": loss, **watch.look()}
+    found = {"step": trainer.step, "loss": loss, **watch.evaluate()}
     best = max((h["score"] for h in trainer.history), default=-math.inf)
-    trainer.history.append(look)
+    trainer.history.append(found)
     late = 2 * trainer.step > trainer.config.steps  # while the learning rate is high, the start may long be better
-    trainer.worse = 0 if look["score"] > best else trainer.worse + late
+    trainer.worse = 0 if found["score"] > best else trainer.worse + late
     trainer.done = trainer.worse >= trainer.config.patience
-    if look["score"] > best:
+    if found["score"] > best:
         trainer.best = {k: v.detach().clone() for k, v in trainer.tokenizer.state_dict().items()}
-    return look
+    return found
 
 
 def _save(trainer: Trainer, mark: str) -> None:
@@ -364,7 +364,7 @@ def _save(trainer: Trainer, mark: str) -> None:
 
 
 def _resume(trainer: Trainer, folder: Path | None, mark: str) -> bool:
-    """Go on from the folder's state, if it is of this run."""
+    """Continue from the folder's state, if it is of this run."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
@@ -377,7 +377,7 @@ def _resume(trainer: Trainer, folder: Path | None, mark: str) -> bool:
             return False
         trainer.restore(load_file(path), words)
     except SafetensorError as error:
-        print(f"{path} is damaged ({error}); training starts anew.")
+        print(f"{path} is damaged ({error}); training starts again.")
         return False
-    print(f"going on from step {trainer.step}")
+    print(f"resuming from step {trainer.step}")
     return True

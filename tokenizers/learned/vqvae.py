@@ -1,7 +1,7 @@
-"""A learned vocabulary: a VQ-VAE over the weights, trained by what the decoded field does (arXiv:1711.00937).
+"""A learned vocabulary: a VQ-VAE over the weights, trained on the values of the decoded field (arXiv:1711.00937).
 
 Encoder and decoder start as the linear maps of `pca`, so that training starts where that ends, and a small network with a
-silent last layer is added to each. What is learnt with a quantiser of vector-quantize-pytorch is stored as plain codebooks
+zero last layer is added to each. What is learnt with a quantiser of vector-quantize-pytorch is stored as plain codebooks
 (`quantizers`); encoding and decoding run in double precision and never learn, so ids are the same in any batch.
 """
 
@@ -39,7 +39,7 @@ class VQVAEConfig(TokenizerConfig):
     span: float = 4.0
     """fsq: where the outermost levels lie, in standard deviations of the first component."""
     hidden: int = 512
-    """Width of the networks beside the linear maps; 0 = none."""
+    """Width of the networks added to the linear maps; 0 = none."""
     steps: int = 8000
     """Optimiser steps at most; 0 = the start as it is."""
     batch: int = 256
@@ -56,9 +56,9 @@ class VQVAEConfig(TokenizerConfig):
     noise: float = 0.0
     """Standard deviation of noise on the encoder's standardised input while training."""
     eval_every: int = 250
-    """Steps between looks at held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
+    """Steps between evaluations on held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
     patience: int = 10
-    """Looks without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
+    """Evaluations without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
     kind: Suppress[Literal["vqvae"]] = "vqvae"
 
     def __post_init__(self):
@@ -119,14 +119,14 @@ class VQVAEConfig(TokenizerConfig):
 
 
 class VQVAETokenizer(WeightTokenizer):
-    """Nearest codes of what the encoder says.
+    """Nearest codes of the encoder's output.
 
     Attributes:
         analysis: (P, K) linear part of the encoder, K = T D numbers in all.
         synthesis: (K, P) linear part of the decoder.
         squash: (K,) scales the decoder network's input.
         books: (T x levels, V, D) code vectors.
-        history: step, loss, psnr, bits, used and perplexity of each look of the last fit.
+        history: step, loss, psnr, bits, used and perplexity of each evaluation of the last fit.
     """
 
     analysis: nn.Parameter
@@ -151,7 +151,7 @@ class VQVAETokenizer(WeightTokenizer):
     def _make_networks(self) -> None:
         """Untrained ones of the seed, so that a second fit begins as the first did."""
         device = self.n_codes.device
-        with torch.random.fork_rng(devices=[]):  # the networks' seed is nobody else's business
+        with torch.random.fork_rng(devices=[]):  # the global random state stays as it was
             torch.manual_seed(self.config.seed)
             self._make_encoder(self.field.size, self.components)
             if self.config.hidden:
@@ -243,7 +243,7 @@ class VQVAETokenizer(WeightTokenizer):
 
     @property
     def has_ordered_codes(self) -> bool:
-        """Single numbers with one code each are."""
+        """True where a latent is one number with one code."""
         return self.config.numbers == 1 and self.config.depth == 1
 
     def to_latents(self, weights: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class VQVAETokenizer(WeightTokenizer):
 
 
 def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
-    """Two layers, the last one silent."""
+    """Two layers, the last one zero."""
     last = nn.Linear(hidden, fan_out)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

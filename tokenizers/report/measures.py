@@ -31,7 +31,7 @@ class Bench:
     Attributes:
         against: `the signals`, or why not them.
         targets: per picture size (rows (n,), pictures (n, H, W, C)).
-        before: (N,) dB of the fields as they are; None where pictures are compared to the fields' own.
+        before: (N,) dB of the fields as they are; None where pictures are compared with the fields' own.
         chosen: (N,) which rows of the split they are.
     """
 

@@ -1,4 +1,4 @@
-"""What the weights, and the tokens, still say about the class: a linear probe on each."""
+"""How much of the class can be read from the weights, and from the tokens: a linear probe on each."""
 
 import torch
 from torch import Tensor

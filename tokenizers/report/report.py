@@ -20,7 +20,7 @@ from tokenizers.tokens import TokenDataset
 USED = 0.5
 """Share of codes in use below which the report warns."""
 POOR = 0.5
-"""Squared error over variance from which a layer's codes are called unusable."""
+"""Squared error over variance from which a layer's codes are reported as unusable."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class ReportConfig:
     """What the report measures."""
 
     sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. vqvae has none: build several
-    and compare them with python -m tokenizers.compare."""
+    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. Kinds that take long to fit have
+    none: build several and compare them with python -m tokenizers.compare."""
     sweep_fields: int = 2000
     """Training fields each of these is fitted on."""
     held_out: int = 1000
-    """Held-out fields judged, drawn by seed."""
+    """Held-out fields evaluated, drawn by seed."""
     probe_rows: int = 10_000
     """Training fields the class probe learns from; 0 = no probe."""
     signals: str | None = None
@@ -58,7 +58,7 @@ def report(
     say: Callable[[str], Any] = print,
     refit: bool = False,
 ) -> dict:
-    """Measure everything; nothing is written. With `refit` the tokens are refitted ones, and both are judged.
+    """Measure everything; nothing is written. With `refit` the tokens are refitted ones, and both are evaluated.
 
     Returns:
         The content of report.json.
@@ -117,15 +117,15 @@ def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
 
 
 def warnings(result: dict) -> list[str]:
-    """What a reader of the numbers must know."""
+    """Warnings that a reader of the numbers needs."""
     found = []
     if result["codes_made"] < result["codes_asked"]:
         asked, made = result["codes_asked"], result["codes_made"]
-        found.append(f"{made} codes made of {asked} asked: the training weights have no more distinct values.")
+        found.append(f"{made} codes of {asked} asked for: the training weights have no more distinct values.")
     if result["codes_used"] < USED * result["codes_made"]:
         found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used. Ask for fewer.")
     if result["judged_on"] == "train":
-        found.append("judged on the training fields: there are no others.")
+        found.append("evaluated on the training fields: there are no others.")
     poor = [i for i, error in enumerate(result["layer_error"]) if error > POOR]
     if poor:
         found.append(f"layers {poor} lose more than {POOR:.0%} of their variance. Ask for more codes.")
@@ -146,7 +146,7 @@ def write_report(out: Path, result: dict) -> None:
 
 COLUMNS = (
     ("codes asked", "codes_asked", "d"),
-    ("made", "codes_made", "d"),
+    ("codes", "codes_made", "d"),
     ("used", "codes_used", "d"),
     ("perplexity", "perplexity", ".1f"),
     ("tokens", "tokens_per_field", "d"),
@@ -169,14 +169,14 @@ def table(rows: list[dict]) -> str:
 
 
 def layer_line(errors: list[float]) -> str:
-    """What each layer loses, in words."""
+    """The error of each layer, as a sentence."""
     if not errors:
-        return "It decodes to another row that computes the same: weights are not compared."
+        return "It decodes to another row of the same function: weights are not compared."
     return "Squared error over variance per layer: " + ", ".join(f"{e:.2g}" for e in errors) + "."
 
 
 def probe_line(values: dict) -> str:
-    """The probe in words."""
+    """The probe, as a sentence."""
     if "skipped" in values:
         return f"Class probe: skipped, {values['skipped']}."
     return (
@@ -191,15 +191,15 @@ def markdown(result: dict) -> str:
     lines = [
         f"# {result['kind']}, {result['codes_made']} codes",
         "",
-        f"Field {result['field']}. {result['training_fields']:,} training fields; judged on "
+        f"Field {result['field']}. {result['training_fields']:,} training fields; evaluated on "
         f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
         f"against {result['psnr_against']}.",
         "",
         table([result, result["refit"]] if "refit" in result else [result]),
         *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
         "",
-        "Bits: raw is log2 of the codes made; marginal is the entropy of the training tokens pooled over positions; "
-        "per position is the cross-entropy of the judged fields' tokens under each position's training counts plus 1.",
+        "Bits: raw is log2 of the number of codes; marginal is the entropy of the training tokens pooled over positions; "
+        "per position is the cross-entropy of the evaluated fields' tokens under each position's training counts plus 1.",
         "",
         layer_line(result["layer_error"]),
         "",
@@ -212,7 +212,7 @@ def markdown(result: dict) -> str:
 
 
 def draw_rate_distortion(path: Path, result: dict) -> None:
-    """PSNR over bits per weight, as stored (log2 of the codes) and as an entropy coder would need."""
+    """PSNR over bits per weight, as stored (log2 of the number of codes) and as an entropy coder would need."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -243,7 +243,7 @@ def summary(result: dict) -> str:
     after = "no pictures" if result["psnr_after"] is None else f"{fitted}{result['psnr_after']:.2f} dB"
     bits = f"{result['bits_per_weight_marginal']:.2f} marginal, {result['bits_per_weight_position']:.2f} per position"
     lines = [
-        f"codes {result['codes_used']} used of {result['codes_made']} made ({result['codes_asked']} asked), "
+        f"codes {result['codes_used']} used of {result['codes_made']} ({result['codes_asked']} asked for), "
         f"perplexity {result['perplexity']:.1f}",
         f"bits per weight {bits}; {result['bits_per_field']:,.0f} per field",
         f"PSNR against {result['psnr_against']}: {after}",

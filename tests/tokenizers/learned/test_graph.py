@@ -188,7 +188,7 @@ def test_build_reports_no_weights_of_another_row(weights, tmp_path):
     options = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL["graph"].items()]
     words = ["graph", "--fields", str(tmp_path / "fields"), "--out", str(tmp_path / "graph"), "--vocab-size=16"]
     build(parse([*words, "--latents=48", "--probe-rows=0", "--threads=1", *options]))
-    assert "another row that computes the same" in (tmp_path / "graph" / "report.md").read_text()
+    assert "another row of the same function" in (tmp_path / "graph" / "report.md").read_text()
     assert read_json(tmp_path / "graph" / "report.json")["layer_error"] == []
 
 

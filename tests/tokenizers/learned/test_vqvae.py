@@ -114,7 +114,7 @@ def test_a_killed_fit_goes_on_with_the_same_result(quantizer, weights, tmp_path,
     again = unfitted(quantizer=quantizer, width=1, steps=6)
     again.resume_dir = tmp_path
     again.fit(weights)
-    assert "going on from step 2" in capsys.readouterr().out and again.fingerprint == whole.fingerprint
+    assert "resuming from step 2" in capsys.readouterr().out and again.fingerprint == whole.fingerprint
     other = unfitted(quantizer=quantizer, width=1, steps=6, seed=1)
     other.resume_dir = tmp_path
     other.fit(weights)  # a state of another run is not taken
