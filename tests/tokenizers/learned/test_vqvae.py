@@ -149,7 +149,5 @@ def test_nonsense_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             unfitted(**options)
-    with pytest.raises(ValueError, match="at most 4,096 weights"):
-        VQVAETokenizer(VQVAEConfig(field=FieldConfig(hidden=(100, 100)).to_dict()))
     with pytest.raises(ValueError, match="wider than the field"):
         unfitted(quantizer="vq", width=50)
