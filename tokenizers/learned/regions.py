@@ -19,7 +19,7 @@ from tyro.conf import Suppress
 from fields.model import FieldConfig, values
 from fields.signals.images import axis
 from tokenizers.base import TokenizerConfig, WeightTokenizer
-from tokenizers.classic.pca import WIDEST
+from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
 from tokenizers.learned.vqvae import run
 
