@@ -1,15 +1,17 @@
 """Model folders, for use: config.json, model.safetensors, model.json and, for a GPT, tokenizer/."""
 
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
+from torch import nn
 
 from fields.runtime.digests import compare, of_file
 from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from fields.storage.fetch import fetch
-from gpt.model import GPT, GPTConfig
+from gpt.model import GPT
 from gpt.training.checkpoints import AGAIN, DAMAGE, reason
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -17,6 +19,8 @@ from tokenizers.registry import load_tokenizer
 FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
 MARKED = ("config.json", "model.safetensors")
 """Files of a model whose digests model.json records."""
+MODELS = {"gpt": "gpt.model:GPT", "regression": "gpt.continuous.regression:RegressionTransformer"}
+"""`kind` in config.json -> module and class; the class names its `Config`. A new model is one class and one line here."""
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 
 
@@ -39,6 +43,18 @@ def model_fingerprint(model: GPT) -> str:
     return digest(model.config, *(part for name in sorted(state) for part in (name, state[name].float())))
 
 
+def model_class(kind: str) -> type:
+    """The class of a kind of models.
+
+    Raises:
+        ValueError: for a kind that is not known here.
+    """
+    if kind not in MODELS:
+        raise ValueError(f"models of the kind {kind!r} are not known here; known are {', '.join(MODELS)}.")
+    module, name = MODELS[kind].split(":")
+    return getattr(import_module(module), name)
+
+
 def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -> None:
     """Write or replace a model folder: config.json, model.safetensors, model.json, tokenizer/."""
     try:
@@ -53,8 +69,8 @@ def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -
 
 def load_model(
     path: Path | str, tokenizer: Path | str | None = None, *, revision: str | None = None
-) -> tuple[GPT, WeightTokenizer, dict]:
-    """A model, its tokenizer and what model.json says.
+) -> tuple[nn.Module, WeightTokenizer | None, dict]:
+    """A model of any kind in `MODELS`, its tokenizer (None for models of weights) and what model.json says.
 
     Args:
         path: a model folder, the folder of a training run (its best/ is taken), or `user/name[@revision]` on the Hub.
@@ -67,14 +83,14 @@ def load_model(
     path = fetch(path, "model", revision=revision, patterns=FILES, flag="--model")
     if not (path / "model.json").is_file():
         path = next((path / n for n in ("best", "last") if (path / n / "model.json").is_file()), path)
-    info = read_json(path / "model.json", HINT, ModelFile)
+    known = read_json(path / "config.json", HINT)
+    cls = model_class(known.get("kind", "gpt"))
+    config = cls.Config(**{k: v for k, v in known.items() if k in cls.Config.__dataclass_fields__})
+    info = read_json(path / "model.json", HINT, ModelFile) if (path / "model.json").is_file() or cls is GPT else {}
     for name in MARKED:
-        if name in info["files"] and (path / name).is_file():
+        if name in info.get("files", {}) and (path / name).is_file():
             compare(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")
-    config = GPTConfig(
-        **{k: v for k, v in read_json(path / "config.json", HINT).items() if k in GPTConfig.__dataclass_fields__}
-    )
-    model, file = GPT(config), path / "model.safetensors"
+    model, file = cls(config), path / "model.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found. {HINT}")
     try:
@@ -82,6 +98,8 @@ def load_model(
     except (SafetensorError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} is damaged or of another config ({said}). Train or fetch the model anew.") from None
+    if "tokenizer" not in info:
+        return model.eval(), None, {**info, "path": str(path)}
     words = load_tokenizer(tokenizer or path / "tokenizer", flag="--tokenizer" if tokenizer else "")
     if words.fingerprint != info["tokenizer"]:
         raise ValueError(

@@ -175,7 +175,7 @@ def model_card(
     lines += [
         "## Use", "", "With the code that made it, the name stands wherever a folder does:", "", "```bash",
         f"python scripts/sample.py --model {options.repo} --n 64 --out runs/samples", "```", "", "```python",
-        "from gpt.checkpoint import load_model", "", f'model, tokenizer, info = load_model("{options.repo}")', "```", "",
+        "from gpt import load_model", "", f'model, tokenizer, info = load_model("{options.repo}")', "```", "",
         "`tokenizer/` holds the tokenizer it was trained with; how a field becomes a picture is said in the card of its "
         "weight dataset, and by `field` in `tokenizer/config.json`.", "",
         "## Source and licence", "",

@@ -196,6 +196,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
     training initialise it from counts (`gpt.training.priors`).
     """
 
+    Config = GPTConfig
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
@@ -218,6 +220,14 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         initialise(self)
         for gate in self.gates if config.gates else ():
             nn.init.normal_(gate, mean=1.0, std=1.0)  # a code's number can mean other things elsewhere, from the start
+
+    def __repr__(self) -> str:
+        c = self.config
+        labels = f", {c.labels} labels" if c.labels else ""
+        return (
+            f"GPT({c.n_layer} layers of width {c.n_embd}, {c.tokens_per_field} tokens of {c.codes} codes{labels}, "
+            f"{self.size():,} parameters)"
+        )
 
     @classmethod
     def create(cls, config: GPTConfig, slots: Tensor, seed: int = 0) -> "GPT":

@@ -51,6 +51,8 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
     as (w - mean) / scale, by position.
     """
 
+    Config = RegressionConfig
+
     def __init__(self, config: RegressionConfig):
         super().__init__()
         self.config = config
@@ -77,6 +79,10 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
         first.bias.copy_(-first.weight[:, 0] * torch.randn(first.out_features))
         nn.init.normal_(second.weight, std=second.in_features**-0.5)
         nn.init.normal_(self.positions.weight, std=0.2)
+
+    def __repr__(self) -> str:
+        c = self.config
+        return f"RegressionTransformer({c.n_layer} layers of width {c.n_embd}, {c.weights} weights, {self.size():,} parameters)"
 
     @classmethod
     def create(cls, config: RegressionConfig, mean: Tensor, scale: Tensor, seed: int = 0) -> "RegressionTransformer":

@@ -16,6 +16,7 @@ from gpt.evaluation import items, novelty
 from gpt.evaluation.baselines import Setup, baselines, encode
 from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier, read_inputs
 from gpt.evaluation.items import SignalSet
+from gpt.evaluation.metrics import distances_for
 from gpt.evaluation.report import write_report
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
@@ -62,7 +63,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     refs = refs.pick(torch.arange(n))
     setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
-    distances = ("ssim",) if nefgpt else ("l2", "ssim")
+    distances = ("ssim",) if nefgpt else tuple(distances_for("images"))
     scorer = Scorer(refs, classifier, config.seed, distances, with_fid=not nefgpt)
     lines = [scorer.line(row) for row in tqdm(rows, desc="evaluation", unit="row", leave=False)]
     new, pictures = look_for_copies(setup, rows, samples, inputs.source.kind if inputs.source else "fields")

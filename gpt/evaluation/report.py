@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
 from fields.view.render import save_png, sheet
+from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 
 SHOWN = 64
 """Samples on the sheet."""
@@ -30,8 +29,8 @@ def write_report(out: Path, result: dict, pictures: dict) -> str:
 
 def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
-    rows, distances = result["rows"], [d for d in ("l2", "ssim") if d in result["rows"][0]]
-    head = ["", "N"] + [f"{m} {'L2' if d == 'l2' else 'SSIM'}" for d in distances for m in ("MMD", "COV", "1-NNA")]
+    rows, distances = result["rows"], [d for d in DISTANCES if d in result["rows"][0]]
+    head = ["", "N"] + [f"{m.heading} {DISTANCES[d].heading}" for d in distances for m in SET_METRICS.values()]
     head += ["FID (classifier, N)", "label accuracy (classifier, N)", "unreadable"]
     head += ["Z_U pixels", "Z_U weights", "near copies", "token copies"]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)] + [_cells(row, distances) for row in rows]
@@ -42,7 +41,8 @@ def table(result: dict) -> str:
 def _cells(row: dict, distances: list[str]) -> list[str]:
     cells = [row["name"], str(row["n"])]
     for d in distances:
-        cells += [_estimate(row[d]["mmd"], 4 if d == "ssim" else 2)] + [_estimate(row[d][m]) for m in ("cov", "1-nna")]
+        for name, metric in SET_METRICS.items():
+            cells.append(_estimate(row[d][name], DISTANCES[d].digits if metric.in_distance else 3))
     lost, new = row["unreadable"], row["novelty"]
     cells += [_estimate(row["fid"], 1), _estimate(row["label_accuracy"])]
     cells += ["n/a" if lost["share"] is None else f"{lost['count']} of {lost['of']}"]
@@ -108,7 +108,7 @@ def footnotes(result: dict) -> list[str]:
 
 
 def _estimates(row: dict) -> list[dict]:
-    return [row["fid"], row["label_accuracy"], *(v for d in ("l2", "ssim") for v in row.get(d, {}).values())]
+    return [row["fid"], row["label_accuracy"], *(v for d in DISTANCES for v in row.get(d, {}).values())]
 
 
 def _starred(part: dict) -> bool:
@@ -135,13 +135,16 @@ def samples_sheet(pictures: dict) -> Tensor:
 
 def save_curves(path: Path, result: dict, pictures: dict) -> None:
     """Sorted distances to the training set, 1-NNA of all lines, FID of all lines."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     _distances(left, pictures)
     names = [_short(row["name"]) for row in result["rows"]]
-    for i, d in enumerate(d for d in ("l2", "ssim") if d in result["rows"][0]):
-        _bars(middle, [row[d]["1-nna"] for row in result["rows"]], i, "L2" if d == "l2" else "(1-SSIM)/2")
+    for i, d in enumerate(d for d in DISTANCES if d in result["rows"][0]):
+        _bars(middle, [row[d]["1-nna"] for row in result["rows"]], i, DISTANCES[d].label)
     middle.axvline(0.5, color="black", linewidth=0.8)
     middle.set(xlim=(0, 1), xlabel=f"1-NNA, N = {result['n']} (1/2 is ideal)")
     middle.set_yticks(range(len(names)), names, fontsize=8)

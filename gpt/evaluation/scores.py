@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fields.metrics.distances import dssim, l2
-from fields.metrics.sets import Estimate, bootstrap_mean, fid, set_metrics
+from fields.metrics.sets import Estimate, bootstrap_mean, fid
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet
-
-DISTANCES = {"l2": l2, "ssim": dssim}
+from gpt.evaluation.metrics import DISTANCES, SET_METRICS, distances_for, estimates
 
 
 @dataclass
@@ -28,14 +26,14 @@ class Scorer:
     references: SignalSet
     classifier: Classifier | None
     seed: int
-    distances: tuple[str, ...] = ("l2", "ssim")
+    distances: tuple[str, ...] = tuple(distances_for("images"))
     with_fid: bool = True
     among: dict[str, Tensor] = field(default_factory=dict)
     features: Tensor | None = None
 
     def __post_init__(self):
         images = self.references.images
-        self.among = {name: DISTANCES[name](images) for name in self.distances}
+        self.among = {name: DISTANCES[name].function(images) for name in self.distances}
         if self.classifier is not None and self.with_fid:
             self.features = self.classifier.read(images)[0]
 
@@ -45,11 +43,11 @@ class Scorer:
         images, references = row.images[:n], self.references.images[:n]
         result = {"kind": row.kind, "name": row.name, "n": n, "notes": list(row.notes)}
         for name in self.distances:
-            measure, among = DISTANCES[name], self.among[name][:n, :n]
+            measure, among = DISTANCES[name].function, self.among[name][:n, :n]
             if n:
-                metrics = set_metrics(measure(images), measure(images, references), among, seed=self.seed)
+                metrics = estimates(measure(images), measure(images, references), among, self.seed)
             else:
-                metrics = dict.fromkeys(("mmd", "cov", "1-nna"), Estimate(None, note="N = 0"))
+                metrics = dict.fromkeys(SET_METRICS, Estimate(None, note="N = 0"))
             result[name] = {key: value.to_dict() for key, value in metrics.items()}
         result["fid"] = self._fid(images, n)
         result["label_accuracy"] = self._accuracy(row)

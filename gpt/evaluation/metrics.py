@@ -1,0 +1,97 @@
+"""The measures of an evaluation, one entry each: distances between two signals, and metrics of a set against another.
+
+A new measure is one function and one line in `DISTANCES` or `SET_METRICS`; scores, table and curves go through these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fields.metrics.distances import dssim, l2
+from fields.metrics.sets import Estimate, bootstrap_mean, coverage_scores, mmd_scores, one_nn_scores
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance between signals.
+
+    Attributes:
+        heading: in tables.
+        label: in pictures.
+        function: (N, ...) signals, and (M, ...) others or None for themselves -> (N, M).
+        kinds: kinds of signals it is meant for.
+        digits: shown of a mean distance.
+    """
+
+    heading: str
+    label: str
+    function: Callable[..., Tensor]
+    kinds: tuple[str, ...]
+    digits: int
+
+
+@dataclass(frozen=True)
+class SetMetric:
+    """A metric of N samples against as many references, from their distances.
+
+    Attributes:
+        heading: in tables.
+        direction: "lower" or "higher" is better, or the ideal value.
+        scores: (samples x samples, samples x references, references x references) -> scores of points, whose mean it is.
+        least: points a side that it needs.
+        both: whether the scores are of samples and then of references, which are resampled apart.
+        in_distance: whether it has the unit of the distance; otherwise it is a share.
+    """
+
+    heading: str
+    direction: str
+    scores: Callable[[Tensor, Tensor, Tensor], Tensor]
+    least: int = 1
+    both: bool = False
+    in_distance: bool = False
+
+
+DISTANCES: dict[str, Distance] = {
+    "l2": Distance("L2", "L2", l2, ("images",), 2),
+    "ssim": Distance("SSIM", "(1-SSIM)/2", dssim, ("images",), 4),
+}
+"""Key in metrics.json -> distance, in the table's order."""
+
+SET_METRICS: dict[str, SetMetric] = {
+    "mmd": SetMetric("MMD", "lower", lambda ss, sr, rr: mmd_scores(sr), in_distance=True),
+    "cov": SetMetric("COV", "higher", lambda ss, sr, rr: coverage_scores(sr)),
+    "1-nna": SetMetric("1-NNA", "0.5", one_nn_scores, least=2, both=True),
+}
+"""Key in metrics.json -> metric, in the table's order."""
+
+
+def distances_for(kind: str) -> dict[str, Distance]:
+    """The distances meant for a kind of signals."""
+    return {name: distance for name, distance in DISTANCES.items() if kind in distance.kinds}
+
+
+def estimates(ss: Tensor, sr: Tensor, rr: Tensor, seed: int) -> dict[str, Estimate]:
+    """All set metrics with their 95 % intervals.
+
+    Args:
+        ss: (N, N) distances among samples.
+        sr: (N, N) from samples to references.
+        rr: (N, N) among references.
+        seed: of the bootstrap.
+    Raises:
+        ValueError: if the two sets differ in size: all metrics depend on N.
+    """
+    n, m = sr.shape
+    if n != m or ss.shape != (n, n) or rr.shape != (m, m):
+        raise ValueError(f"as many samples as references are needed, got {n} and {m}: the metrics depend on N.")
+    found = {}
+    for name, metric in SET_METRICS.items():
+        if n == 0:
+            found[name] = Estimate(None, note="N = 0")
+        elif n < metric.least:
+            found[name] = Estimate(None, note=f"N = {n}: {metric.heading} needs {metric.least} points a side")
+        else:
+            strata = {"strata": n} if metric.both else {}
+            found[name] = bootstrap_mean(metric.scores(ss, sr, rr), seed=seed, **strata)
+    return found

@@ -1,0 +1,133 @@
+"""Training, sampling and evaluation in memory: no folders, no launcher, no configuration files.
+
+model = fit_gpt(ids, tokenizer, steps=500)
+rows = sample(model, tokenizer, n=64)  # rows.weights: (64, P)
+table = evaluate(pictures, references)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fields.storage.rows import Rows
+from gpt.data import Sequences
+from gpt.evaluation.items import SignalSet
+from gpt.evaluation.scores import Scorer
+from gpt.model import GPT, GPTConfig
+from gpt.sampling.generate import sample_ids
+from gpt.token_task import TokenTask
+from gpt.train_gpt import ModelConfig, OptimizerConfig
+from gpt.training.local import Local
+from gpt.training.priors import initialise_from_counts
+from gpt.training.schedule import warmup_steps
+from gpt.training.trainer import Trainer
+from tokenizers.vocab import Vocab
+
+
+def fit_gpt(
+    ids: Tensor,
+    tokenizer: Any = None,
+    *,
+    codes: int | None = None,
+    labels: Tensor | None = None,
+    held_out: Tensor | None = None,
+    held_out_labels: Tensor | None = None,
+    model: ModelConfig | None = None,
+    steps: int = 1000,
+    device: str = "cpu",
+    progress: bool = True,
+    **settings: Any,
+) -> GPT:
+    """Train a GPT on rows of codes.
+
+    Args:
+        ids: (N, T) int64 codes.
+        tokenizer: the one that made them: says how many codes there are, where each token belongs, and which codes are
+            close. Without one give `codes`.
+        codes: V, where there is no tokenizer.
+        labels: (N,) int64 classes, 0 or more, so that samples can be asked for by class.
+        held_out: (M, T) codes to validate on; the best model is then returned, else the last.
+        held_out_labels: (M,) their classes, where there are labels.
+        model: sizes.
+        steps: of the optimiser.
+        device: where to train.
+        progress: show a bar.
+        settings: other ones of `gpt.train_gpt.OptimizerConfig`: batch, lr, seed, ema, eval_every, ...
+    Returns:
+        The model in evaluation mode, on the CPU.
+    Raises:
+        ValueError: for codes outside the vocabulary, or without tokenizer and codes.
+    """
+    if tokenizer is None and codes is None:
+        raise ValueError("fit_gpt needs the tokenizer that made the ids, or codes=V, the number of different codes.")
+    sizes, config = model or ModelConfig(), OptimizerConfig(steps=steps, **settings)
+    v = tokenizer.codes if codes is None else codes
+    classes = 0 if labels is None else int(labels.max()) + 1
+    vocab = Vocab(v, classes)
+    train = Sequences(ids, vocab, labels)
+    other = None if held_out is None else Sequences(held_out, vocab, held_out_labels)
+    slots = torch.zeros(ids.shape[1], 0).long() if tokenizer is None else tokenizer.slots
+    slot_sizes = () if tokenizer is None else tuple(tokenizer.slot_sizes)
+    made = {name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "similar"}
+    fresh = GPT.create(GPTConfig(v, ids.shape[1], slot_sizes, classes, **made), slots, config.seed)
+    near = tokenizer.code_vectors if tokenizer is not None and sizes.similar else None
+    initialise_from_counts(fresh, train, near, config.seed)
+    weights = ids.shape[1] if tokenizer is None else tokenizer.field.size
+    trainer = Trainer(config, TokenTask(fresh, train, other, weights, config.eval_fields), Local(device))
+    with tqdm(total=steps, desc="GPT", unit="step", disable=not progress) as bar:
+
+        def tick(values: dict[str, Any]) -> None:
+            bar.update()
+            bar.set_postfix_str(f"loss {values['loss']:.3f} nats/token", refresh=False)
+
+        trainer.run(steps, warmup_steps(config.warmup, steps), progress=tick)
+    return (trainer.best or trainer.usable()).cpu()
+
+
+def sample(model: GPT, tokenizer: Any, n: int = 64, *, seed: int = 0, label: int | None = None, **rules: Any) -> Rows:
+    """New fields from a GPT.
+
+    Args:
+        model: trained on the tokenizer's codes.
+        tokenizer: decodes them.
+        n: fields.
+        seed: field i is the same for every n.
+        label: class asked for, for models trained with labels.
+        rules: temperature, top_k, top_p, grammar, ...: those of `gpt.sampling.generate.sample_ids`.
+    Returns:
+        Rows of the fields that could be read; `seeds` are their numbers.
+    Raises:
+        ValueError: if model and tokenizer do not belong together, or settings mean nothing.
+    """
+    c = model.config
+    if (tokenizer.codes, tokenizer.tokens_per_field) != (c.codes, c.tokens_per_field):
+        raise ValueError(
+            f"the model makes {c.tokens_per_field} tokens of {c.codes} codes, the tokenizer reads "
+            f"{tokenizer.tokens_per_field} of {tokenizer.codes}. Give the tokenizer it was trained with."
+        )
+    draws = sample_ids(model, n, seed=seed, label=label, **rules)
+    draws = draws.pick(draws.complete)
+    labels = draws.labels if c.labels else None
+    ids = [f"sample/{seed}/{i}" for i in draws.index.tolist()]
+    return Rows(tokenizer.decode(draws.codes), ids=ids, labels=labels, seeds=draws.index)
+
+
+@torch.no_grad()
+def evaluate(samples: Tensor, references: Tensor, *, classifier: Any = None, seed: int = 0) -> dict[str, Any]:
+    """How close a set of pictures is to a set of references: MMD, COV and 1-NNA under each distance, and FID.
+
+    Args:
+        samples: (N, H, W, C) in [0, 1].
+        references: (M, H, W, C); the first min(N, M) of each are compared.
+        classifier: a `gpt.evaluation.features.Classifier`, for FID.
+        seed: of the intervals.
+    Returns:
+        distance -> metric -> value, low, high, note; `fid`; `n`.
+    """
+    row, other = (
+        SignalSet("samples", samples, kind="samples").readable(),
+        SignalSet("references", references).readable(),
+    )
+    return Scorer(other, classifier, seed).line(row)

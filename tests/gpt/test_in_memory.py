@@ -1,0 +1,78 @@
+"""The front door: ids in, new fields out, without folders; registries of models and measures."""
+
+import pytest
+import torch
+from made import rows as made_rows
+
+import gpt
+from gpt.checkpoint import MODELS, load_model, model_class
+from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
+from gpt.train_gpt import ModelConfig
+from tokenizers import QuantileTokenizer
+
+SMALL = ModelConfig(n_layer=1, n_head=1, n_embd=16)
+
+
+def test_every_public_name_is_there_and_others_are_named():
+    assert all(getattr(gpt, name) is not None for name in gpt.__all__)
+    with pytest.raises(AttributeError, match="it offers"):
+        _ = gpt.nothing
+
+
+def test_ids_to_new_fields(tiny):
+    weights = made_rows(tiny, 24)
+    tokenizer = QuantileTokenizer.for_field(tiny, vocab_size=8).fit(weights)
+    ids, labels = tokenizer.encode(weights), torch.arange(24) % 3
+    settings = {"labels": labels, "model": SMALL, "steps": 6, "batch": 8, "progress": False, "seed": 1}
+    models = [gpt.fit_gpt(ids, tokenizer, **settings) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*(m.parameters() for m in models), strict=True))
+    assert repr(models[0]).startswith(f"GPT(1 layers of width 16, {ids.shape[1]} tokens of 8 codes, 3 labels")
+    drawn = gpt.sample(models[0], tokenizer, n=5, label=2)
+    assert drawn.weights.shape == (5, tiny.size) and drawn.labels.tolist() == [2] * 5
+    assert torch.equal(gpt.sample(models[0], tokenizer, n=2, label=2).weights, drawn.weights[:2])
+
+
+def test_best_model_is_returned_where_there_is_held_out_data():
+    ids = torch.randint(4, (16, 6), generator=torch.Generator().manual_seed(0))
+    settings = {"codes": 4, "held_out": ids[:4], "model": SMALL, "steps": 4, "eval_every": 2, "progress": False}
+    assert gpt.fit_gpt(ids, **settings).size() > 0
+    with pytest.raises(ValueError, match="needs the tokenizer"):
+        gpt.fit_gpt(ids)
+
+
+def test_a_set_against_itself_and_against_noise():
+    pictures = torch.rand(12, 8, 8, 1, generator=torch.Generator().manual_seed(0))
+    same, other = gpt.evaluate(pictures, pictures.clone()), gpt.evaluate(1 - pictures / 9, pictures)
+    assert same["l2"]["mmd"]["value"] < 1e-3 < other["l2"]["mmd"]["value"]
+    assert other["ssim"]["1-nna"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_kind_of_model_loads(kind, tmp_path):
+    cls = model_class(kind)
+    sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8}
+    needed = {"gpt": {"codes": 4, "tokens_per_field": 5}, "regression": {"weights": 9}}
+    config = cls.Config(**needed.get(kind, {}), **sizes)
+    assert config.kind == kind and "parameters" in repr(cls(config))
+    if kind != "gpt":
+        model = cls(config)
+        model.save_pretrained(tmp_path)
+        loaded, tokenizer, _ = load_model(tmp_path)
+        assert type(loaded) is cls and tokenizer is None
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+    with pytest.raises(ValueError, match="known are gpt"):
+        model_class("poem")
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("metric", SET_METRICS)
+def test_every_measure_prefers_the_set_itself(distance, metric):
+    pictures = torch.rand(10, 12, 12, 1, generator=torch.Generator().manual_seed(1))
+    measure, entry = DISTANCES[distance].function, SET_METRICS[metric]
+    values = []
+    for samples in (pictures.clone(), torch.rand(1, 12, 12, 1).expand(10, -1, -1, -1)):
+        found = estimates(measure(samples), measure(samples, pictures), measure(pictures), 0)[metric]
+        values.append(found.value)
+        assert found.low <= found.value <= found.high
+    good, bad = values
+    assert {"lower": good < bad, "higher": good > bad}.get(entry.direction, good < 1)
