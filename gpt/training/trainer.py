@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fields.runtime.processes import Interrupt, Stopped, on_main
+from fields.runtime.records import read_json
 from fields.runtime.runs import digest
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.training.checkpoints import Checkpoints
@@ -85,6 +86,13 @@ class LoopConfig:
     def least_lr(self) -> float:
         """Learning rate of the last step."""
         return self.lr / 10 if self.min_lr is None else self.min_lr
+
+
+@dataclass
+class Step:
+    """What model.json says of when it was saved."""
+
+    step: int
 
 
 class Trainer:
@@ -218,7 +226,14 @@ class Trainer:
             self.saved = self.state["step"]
             epoch = self.saved * self.config.batch / len(self.task)
             self.accelerator.print(f"resumed at step {self.saved} (epoch {epoch:.2f})")
+            on_main(self.accelerator, self._follow)
         on_main(self.accelerator, self.metrics.rewind, self.state["step"])
+
+    def _follow(self) -> None:
+        """Make last/ the model of the checkpoint gone back to, if a kill came between the two."""
+        card = self.config.out / "last" / "model.json"
+        if self.state["step"] and (not card.is_file() or read_json(card, "", Step)["step"] != self.state["step"]):
+            self._save_model("last", self.usable())
 
     def finished(self, steps: int) -> bool:
         """Whether nothing is left to do."""
