@@ -26,7 +26,8 @@ def numbers(config: type) -> list[tuple[str, type]]:
     hints, found = typing.get_type_hints(config), []
     for f in dataclasses.fields(config):
         kinds = {hints[f.name], *typing.get_args(hints[f.name])}
-        found += [(f.name, kind) for kind in (int, float) if kind in kinds and tuple not in kinds and f.init]
+        if typing.get_origin(hints[f.name]) is not tuple:
+            found += [(f.name, kind) for kind in (int, float) if kind in kinds]
     return found
 
 
