@@ -18,6 +18,9 @@ from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.classic import scalar_codes
 from tokenizers.learned import quantizers
 
+MOST_NUMBERS = 4096
+"""Numbers of a latent; a code of more is a mistake."""
+
 
 @dataclass(frozen=True)
 class VQVAEConfig(TokenizerConfig):
@@ -71,6 +74,8 @@ class VQVAEConfig(TokenizerConfig):
             if getattr(self, name) < 0:
                 flag = "rate" if name == "bit_loss" else name.replace("_", "-")
                 raise ValueError(f"--{flag} must be 0 or more, got {getattr(self, name)}.")
+        if self.width > MOST_NUMBERS:
+            raise ValueError(f"--width must be at most {MOST_NUMBERS:,}, got {self.width}.")
         if self.lr <= 0 or self.span <= 0:
             raise ValueError(f"--lr and --span must be above 0, got {self.lr} and {self.span}.")
         if self.quantizer == "lfq" and 2 ** round(math.log2(self.vocab_size)) != self.vocab_size:
