@@ -1,0 +1,1 @@
+"""Fields by the thousand. See README.md here."""

@@ -1,0 +1,1 @@
+"""Other projects' files. See README.md here."""

@@ -1,0 +1,1 @@
+"""Publishing. See README.md here."""

@@ -1,0 +1,1 @@
+"""What differs between pictures and shapes. See README.md here."""

@@ -1,0 +1,1 @@
+"""How close. See README.md here."""

@@ -1,0 +1,1 @@
+"""How commands behave. See README.md here."""

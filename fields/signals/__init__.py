@@ -1,0 +1,1 @@
+"""What fields are fitted to. See README.md here."""

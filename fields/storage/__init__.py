@@ -1,0 +1,1 @@
+"""Rows and their files. See README.md here."""

@@ -1,0 +1,1 @@
+"""Pictures of fields. See README.md here."""
