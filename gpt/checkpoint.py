@@ -19,7 +19,11 @@ from tokenizers.registry import load_tokenizer
 FILES = ["config.json", "model.json", "model.safetensors", "tokenizer/*"]
 MARKED = ("config.json", "model.safetensors")
 """Files of a model whose digests model.json records."""
-MODELS = {"gpt": "gpt.model:GPT", "regression": "gpt.continuous.regression:RegressionTransformer"}
+MODELS = {
+    "gpt": "gpt.model:GPT",
+    "regression": "gpt.continuous.regression:RegressionTransformer",
+    "flow": "gpt.continuous.flow:Flow",
+}
 """`kind` in config.json -> module and class; the class names its `Config`. A new model is one class and one line here."""
 HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 
@@ -86,7 +90,10 @@ def load_model(
     known = read_json(path / "config.json", HINT)
     cls = model_class(known.get("kind", "gpt"))
     config = cls.Config(**{k: v for k, v in known.items() if k in cls.Config.__dataclass_fields__})
-    info = read_json(path / "model.json", HINT, ModelFile) if (path / "model.json").is_file() or cls is GPT else {}
+    if cls is GPT:
+        info = read_json(path / "model.json", HINT, ModelFile)
+    else:  # models without tokens need none
+        info = read_json(path / "model.json", HINT) if (path / "model.json").is_file() else {}
     for name in MARKED:
         if name in info.get("files", {}) and (path / name).is_file():
             compare(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")

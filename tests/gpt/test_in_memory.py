@@ -51,7 +51,11 @@ def test_a_set_against_itself_and_against_noise():
 def test_every_kind_of_model_loads(kind, tmp_path):
     cls = model_class(kind)
     sizes = {"n_layer": 1, "n_head": 1, "n_embd": 8}
-    needed = {"gpt": {"codes": 4, "tokens_per_field": 5}, "regression": {"weights": 9}}
+    needed = {
+        "gpt": {"codes": 4, "tokens_per_field": 5},
+        "regression": {"weights": 9},
+        "flow": {"tokens": 3, "numbers": 5},
+    }
     config = cls.Config(**needed.get(kind, {}), **sizes)
     assert config.kind == kind and "parameters" in repr(cls(config))
     if kind != "gpt":

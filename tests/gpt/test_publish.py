@@ -160,7 +160,9 @@ def test_the_card_of_shapes_speaks_of_no_pixels(tmp_path):
     card = (tmp_path / "runs/hub/me/shapes/README.md").read_text(encoding="utf-8")
     assert "the 3 coordinates of a point in [-1, 1] to its signed distance (inside below 0)" in card
     assert "pixel" not in card
-    assert card.split("---")[1].replace("dtype: image", "").count("image") == 0  # only the viewer's column of views is one
+    assert (
+        card.split("---")[1].replace("dtype: image", "").count("image") == 0
+    )  # only the viewer's column of views is one
 
 
 def test_few_rows(tiny, tmp_path):

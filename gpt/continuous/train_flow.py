@@ -1,0 +1,251 @@
+"""Training a rectified flow over the weights of fields, and drawing new ones: the comparison to tokens.
+
+The same trainer as the GPT's with another task: equal sizes, steps, labels and checkpoints, so that both schools are compared
+under the same budget.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fields.kinds.registry import kind_of
+from fields.runtime.launch import Precision, start
+from fields.runtime.processes import alike, on_main
+from fields.runtime.runs import claim, replace_folder, write_json
+from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.rows import Rows
+from fields.view.render import save_png, sheet
+from gpt.checkpoint import load_model
+from gpt.continuous.flow import Flow, FlowConfig, to_rows, to_vectors
+from gpt.data import seed_of
+from gpt.training.schedule import warmup_steps
+from gpt.training.task import Task
+from gpt.training.trainer import LoopConfig, Trainer
+
+VALIDATED = 2048
+"""Held-out fields whose loss is measured, at noise and times drawn once."""
+
+
+@dataclass(frozen=True)
+class FlowModelConfig:
+    """Size of the transformer."""
+
+    n_layer: int = 4
+    """Blocks."""
+    n_head: int = 4
+    """Attention heads."""
+    n_embd: int = 128
+    """Width."""
+    dropout: float = 0.0
+    """On residual branches."""
+
+
+@dataclass(frozen=True)
+class TrainFlowConfig(LoopConfig):
+    """Train a rectified flow over the weights of a dataset, and draw new fields from it.
+
+    For example:
+        python scripts/train_flow.py --fields runs/mnist/fields --labels --steps 4000 --out runs/mnist/flow
+    """
+
+    fields: str
+    """Weight dataset: a folder, or user/name on the Hub. Its fields should share a start."""
+    out: Path = field(default=Path("runs/flow"), kw_only=True)
+    """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset."""
+    labels: bool = False
+    """Tell the model each field's label, so that samples can be asked for by class."""
+    unlabelled: float = 0.1
+    """Share of fields whose label is hidden in training, which --guidance needs."""
+    model: FlowModelConfig = field(default_factory=FlowModelConfig)
+    steps: int = 4000
+    """Optimiser steps."""
+    ema: float | None = field(default=0.999, kw_only=True)
+    """Decay of a moving average of the weights, which is validated and saved."""
+    n: int = 1000
+    """Fields drawn at the end; with labels as many of each class."""
+    integration: int = 30
+    """Steps of the integration when sampling; each evaluates the model twice."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance when sampling; 1 = none. Needs --labels."""
+    precision: Precision = "auto"
+    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
+    threads: int | None = None
+    """CPU threads per process; default: cores / processes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("steps", "n", "integration"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.unlabelled < 1:
+            raise ValueError(f"--unlabelled is a share in [0, 1), got {self.unlabelled}.")
+        if not 0 <= self.guidance <= 100 or (self.guidance != 1 and not self.labels):
+            raise ValueError(f"--guidance must lie in [0, 100] and needs --labels unless it is 1, got {self.guidance}.")
+
+
+class FlowTask(Task):
+    """Rows of weights, a vector per neuron; the squared error of the velocity is minimised.
+
+    Args:
+        model: fresh.
+        config: of the run.
+        data: the fields.
+    """
+
+    unit = "per number"
+
+    def __init__(self, model: Flow, config: TrainFlowConfig, data: WeightDataset):
+        self.model, self.config, self.data = model, config, data
+        self.rows, self.labels = vectors_of(data, "train"), labels_of(config, data, "train")
+        held_out = "validation" in data.splits and len(data.splits["validation"]) > 0
+        self.held_out = vectors_of(data, "validation")[:VALIDATED] if held_out else None
+        self.held_labels = labels_of(config, data, "validation")[:VALIDATED] if held_out else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def loss(self, model: Flow, rows: Tensor, seed: int) -> Tensor:
+        """Sum over fields of the mean squared error; noise, times and hidden labels are functions of `seed`."""
+        rows, device = rows[rows >= 0], self.model.mean.device
+        generator = torch.Generator().manual_seed(seed)
+        labels = self.labels[rows].clone()
+        labels[torch.rand(len(rows), generator=generator) < self.config.unlabelled] = self.model.config.labels
+        return self._losses(model, self.rows[rows], labels, generator).sum().to(device)
+
+    def _losses(self, model: Flow, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(rows.shape, generator=generator)
+        times = torch.randn(len(rows), generator=generator).sigmoid()  # middle times most (arXiv 2403.03206)
+        data, noise, labels, times = (t.to(self.model.mean.device) for t in (rows, noise, labels, times))
+        plain = self.model  # whose buffers are at hand, however the trainer wrapped it
+        data = (data - plain.mean) / plain.std
+        velocity = model(torch.lerp(noise, data, times[:, None, None]), times, labels)
+        return (velocity - (data - noise)).square().flatten(1).mean(1)
+
+    def optimizers(self, config: Any) -> list[torch.optim.Optimizer]:
+        """AdamW."""
+        fused = self.model.mean.device.type in ("cpu", "cuda")
+        return [
+            torch.optim.AdamW(self.model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
+        ]
+
+    def validate(self, model: Flow, accelerator: Any, micro: int) -> dict[str, Any] | None:
+        """The loss of held-out fields."""
+        if self.held_out is None:
+            return None
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, "validation"))
+        with torch.no_grad():
+            pairs = zip(self.held_out.split(micro), self.held_labels.split(micro), strict=True)
+            losses = [self._losses(model, rows, labels, generator).cpu() for rows, labels in pairs]
+        return {"loss": float(torch.cat(losses).mean())}
+
+    def load(self, out: Path) -> Flow:
+        """The best model, else the last."""
+        return load_model(out)[0]
+
+    def save(self, path: Path, model: Flow, info: dict[str, Any]) -> None:
+        """Write a model folder."""
+        with replace_folder(path) as temporary:
+            model.save_pretrained(temporary)
+            write_json(temporary / "model.json", {**info, "dataset": self.data.fingerprint, "kind": "flow"})
+
+    def draw(self, path: Path, model: Flow) -> None:
+        """A sheet of new fields."""
+        rows = draw_rows(model, self.config, self.data, self.config.samples)
+        kind, size = kind_of(self.data.config, self.data.signals), self.data.extent("train")[0].tolist()
+        save_png(path, sheet(kind.thumbnail(self.data.config, rows.weights, tuple(size)), columns=8))
+
+
+def vectors_of(data: WeightDataset, split: str) -> Tensor:
+    """(N, T, D) fields of a split."""
+    return to_vectors(data.config, data.weights(split))
+
+
+def labels_of(config: TrainFlowConfig, data: WeightDataset, split: str) -> Tensor:
+    """(N,) int64 labels; without labels all are the one that stands for none."""
+    known, classes = data.labels(split) if config.labels else None, len(data.label_names or ()) if config.labels else 0
+    if known is None:
+        return torch.full((len(data.splits[split]),), classes)
+    return torch.where(known >= 0, known, classes)
+
+
+def draw_rows(model: Flow, config: TrainFlowConfig, data: WeightDataset, n: int) -> Rows:
+    """New fields; field i depends on the seed and i alone."""
+    c, device = model.config, model.mean.device
+    noise = [
+        torch.randn(c.tokens, c.numbers, generator=torch.Generator().manual_seed(seed_of(config.seed, "sample", i)))
+        for i in range(n)
+    ]
+    labels = torch.arange(n) % c.labels if c.labels else None
+    parts = []
+    for at in range(0, n, 250):
+        told = None if labels is None else labels[at : at + 250].to(device)
+        start_at = torch.stack(noise[at : at + 250]).to(device)
+        parts.append(model.sample(start_at, told, steps=config.integration, guidance=config.guidance).cpu())
+    weights = to_rows(data.config, torch.cat(parts))
+    good = weights.isfinite().all(1)
+    rows = Rows(weights, [f"flow/{config.seed}/{i}" for i in range(n)], labels, torch.arange(n))
+    return rows.pick(good)
+
+
+def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
+    """The command: train, or go on, then write OUT/samples.
+
+    Raises:
+        ValueError: for a dataset without training fields, or without labels where they are asked for.
+    """
+    accelerator = start(threads=config.threads, precision=config.precision)
+    data = WeightDataset.load(config.fields, flag="--fields")
+    if "train" not in data.splits or not len(data.splits["train"]):
+        raise ValueError(f"--fields {config.fields} has no training fields.")
+    if config.labels and not data.label_names:
+        raise ValueError(f"--labels needs a data set with labels; {config.fields} has none. Leave the flag out.")
+    free = (
+        "fields",
+        "out",
+        "threads",
+        "keep",
+        "log_every",
+        "save_every",
+        "steps",
+        "n",
+        "integration",
+        "guidance",
+        "samples",
+    )
+    known = on_main(
+        accelerator,
+        lambda: claim(config.out, config, parents={"fields": data.fingerprint}, seed=config.seed, free=free),
+    )
+    rows = vectors_of(data, "train")
+    sizes = FlowConfig(
+        rows.shape[1], rows.shape[2], len(data.label_names) if config.labels else 0, **asdict(config.model)
+    )
+    task = FlowTask(Flow.create(sizes, rows, config.seed), config, data)
+    trainer = Trainer(config, task, accelerator)
+    if known:
+        alike(accelerator, trainer.resume)
+    result = (
+        trainer.summary()
+        if trainer.finished(config.steps)
+        else trainer.run(config.steps, warmup_steps(None, config.steps))
+    )
+    on_main(accelerator, save_samples, config, data)
+    return result
+
+
+def save_samples(config: TrainFlowConfig, data: WeightDataset) -> None:
+    """OUT/samples, a weight dataset with the split `samples`, and its sheet."""
+    model, folder = load_model(config.out)[0], config.out / "samples"
+    rows = draw_rows(model, config, data, config.n)
+    if not len(rows):
+        raise RuntimeError("no sample is finite: train longer, or with a lower --lr.")
+    signals = {**data.signals, "counts": {"samples": len(rows)}}
+    reference = Reference("unknown", f"drawn from a rectified flow trained on dataset {data.fingerprint}")
+    WeightDataset.from_rows(data.config, {"samples": rows}, reference, signals).save(folder)
+    print(
+        f"{len(rows):,} of {config.n:,} new fields in {folder}; evaluate them with: python scripts/evaluate.py --samples {folder} "
+        f"--fields {config.fields}"
+    )
