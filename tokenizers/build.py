@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union
 import torch
 import tyro
 
+from fields.kinds.preview import save_preview, spread
 from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import claim, read_json
 from fields.storage.dataset import WeightDataset, summary
@@ -159,8 +160,18 @@ def _report(
             return
     result = {**report(tokenizer, data, tokens, config, refit=refit), "settings": asked}
     write_report(out, result)
+    _preview(tokenizer, data, out)
     print(report_summary(result))
     print(f"tokenizer, tokens/ and report.md are in {out}")
+
+
+def _preview(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> None:
+    """Held-out fields, each with what its codes decode to in a frame beside it."""
+    split = next(name for name in ("validation", "test", *data.splits) if len(data.splits.get(name, ())))
+    shown = spread(len(data.split(split)), 32)
+    rows, extent = data.weights(split, shown), data.extent(split)[shown]
+    decoded = tokenizer.decode(tokenizer.encode(rows))
+    save_preview(out / "preview.png", data.kind, data.config, rows, extent, decoded)
 
 
 def _asked(config: ReportConfig) -> dict:

@@ -1,5 +1,6 @@
 """Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
 
+from fields.kinds.preview import save_preview, spread
 from fields.runtime.processes import begin
 
 if __name__ == "__main__":
@@ -71,6 +72,10 @@ def main(config: DecodeConfig) -> None:
         return
     data = decode_dataset(tokens, tokenizer)
     data.save(config.out)
+    split = next(iter(data.splits))
+    shown = spread(len(data.split(split)))
+    rows, extent = data.weights(split, shown), data.extent(split)[shown]
+    save_preview(config.out / "preview.png", data.kind, data.config, rows, extent)
     print(f"{sum(len(rows) for rows in data.splits.values()):,} fields of {data.config} in {config.out}")
 
 

@@ -21,6 +21,7 @@ from fields.fitting.align import save_aligned
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
 from fields.fitting.starts import Start, make_reference, random_rows
+from fields.kinds.preview import save_preview, spread
 from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
@@ -375,4 +376,7 @@ def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
         reached, measure = data.quality(split), data.kind.measure
         mean, worst = measure.text(reached.mean()), measure.text(measure.worst(reached))
         print(f"{split}: {len(reached):,} fields, {measure.name} mean {mean}, worst {worst}")
+    split = next(iter(data.splits))
+    shown = spread(len(data.split(split)))
+    save_preview(out / "preview.png", data.kind, data.config, data.weights(split, shown), data.extent(split)[shown])
     print(f"wrote {out} (fingerprint {data.fingerprint})")

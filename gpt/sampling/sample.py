@@ -21,6 +21,8 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.tokens import TokenDataset
 
 __all__ = ["Draws", "SampleConfig", "sample", "sample_ids"]
+LONGEST = 4096
+"""Pixels of a picture's longer side that --size may ask for."""
 FREE = ("model", "tokenizer", "fields", "revision", "cache")
 """Where things lie (their content is named by fingerprint), and what changes no field."""
 
@@ -53,6 +55,8 @@ class SampleConfig:
     """Key-value cache; without it the same fields, slowly."""
     block: int = 64
     """Fields computed together; memory grows with it, not with --n."""
+    size: tuple[int, int] | None = None
+    """Height and width of the pictures that the fields are, instead of the training signals'; a field has any."""
     fields: str | None = None
     """Training dataset (folder or user/name): each sample is drawn beside its nearest neighbour, and the reference row is copied."""
     tokenizer: str | None = None
@@ -67,6 +71,8 @@ class SampleConfig:
         for name, low in {"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}.")
+        if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
+            raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
 
 
 def find_label(label: str | None, names: list[str] | None) -> int | None:
@@ -99,6 +105,8 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     model, tokenizer, info = alike(
         accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
     )
+    if config.size is not None and tokenizer.field.in_dim == 2:
+        info = {**info, "size": list(config.size)}
     label = alike(accelerator, find_label, config.label, info["label_names"])
     data = (
         None

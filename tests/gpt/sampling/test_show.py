@@ -1,0 +1,72 @@
+"""Pictures of fields, tokens, tokenizers, models, rows and reports, by what lies in a folder."""
+
+import pytest
+import torch
+from PIL import Image
+from toy import TINY, make_corpus
+
+from fields.kinds.preview import contact_sheet, save_preview
+from gpt.checkpoint import save_model
+from gpt.model import GPT, GPTConfig
+from gpt.sampling.show import ShowConfig, show
+from tokenizers.registry import load_tokenizer
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = make_corpus(tmp_path_factory.mktemp("show"), n=12)
+    tokenizer = load_tokenizer(root / "tokenizer")
+    sizes = {"n_layer": TINY.n_layer, "n_head": TINY.n_head, "n_embd": TINY.n_embd}
+    c = GPTConfig(tokenizer.codes, tokenizer.tokens_per_field, tuple(tokenizer.slot_sizes), 0, **sizes)
+    info = {"tokenizer": tokenizer.fingerprint, "kind": "kmeans", "size": [8, 8], "signals": {"name": "toy"}}
+    save_model(root / "gpt" / "best", GPT.create(c, tokenizer.slots, 0), tokenizer, info)
+    return root
+
+
+@pytest.mark.parametrize("part", ["fields", "tokenizer", "tokenizer/tokens", "gpt", "gpt/best/tokenizer"])
+def test_every_folder_has_a_picture(corpus, tmp_path, part):
+    file = show(ShowConfig(str(corpus / part), n=5, out=tmp_path / "a.png"))
+    with Image.open(file) as picture:
+        assert min(picture.size) > 50
+        assert len(picture.getcolors(1 << 20)) > 2
+
+
+def test_a_row_at_any_size(corpus, tmp_path):
+    file = show(ShowConfig(str(corpus / "fields"), size=(40, 30), rows=(1,), out=tmp_path / "row.png"))
+    with Image.open(file) as picture:
+        assert picture.width == 34  # 30 and a margin of 2 on each side
+    with pytest.raises(ValueError, match="--rows 99"):
+        show(ShowConfig(str(corpus / "fields"), rows=(99,), out=tmp_path / "row.png"))
+
+
+def test_fields_of_several_sizes_keep_their_proportions(corpus, tmp_path, dataset):
+    extent = torch.tensor([[4, 5], [10, 2]])
+    page = contact_sheet(dataset.kind, dataset.config, dataset.weights("test")[:2], extent)
+    assert page.shape == (2 * 84 + 6, 88, 3)
+    assert bool((page[88:172, 2:20] == 1).all())  # a narrow picture has white at its sides
+
+
+def test_a_preview_holds_fields_beside_others(tmp_path, dataset):
+    rows, extent = dataset.weights("test"), dataset.extent("test")
+    parts = dataset.kind, dataset.config, rows
+    assert save_preview(tmp_path / "a.png", *parts, extent, beside=rows + 1)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > 2 * 56
+    assert not save_preview(tmp_path / "b.png", *parts, torch.zeros_like(extent))  # of unknown size
+
+
+def test_pictures_of_a_report_one_under_the_other(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    for name, size in {"samples.png": (30, 10), "curves.png": (20, 15)}.items():
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    with Image.open(show(ShowConfig(str(tmp_path), out=tmp_path / "out.png"))) as picture:
+        assert picture.size == (30, 25)
+
+
+def test_nothing_to_show(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no fields, tokens"):
+        show(ShowConfig(str(tmp_path)))
+    with pytest.raises(ValueError, match="--size"):
+        ShowConfig("x", size=(0, 5))
+    with pytest.raises(ValueError, match=r"\.png"):
+        ShowConfig("x", out=tmp_path / "a.gif")
