@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fields.model import FieldConfig, forward, to_values, values
 from fields.signals.base import SignalsConfig
-from fields.signals.registry import load_signals
+from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 
 
@@ -50,4 +50,11 @@ def find_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
         hint = "--data-root DIR" if name in ("mnist", "fashion-mnist") else "--signals FOLDER"
         return None, f"{own} (give {hint} to compare with the signals)"
     config = SignalsConfig(signals=name, data_root=data_root, split_seed=data.signals.get("split_seed") or 0)
-    return load_signals(config), "the signals"
+    found = load_signals(config)
+    try:
+        refuse_others(data.signals, (i for split in data.splits if split != "samples" for i in data.ids(split)), found)
+    except ValueError:
+        if signals is not None or data_root is not None:
+            raise
+        return None, f"{own} (the signals called {name} at hand are others; give --signals FOLDER to compare with them)"
+    return found, "the signals"

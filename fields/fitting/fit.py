@@ -143,12 +143,21 @@ def fit(config: FitConfig) -> WeightDataset:
     paths = {"out": None, "data_root": None}
     config = replace(config, steps=config.steps or signals.steps())
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
+    claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
     if not config.align:
         del claimed["align"]  # folders made before there was a choice
     if signals.kind != "shapes":
         del claimed["shape"], claimed["count"]  # of solids and meshes alone
     if accelerator.is_main_process:
-        runs.claim(out, claimed, seed=config.seed, free=("threads", "strict"))
+        older = {"content": claimed["content"]}  # folders of before do not say it
+        runs.claim(
+            out,
+            claimed,
+            seed=config.seed,
+            free=("threads", "strict"),
+            upgrade=lambda made: {**older, **made},
+            kind="fit",
+        )
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes

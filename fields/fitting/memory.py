@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.fitting.fit import FitConfig, Worker, architecture_for, check_channels, field_seed, schedule_for
-from fields.fitting.parts import cut, rows_of
+from fields.fitting.parts import cut, described, rows_of
 from fields.fitting.starts import Start, make_reference
 from fields.model import FieldConfig
 from fields.signals.base import SPLITS, Signals
@@ -119,7 +119,7 @@ def fit_from(
     rows = rows_of(signals, [jobs[i] for i in kept], weights[good].numpy(), quality[good].numpy(), seed_of)
     places = [signals.split[jobs[i][0]] for i in kept]
     splits = {s: rows.pick([i for i, place in enumerate(places) if place == s]) for s in SPLITS if s in places}
-    return WeightDataset.from_rows(field, splits, reference, signals.describe())
+    return WeightDataset.from_rows(field, splits, reference, described(signals, splits))
 
 
 def _start(

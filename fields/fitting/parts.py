@@ -108,9 +108,15 @@ def assemble(
     failed = [signals.ids[order[r][0]] for r in np.flatnonzero(~good)] + [name for name, _ in signals.skipped]
     if failed:
         runs.write_json(out / "failed.json", failed)
-    data = WeightDataset.from_rows(architecture, splits, reference, signals.describe())
+    data = WeightDataset.from_rows(architecture, splits, reference, described(signals, splits))
     data.save(out)
     shutil.rmtree(out / "parts")
+
+
+def described(signals: Signals, splits: dict[str, Rows]) -> dict:
+    """What a dataset says of its signals, with the digest of those that were fitted and how many they are."""
+    ids = {name for rows in splits.values() for name in rows.ids}
+    return {**signals.describe(), "digest": signals.digest(sorted(ids)), "digest_of": len(ids)}
 
 
 def rows_of(

@@ -6,7 +6,7 @@ it is from its signal) is the matter of `fields.kinds`. Nothing here fits or dra
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fields.model import FIELDS, FieldConfig
+from fields.runtime.digests import of_signals
 from fields.signals.options import ShapeOptions
 
 SPLITS = ("train", "validation", "test")
@@ -115,6 +116,10 @@ class Signals:
         """Arguments of the constructor, beyond those of `Signals`, for the signals at n positions."""
         raise NotImplementedError
 
+    def contents(self, indices: Sequence[int]) -> Iterator[Any]:
+        """What tells each of the signals at n positions from any other: arrays or texts, for `digest`."""
+        return (self.values([i]) for i in indices)
+
     def architecture(self) -> FieldConfig:
         """The field that suits these signals, where nobody asks for another."""
         return FieldConfig(hidden=FIELDS["default"].hidden, in_dim=self.in_dim, out_dim=self.channels)
@@ -175,6 +180,16 @@ class Signals:
                 "Load the signals that the fields were fitted to."
             )
         return torch.tensor([place[name] for name in ids], dtype=torch.int64)
+
+    def digest(self, ids: Sequence[str] | None = None) -> str:
+        """16 hexadecimal digits of ids, sizes and contents; labels, splits and the order do not count.
+
+        Args:
+            ids: of these signals alone; None = of all.
+        """
+        names = sorted(self.ids if ids is None else set(ids))
+        chosen = self.find(names)
+        return of_signals(names, self.extent[chosen].long(), self.contents(chosen.tolist()))
 
     def describe(self) -> dict:
         """Plain values for JSON, without any local path."""

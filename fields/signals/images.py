@@ -1,6 +1,6 @@
 """Pictures as signals, and the coordinates of their pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,6 +82,10 @@ class Images(Signals):
     def values(self, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, H * W, C) float32 in [0, 1]."""
         return self.images(indices).flatten(1, 2)
+
+    def contents(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Pictures as their files hold them."""
+        return (self._pictures[i] for i in indices)
 
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """(H * W, 2), shared by pictures of one size."""

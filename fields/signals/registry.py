@@ -1,7 +1,7 @@
 """Which signals there are by name: one entry each. Anything else that a user names is a folder of pictures or of meshes."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,29 @@ LOADERS: dict[str, Loader] = {
     "solids": Loader(load_solids, "mit", "procedural solids of this project, MIT", embedded=True),
 }  # fmt: skip
 """Name -> loader."""
+
+
+def refuse_others(recorded: dict, ids: Iterable[str], signals: Signals) -> None:
+    """Refuse signals other than those that fields were fitted to; datasets of before recorded no digest and pass.
+
+    Args:
+        recorded: a dataset's description of its signals.
+        ids: of the dataset's rows.
+        signals: those that were found under its signals' name.
+    Raises:
+        ValueError: if ids are missing, or contents differ.
+    """
+    names = sorted({name for name in ids if name})
+    signals.find(names)
+    wanted, count = recorded.get("digest"), recorded.get("digest_of")
+    if wanted is None or count not in (len(names), len(signals)):
+        return  # some rows of a dataset: what all of its signals were cannot be told from them
+    tried = [names] * (count == len(names)) + [None] * (count == len(signals))
+    if wanted not in (found := [signals.digest(chosen) for chosen in tried]):
+        raise ValueError(
+            f"the signals of {signals.name} are not those that the fields were fitted to: digest {found[0]} of "
+            f"{count:,} signals now, {wanted} then. Give those with --signals, or fit anew."
+        )
 
 
 def load_signals(config: SignalsConfig) -> Signals:

@@ -1,6 +1,6 @@
 """Signals given as points and values, in memory: any number of coordinates and channels, any range of values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,6 +56,14 @@ class Samples(Signals):
     def count(self, extent: Sequence[int]) -> int:
         """M."""
         return extent[0]
+
+    def contents(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Points, once if they are shared, and values."""
+        if self.shared:
+            yield self._points
+        yield from (
+            self._values[i] if self.shared else torch.cat([self._points[i], self._values[i]], 1) for i in indices
+        )
 
     def architecture(self) -> FieldConfig:
         """The default field; its output is a logit where all values lie in [0, 1], else the value itself."""

@@ -5,7 +5,7 @@ its surface, some anywhere in the cube [-1, 1]^3.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,11 @@ class Shapes(Signals):
     def count(self, extent: Sequence[int]) -> int:
         """Points of a shape."""
         return extent[0]
+
+    def contents(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Points of meshes; of solids, whose points follow from their numbers, the recipe."""
+        for i in indices:
+            yield np.frombuffer(self.recipe.encode(), np.uint8) if self.placed is None else self._around[i]()
 
     def architecture(self) -> FieldConfig:
         """`shape-small`, with a logit for occupancy and tanh for distance."""

@@ -397,7 +397,10 @@ class WeightDataset:
                 reference = Reference("unknown", "rows from several references")
         names = sorted({n for d in (self, *others) for n in d.splits}, key=_split_order)
         splits = {n: concatenate_datasets([d.splits[n] for d in (self, *others) if n in d.splits]) for n in names}
-        return WeightDataset(self.config, splits, reference, self.signals)
+        about = self.signals
+        if any(other.signals.get("digest") != about.get("digest") for other in others):
+            about = {k: v for k, v in about.items() if k not in ("digest", "digest_of")}
+        return WeightDataset(self.config, splits, reference, about)
 
 
 def _split_order(name: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json
 from fields.signals.base import Signals, SignalsConfig
-from fields.signals.registry import load_signals
+from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import fetch_fields, is_local
 from fields.view.render import render
@@ -199,7 +199,9 @@ def open_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
     if signals is None and name not in EMBEDDED:
         return None, f"signals {name!r} of the dataset are not at hand (give --signals PATH)"
     try:
-        return load_signals(SignalsConfig(signals=name, data_root=data_root, split_seed=seed)), ""
+        found = load_signals(SignalsConfig(signals=name, data_root=data_root, split_seed=seed))
+        refuse_others(data.signals, (i for split in data.splits if split != "samples" for i in data.ids(split)), found)
+        return found, ""
     except (FileNotFoundError, ValueError, OSError, RuntimeError) as error:
         if signals is not None or data_root is not None:
             raise
