@@ -78,7 +78,7 @@ class FitConfig:
     reference: str | None = None
     """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over."""
     steps: int | None = None
-    """Adam steps per field; None = 64 for pictures, 400 for shapes."""
+    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where --start is not meta."""
     lr: float = 1e-2
     """Learning rate, at the start of the cosine."""
     betas: tuple[float, float] = (0.5, 0.9)
@@ -141,7 +141,7 @@ def fit(config: FitConfig) -> WeightDataset:
     signals = _limited(load_signals(_signals_config(config)), config.limit)
     architecture = architecture_for(signals, config.field)
     paths = {"out": None, "data_root": None}
-    config = replace(config, steps=config.steps or signals.steps())
+    config = replace(config, steps=config.steps or default_steps(signals, config.start))
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
     claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
     if not config.align:
@@ -350,10 +350,21 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
     return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
 
 
+UNLEARNT = 3.2
+"""Steps from a start that was not learnt, relative to those from one that was. On MNIST and the 8 x 8 digits 64 steps from random
+weights or from one fitted field come to 14 to 16 dB, 200 to more than 30 dB, as 64 from a learnt start do."""
+
+
+def default_steps(signals: Signals, start: str) -> int:
+    """Adam steps of a fit, where nobody asks for another number."""
+    return signals.steps() if start == "meta" else round(UNLEARNT * signals.steps())
+
+
 def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
     """The optimiser's schedule for these signals."""
     share = config.pixels if config.pixels is not None else signals.share()
-    return Schedule(config.steps or signals.steps(), config.lr, config.betas, share, config.target_psnr)
+    steps = config.steps or default_steps(signals, config.start)
+    return Schedule(steps, config.lr, config.betas, share, config.target_psnr)
 
 
 def _reference(architecture, signals, config, schedule, out: Path, accelerator) -> Reference:
@@ -385,6 +396,11 @@ def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
         reached, measure = data.quality(split), data.kind.measure
         mean, worst = measure.text(reached.mean()), measure.text(measure.worst(reached))
         print(f"{split}: {len(reached):,} fields, {measure.name} mean {mean}, worst {worst}")
+        if measure.poor is not None and not measure.reached(reached.mean(), measure.poor):
+            print(
+                f"warning: the mean {measure.name} of {split} is below {measure.text(measure.poor, 2)}: these fields hardly show "
+                "their signals. Raise --steps, use --start meta, or give a larger field (--field.hidden)."
+            )
     split = next(iter(data.splits))
     shown = spread(len(data.split(split)))
     save_preview(out / "preview.png", data.kind, data.config, data.weights(split, shown), data.extent(split)[shown])

@@ -28,6 +28,8 @@ class Measure:
     """Whether more is better."""
     digits: int = 2
     """Decimals shown."""
+    poor: float | None = None
+    """Below this a field hardly shows its signal; None = no such bar."""
 
     @property
     def title(self) -> str:

@@ -17,7 +17,7 @@ class ImageKind(Kind):
     """Fields from the coordinates of a pixel to gray or RGB."""
 
     name = "images"
-    measure = Measure("PSNR", "dB")
+    measure = Measure("PSNR", "dB", poor=20.0)
     noun = "picture"
     axes = ("height", "width")
 

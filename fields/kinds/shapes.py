@@ -23,7 +23,7 @@ class ShapeKind(Kind):
     """Fields from a point in space to signed distance (inside below 0) or to the logit of being inside."""
 
     name = "shapes"
-    measure = Measure("IoU", digits=3)
+    measure = Measure("IoU", digits=3, poor=0.8)
     noun = "shape"
     axes = ("points",)
 

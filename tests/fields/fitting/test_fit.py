@@ -249,3 +249,14 @@ def test_fitted_and_aligned_at_once(tmp_path, capsys):
     assert (config.folder / "align.json").is_file()
     fit(config)
     assert "is complete" in capsys.readouterr().out
+
+
+def test_fields_of_a_poor_fit_are_said_to_be_poor(tmp_path, capsys):
+    """Unlearnt starts get enough steps by themselves; too few are warned of, and only then."""
+    settings = FitConfig(limit=6, start="unconditioned", threads=1, fits=1)
+    good = fit(replace(settings, out=tmp_path / "good"))
+    assert good.quality("train").mean() > 28
+    assert "warning" not in capsys.readouterr().out
+    poor = fit(replace(settings, steps=20, out=tmp_path / "poor"))
+    assert poor.quality("train").mean() < 20
+    assert "below 20.00 dB" in capsys.readouterr().out
