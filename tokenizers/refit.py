@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from fields.fitting import engine
+from fields.kinds.base import random_points
+from fields.kinds.registry import kind_of
 from fields.model import values
 from fields.runtime.threads import share
 from fields.signals.base import Signals
@@ -143,10 +145,10 @@ class Refit:
         """The pixels of a picture, or random points where there is none."""
         if (height, width) not in self.points:
             c = self.tokenizer.field
-            if c.in_dim == 2 and height > 0 and width > 0:
+            if kind_of(c).name == "images" and height > 0 and width > 0:
                 coords = grid(c, height, width)
             else:
-                coords = torch.rand(POINTS, c.in_dim, generator=torch.Generator().manual_seed(0)) * 2 - 1
+                coords = random_points(c, POINTS)
             coords = coords.to(self.device)
             self.points[height, width] = engine.Points(c, coords, 0.5 if len(coords) >= 256 else 1.0, 0)
         return self.points[height, width]

@@ -151,7 +151,7 @@ def draw_walks(
     """
     height, width = before.sizes("train")[0].tolist()
     pairs = min(pairs, len(before.splits["train"]) // 2)
-    if before.config.in_dim != 2 or min(height, width) < 1 or not pairs:
+    if before.kind.name != "images" or min(height, width) < 1 or not pairs:
         return False
     order = torch.randperm(len(before.splits["train"]), generator=torch.Generator().manual_seed(0))[: 2 * pairs]
     share, pictures, captions = torch.linspace(0, 1, steps)[:, None], [], []
@@ -207,7 +207,7 @@ def measure(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> di
     if len(a):
         found["between"] = float((a - b).norm(dim=1).mean())
         height, width = data.sizes("train")[0].tolist()
-        if data.config.in_dim == 2 and min(height, width) > 0:
+        if data.kind.name == "images" and min(height, width) > 0:
             mean = (render(data.config, a, height, width) + render(data.config, b, height, width)) / 2
             found["halfway_psnr"] = float(psnr(render(data.config, (a + b) / 2, height, width), mean).mean())
     return found

@@ -17,6 +17,7 @@ from fields import layout
 from fields.formats.sidecars import COLUMNS, SIDECAR
 from fields.formats.sources import SOURCES
 from fields.formats.verify import count
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.storage.dataset import WeightDataset
@@ -87,15 +88,16 @@ def fidelity(config: FieldConfig, format: Format) -> str:
     """Whether the format's own code computes these fields, and what it would take for something else, in a line."""
     if format in ("state-dicts", "safetensors"):
         return f"the matrices are plain; how to compute a field from them stands under `field` in {SIDECAR}"
-    states = dict(SOURCES[format].states)
+    states, pictures = dict(SOURCES[format].states), kind_of(config).name == "images"
     if format == "arena":  # a SIREN of any w0 or a ReLU MLP; what they predict is standardised, or a shape's logit
-        free = {"activation": ("relu", "sine"), "output": ("linear", "offset", "logit")[: config.in_dim], "w0": None}
+        outputs = ("linear", "offset") if pictures else ("linear", "offset", "logit")
+        free = {"activation": ("relu", "sine"), "output": outputs, "w0": None}
         states |= {
             k: getattr(config, k) if v is None or getattr(config, k) in v else " or ".join(v) for k, v in free.items()
         }
     unseen = {"w0"} if config.activation != "sine" else set()
     unseen |= {"output_scale", "output_shift"} if config.output != "offset" else set()
-    unseen |= {"coords", "axes"} if config.in_dim != 2 else set()  # they speak of pixels
+    unseen |= {"coords", "axes"} if not pictures else set()  # they speak of pixels
     wrong = [key for key, value in states.items() if getattr(config, key) != value and key not in unseen]
     theirs = SOURCES[format].title
     if not wrong and len(set(config.hidden)) == 1:

@@ -85,7 +85,7 @@ def write_meshes(config: MeshConfig) -> list[dict]:
         ValueError: for fields that are no shapes, or a split that is not there.
     """
     data = WeightDataset.load(config.fields)
-    if data.config.in_dim != 3 or data.config.out_dim != 1:
+    if data.kind.name != "shapes":
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
     claimed = {**asdict(config), "out": None, "fields": None}

@@ -117,7 +117,7 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
 
 def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, name: str) -> Clouds:
     """Standardised points on the surfaces of n fields of a split, drawn by seed."""
-    if data.config.in_dim != 3 or data.config.out_dim != 1:
+    if data.kind.name != "shapes":
         raise ValueError(f"shapes are fields from 3 coordinates to 1 value, the {name} are {data.config}.")
     generator = torch.Generator().manual_seed(config.seed)
     chosen = torch.randperm(len(data.ids(split)), generator=generator)[:n].sort().values

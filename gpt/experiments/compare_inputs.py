@@ -86,8 +86,8 @@ def _enter(text: str, source: str, fields: str, loaded: dict[str, WeightDataset]
 
 def check_signals(entry: Entry, data: WeightDataset) -> None:
     """Refuse fields of other signals than those of --fields, and fields that are no pictures."""
-    if entry.data.config.in_dim != 2:
-        raise ValueError(f"{entry.fields} holds fields of {entry.data.config.in_dim} coordinates, not pictures.")
+    if entry.data.kind.name != "images":
+        raise ValueError(f"{entry.fields} holds fields of {entry.data.kind.name}, not of images.")
     theirs, ours = entry.data.signals.get("name"), data.signals.get("name")
     if theirs != ours:
         raise ValueError(

@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
+from fields.kinds.registry import kind_of
 from fields.runtime.launch import start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import claim, read_json, write_json
@@ -105,7 +106,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     model, tokenizer, info = alike(
         accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
     )
-    if config.size is not None and tokenizer.field.in_dim == 2:
+    if config.size is not None and kind_of(tokenizer.field).name == "images":
         info = {**info, "size": list(config.size)}
     label = alike(accelerator, find_label, config.label, info["label_names"])
     data = (

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render, save_png, sheet
@@ -50,7 +51,7 @@ def save_samples_sheet(
     Returns:
         Whether there was something to draw: fields of two coordinates, at least one, with a known size.
     """
-    if config.in_dim != 2 or not len(weights) or min(size) < 1:
+    if kind_of(config).name != "images" or not len(weights) or min(size) < 1:
         return False
     images = render(config, weights[:most], *size)
     neighbours = None if data is None else nearest_training(images, data)[0]

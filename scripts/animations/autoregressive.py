@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from fields import layout
+from fields.kinds.registry import kind_of
 from fields.storage.fetch import at
 from gpt.checkpoint import load_model
 from gpt.model import GPT
@@ -65,8 +66,8 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     """Sequence above; token values and weights at the left; picture and odds at the right."""
     model, tokenizer, info = load_model(at(options.model, None))
     size = tuple(info["size"])
-    if tokenizer.field.in_dim != 2 or min(size) < 1:
-        raise ValueError(f"--model {options.model} makes fields of {tokenizer.field.in_dim} dimensions, not pictures.")
+    if kind_of(tokenizer.field).name != "images" or min(size) < 1:
+        raise ValueError(f"--model {options.model} makes fields {tokenizer.field}, not of images.")
     codes, label = draw(model, options, info["label_names"])
     rows, known, said = partial_rows(tokenizer, codes)
     values = token_values(tokenizer, codes)

@@ -110,7 +110,7 @@ def rows_of(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tu
         return fitted_rows(options)
     data = WeightDataset.load(at(options.fields, None), flag="--fields")
     split = next((s for s in ("validation", "test") if s in data.splits and len(data.splits[s]) >= SHOWN), None)
-    if data.config.in_dim != 2 or split is None or "train" not in data.splits:
+    if data.kind.name != "images" or split is None or "train" not in data.splits:
         raise ValueError(f"--fields {options.fields} needs fields of pictures in a training and a held-out split.")
     sizes = data.sizes(split)
     if bool((sizes < 1).any()) or len(sizes.unique(dim=0)) > 1:

@@ -67,9 +67,9 @@ def make_bench(
     weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
     recorded = data.psnr(split)[chosen]
     fitted = float(recorded.mean()) if bool(recorded.isfinite().all()) else None
-    if data.config.in_dim != 2 or bool((sizes < 1).any()):
+    if data.kind.name != "images" or bool((sizes < 1).any()):
         reason = (
-            "no pictures: the dataset records no sizes" if data.config.in_dim == 2 else "no pictures: not of images"
+            "no pictures: the dataset records no sizes" if data.kind.name == "images" else "no pictures: not of images"
         )
         return Bench(split, weights, reason, fitted=fitted, chosen=chosen)
     source, against = find_signals(data, signals, data_root)
