@@ -1,5 +1,7 @@
 """Small fields for all tests."""
 
+import signal
+
 import loopback_env  # noqa: F401  first: the libraries read the Hub's address once
 import pytest
 import torch
@@ -7,6 +9,13 @@ from made import rows
 
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset
+
+for number in (
+    signal.SIGINT,
+    signal.SIGHUP,
+):  # a job in the background ignores them, and so would the commands under test
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
