@@ -13,6 +13,7 @@ from fields.hub.publish import Layout, Publish, PublishFields, publish, publish_
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
+from fields.runtime.text import inside
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
 from gpt.evaluation.config import model_bits_of
@@ -77,7 +78,7 @@ def publish_model(options: PublishModel) -> Sent | None:
             write_json(folder / "run.json", run)
         for name in EVALUATED[:2] if evaluation else ():
             if (evaluation / name).is_file():
-                shutil.copyfile(evaluation / name, folder / name)
+                shutil.copyfile(inside(evaluation, name), folder / name)  # refuses links that leave it
         draw_model(folder / "samples.png", model, tokenizer, info)
 
     def card(folder: Path, push: Any) -> str:

@@ -15,6 +15,7 @@ from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
+from fields.runtime.text import inside
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -76,7 +77,7 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
     def prepare(folder: Path) -> None:
         for name in (*FILES, *(REPORT if report else ())):
             if (options.path / name).is_file():
-                shutil.copyfile(options.path / name, folder / name)
+                shutil.copyfile(inside(options.path, name) if name in REPORT else options.path / name, folder / name)
         if run:
             write_json(folder / "run.json", run)
 

@@ -18,6 +18,7 @@ from fields.hub.cards import command, fields_card, plain_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
 from fields.runtime.runs import read_json, write_json
+from fields.runtime.text import inside
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import Kind, is_repo
 from fields.view.render import save_png, sheet
@@ -206,7 +207,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         if run:
             write_json(root / "run.json", run)
         if given is None and (options.path / "samples.json").is_file():
-            shutil.copyfile(options.path / "samples.json", root / "samples.json")
+            shutil.copyfile(inside(options.path, "samples.json"), root / "samples.json")
 
     def card(folder: Path, push: Push | None) -> str:
         variants = place.others(push) | {name: read_json(folder / place.prefix / "field.json")}

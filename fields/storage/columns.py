@@ -17,6 +17,8 @@ from fields.model import FieldConfig
 from fields.runtime.text import check_split
 from fields.storage.rows import Rows
 
+PLAUSIBLE = 1e6
+"""No weight of a field that can be drawn is as large: such rows are diverged or damaged, and make codes and scales useless."""
 FORMER = {"quality": ("psnr",), "extent": ("height", "width")}
 """Columns -> those that stood in their place in the format weights/1."""
 
@@ -88,11 +90,7 @@ def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | Non
     import pyarrow as pa
 
     layout.check(config, rows.weights)
-    bad = (~rows.weights.isfinite().all(1)).nonzero().flatten().tolist()
-    if bad:
-        raise ValueError(
-            f"row {bad[0]} of split {split} is not finite ({len(bad)} such rows). Refit or leave them out."
-        )
+    _check_weights(rows.weights.numpy(), f"split {split}", 0)
     n, extent = len(rows), rows.extent
     if extent is None:
         unknown = [0] * len(kind_of(config, signals).axes)
@@ -129,4 +127,45 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
             f"{file}: row {wrong[0]} has {lengths[wrong[0]]} weights, the field {config} has {config.size} "
             f"({len(wrong)} such rows). Keep one architecture per dataset."
         )
+    check_rows(table, f"{file}, split {file.name.split('-')[0]}")
     return table.cast(wanted.arrow_schema)
+
+
+def check_rows(table: Any, where: str, first: int = 0) -> None:
+    """Refuse rows that are not there, not finite, or beyond what weights can be: one place for memory and streams.
+
+    Args:
+        table: some rows with some of the columns of today.
+        where: file and split, for the message.
+        first: number of the first row in the file.
+    Raises:
+        ValueError: naming the first row.
+    """
+    import pyarrow.compute as pc
+
+    for name in table.column_names:
+        if name != "quality" and table[name].null_count:  # an unknown quality is null or NaN
+            row = first + int(np.flatnonzero(pc.is_null(table[name]).to_numpy(zero_copy_only=False))[0])
+            raise ValueError(f"{where}: row {row} has no {name}. Leave such rows out, or make the dataset anew.")
+    if "weights" not in table.column_names:
+        return
+    for chunk in table["weights"].chunks:
+        flat = chunk.flatten()
+        values = flat.to_numpy(zero_copy_only=False)  # nulls are NaN here
+        if len(chunk):
+            _check_weights(values.reshape(len(chunk), -1), where, first)
+        first += len(chunk)
+
+
+def _check_weights(weights: np.ndarray, where: str, first: int) -> None:
+    """Refuse (N, P) weights with a row that is not finite or not plausible."""
+    if not weights.size or -PLAUSIBLE <= weights.min() <= weights.max() <= PLAUSIBLE:  # False with a NaN
+        return
+    bad = np.flatnonzero(~(np.abs(weights) <= PLAUSIBLE).all(1))
+    row = weights[bad[0]]
+    said = (
+        f"holds a weight of {np.abs(row).max():.1g}, more than {PLAUSIBLE:.0g}"
+        if np.isfinite(row).all()
+        else "is not finite"
+    )
+    raise ValueError(f"{where}: row {first + bad[0]} {said} ({len(bad)} such rows). Refit or leave them out.")

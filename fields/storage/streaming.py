@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fields.storage.columns import check_rows
 from fields.storage.fetch import HubName, is_local, reason
 
 Former = tuple[Callable[[Sequence[str], Sequence[str]], list[str]], Callable[[Any], Any]]
@@ -82,6 +83,8 @@ class Shards:
         for i in range(len(self.files)):
             names = self.names([name], self._file(i).schema_arrow.names)
             table = self.current(self._read(i, lambda file, names=names: file.read(columns=names)))
+            if "weights" in self.schema.names:
+                check_rows(table.select([name]), str(self.files[i][0]))
             parts += table[name].cast(self.schema.field(name).type).chunks
         return pa.chunked_array(parts, type=self.schema.field(name).type)
 
@@ -93,7 +96,11 @@ class Shards:
                 self._groups.pop(next(iter(self._groups)))
             names = self.names(self.schema.names, self._file(i).schema_arrow.names)
             table = self._read(i, lambda file: file.read_row_group(group, columns=names, use_threads=False))
-            self._groups[i, group] = self.current(table).select(self.schema.names).cast(self.schema)
+            table = self.current(table).select(self.schema.names)
+            if "weights" in self.schema.names:
+                start = min(row for row, file, _ in self.starts if file == i)
+                check_rows(table, str(self.files[i][0]), first - start)
+            self._groups[i, group] = table.cast(self.schema)
         return first, self._groups[i, group]
 
     def _file(self, i: int) -> Any:

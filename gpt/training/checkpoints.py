@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ from fields.runtime.runs import read_json, write_json
 PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 AGAIN = "Free some space and run the same command again."
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError, EOFError)
+
+
+@dataclass
+class Saved:
+    """`trainer.json`: counters of the run, and bytes and CRC-32 of every file beside it."""
+
+    step: int
+    files: dict[str, tuple[int, int]]
+    best: dict | None = None
+    last: dict | None = None
+    stale: int = 0
+    stopped: bool = False
 
 
 class Checkpoints:
@@ -77,7 +90,7 @@ class Checkpoints:
         if target.exists():  # a damaged one that was skipped: this one takes its place
             shutil.rmtree(target)
         os.replace(temporary, target)
-        for old in self.all()[: -self.keep]:
+        for old in [path for path in self.all() if whole(path)][: -self.keep]:  # what is damaged or foreign stays
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self) -> tuple[dict, dict[str, Tensor] | None] | None:
@@ -95,7 +108,7 @@ class Checkpoints:
                 try:
                     self.accelerator.load_state(str(path))
                     ema = path / "ema.safetensors"
-                    return read_json(path / "trainer.json"), load_file(ema) if ema.is_file() else None
+                    return read_json(path / "trainer.json", schema=Saved), load_file(ema) if ema.is_file() else None
                 except Exception as error:  # unpickling, zip, header, key and shape errors: one kind of bad file
                     problem = " ".join(str(error).split())[:200] or type(error).__name__
             self.accelerator.print(f"skipped {path}: {problem}")
@@ -106,10 +119,20 @@ class Checkpoints:
         return None
 
 
+def whole(path: Path) -> bool:
+    """Whether a folder is a checkpoint of its step with all of its files, by their sizes."""
+    try:
+        said = read_json(path / "trainer.json", schema=Saved)
+        sizes = all((path / name).stat().st_size == size for name, (size, _) in said["files"].items())
+    except (OSError, ValueError):
+        return False
+    return bool(said["files"]) and sizes and said["step"] == int(path.name[5:])
+
+
 def check(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        files = read_json(path / "trainer.json")["files"]
+        files = read_json(path / "trainer.json", schema=Saved)["files"]
         found = _manifest(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"it is incomplete ({error})"

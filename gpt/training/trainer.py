@@ -303,7 +303,9 @@ class Trainer:
         numbers = self.task.validate(model, a, self.micro)
         if numbers is not None:
             score, best = self.task.score, self.state["best"]
-            better = best is None or numbers[score] < best[score]
+            # a validation that is not finite is never the best, also not one that an older version kept as such
+            known = best is not None and math.isfinite(best[score])
+            better = math.isfinite(numbers[score]) and not (known and numbers[score] >= best[score])
             self.state["last"] = {"step": step, **numbers}
             self.state["stale"] = 0 if better else self.state["stale"] + 1
             self.state["stopped"] = c.patience is not None and self.state["stale"] >= c.patience

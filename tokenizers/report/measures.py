@@ -117,7 +117,9 @@ def measure(
 
 def picture_quality(bench: Bench, data: WeightDataset, decoded: Tensor) -> dict:
     """PSNR before and after, mean over fields, and how much the fields lose."""
-    values: dict = {"psnr_before": bench.fitted, "psnr_after": None, "psnr_loss": None, "psnr_loss_worst": None}
+    # against the fields' own render the fields themselves have no finite PSNR: what they reach of their signals is another
+    before = None if bench.targets and bench.before is None else bench.fitted
+    values: dict = {"psnr_before": before, "psnr_after": None, "psnr_loss": None, "psnr_loss_worst": None}
     if not bench.targets:
         return values
     after = bench.psnr(data, decoded)

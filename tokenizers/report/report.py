@@ -21,6 +21,8 @@ USED = 0.5
 """Share of codes in use below which the report warns."""
 POOR = 0.5
 """Squared error over variance from which a layer's codes are reported as unusable."""
+LOSSLESS = 0.5
+"""dB that decoded fields may lose and count as unharmed."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +120,18 @@ def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
 
 def warnings(result: dict) -> list[str]:
     """Warnings that a reader of the numbers needs."""
-    found = []
+    found, lost = [], result["psnr_loss"]
     if result["codes_made"] < result["codes_asked"]:
         asked, made = result["codes_asked"], result["codes_made"]
         found.append(f"{made} codes of {asked} asked for: the training weights have no more distinct values.")
     if result["codes_used"] < USED * result["codes_made"]:
-        found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used. Ask for fewer.")
+        # that the rest can be done without is true only where the decoded signals lose nothing
+        fewer = " Ask for fewer." if lost is not None and lost < LOSSLESS else ""
+        found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used.{fewer}")
     if result["judged_on"] == "train":
         found.append("evaluated on the training fields: there are no others.")
     poor = [i for i, error in enumerate(result["layer_error"]) if error > POOR]
-    if poor:
+    if poor and result["judged_fields"] > 1 and (lost is None or lost > LOSSLESS):  # a loss that the signal shows
         found.append(f"layers {poor} lose more than {POOR:.0%} of their variance. Ask for more codes.")
     return found
 

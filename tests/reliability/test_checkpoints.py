@@ -1,0 +1,42 @@
+"""Foreign and damaged folders among checkpoints: not counted, not removed, gone past when training goes on."""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from gpt.training.checkpoints import Checkpoints, check, whole
+
+
+def made(folder, keep=1, steps=(1, 2)):
+    accelerator = Accelerator(cpu=True)
+    accelerator.prepare(torch.nn.Linear(2, 2))
+    checkpoints = Checkpoints(folder, accelerator, keep)
+    for step in steps:
+        checkpoints.save(step, {"best": None, "stale": 0, "stopped": False, "last": None})
+    return checkpoints
+
+
+def test_foreign_and_damaged_folders_neither_count_nor_go(tmp_path):
+    checkpoints = made(tmp_path, keep=2, steps=(1, 2))
+    (tmp_path / "step-0000099").mkdir()
+    (tmp_path / "step-0000098").mkdir()
+    (tmp_path / "step-0000098" / "notes.txt").write_text("mine")
+    file = next(p for p in (tmp_path / "step-0000002").iterdir() if p.name != "trainer.json")
+    file.write_bytes(file.read_bytes()[:-1])
+    checkpoints.save(3, {})
+    checkpoints.save(4, {})
+    assert sorted(int(p.name[5:]) for p in tmp_path.glob("step-*")) == [2, 3, 4, 98, 99]
+    assert [p.name for p in checkpoints.all() if whole(p)] == ["step-0000003", "step-0000004"]
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{", "", '{"step": 2}', '{"step": "2", "files": {}}', '{"files": [1]}'])
+def test_a_damaged_record_falls_back_to_the_older_checkpoint(tmp_path, text):
+    checkpoints = made(tmp_path, keep=2)
+    (tmp_path / "step-0000002" / "trainer.json").write_text(text)
+    assert check(tmp_path / "step-0000002")
+    state, _ = checkpoints.load()
+    assert state["step"] == 1
+    values = json.loads((tmp_path / "step-0000001" / "trainer.json").read_text())
+    assert values["step"] == 1
