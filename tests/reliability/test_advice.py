@@ -1,0 +1,27 @@
+"""Each warning of a tokenizer's report where it is right, and where it stays away."""
+
+import pytest
+
+from tokenizers.report.report import warnings
+
+GOOD = {"codes_made": 128, "codes_asked": 128, "codes_used": 128, "judged_on": "test", "judged_fields": 40,
+        "layer_error": [0.1, 0.2], "psnr_loss": 0.1}  # fmt: skip
+
+
+def test_a_good_tokenizer_has_no_warning():
+    assert not warnings(GOOD)
+
+
+@pytest.mark.parametrize(("loss", "advised"), [(0.1, True), (8.0, False), (None, False)])
+def test_fewer_codes_are_advised_where_nothing_is_lost(loss, advised):
+    (said,) = warnings({**GOOD, "codes_used": 40, "psnr_loss": loss})
+    assert "40 of 128 codes are used" in said and ("Ask for fewer" in said) == advised
+
+
+@pytest.mark.parametrize(
+    ("loss", "fields", "warned"), [(8.0, 40, True), (None, 40, True), (0.1, 40, False), (8.0, 1, False)]
+)
+def test_lost_variance_is_said_where_the_signal_shows_it(loss, fields, warned):
+    found = warnings({**GOOD, "layer_error": [0.1, 0.9], "psnr_loss": loss, "judged_fields": fields})
+    assert any("more than 50" in said for said in found) == warned
+    assert not warnings({**GOOD, "judged_fields": fields, "psnr_loss": loss})
