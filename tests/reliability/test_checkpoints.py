@@ -1,12 +1,14 @@
 """Foreign and damaged folders among checkpoints: not counted, not removed, gone past when training goes on."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
 
 from gpt.training.checkpoints import Checkpoints, check, whole
+from gpt.training.trainer import Trainer
 
 
 def made(folder, keep=1, steps=(1, 2)):
@@ -40,3 +42,19 @@ def test_a_damaged_record_falls_back_to_the_older_checkpoint(tmp_path, text):
     assert state["step"] == 1
     values = json.loads((tmp_path / "step-0000001" / "trainer.json").read_text())
     assert values["step"] == 1
+
+
+@pytest.mark.parametrize(("before", "now", "better"), [
+    (None, float("nan"), False), (3.0, float("nan"), False), (float("nan"), 3.0, True), (3.0, 2.0, True),
+    (2.0, 3.0, False), (None, float("inf"), False), (None, 4.0, True),
+])  # fmt: skip
+def test_a_validation_that_is_not_finite_is_never_the_best(monkeypatch, before, now, better):
+    task = SimpleNamespace(score="bits", validate=lambda *_: {"bits": now})
+    trainer = object.__new__(Trainer)
+    trainer.config, trainer.task, trainer.accelerator = SimpleNamespace(patience=None, out=None), task, None
+    trainer.micro, trainer.usable = 1, lambda: "model"
+    trainer.best, trainer._log_validation = None, lambda *_: None
+    trainer.state = {"step": 1, "best": None if before is None else {"step": 1, "bits": before}, "stale": 0}
+    trainer.validate(2)
+    assert (trainer.best == "model") == better
+    assert (trainer.state["best"] == {"step": 2, "bits": now}) == better
