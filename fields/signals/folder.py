@@ -12,7 +12,8 @@ Which files: those with a picture's extension, in all subfolders; hidden files a
 passed over. What cannot be read, and what a link brings in from outside the folder, is named in `Signals.skipped`.
 
 Labels: if ALL pictures lie in subfolders, the first subfolder is the class (torchvision's ImageFolder); else none.
-Split: 80 % train, 10 % validation, 10 % test, by a seeded order of the sorted paths; with fewer than 10 pictures all
+Split: folders named train or training, val, valid or validation, test or testing at the top are the splits, and classes lie
+below them. Otherwise 80 % train, 10 % validation, 10 % test, by a seeded order of the sorted paths; with fewer than 10 pictures all
 are train.
 """
 
@@ -59,13 +60,18 @@ def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Ima
             skipped.append((relative, _reason(error)))
     skipped.sort()
     _refuse(root, len(names), skipped, strict)
-    labels, label_names = _labels(names)
+    split, inner = _splits(names, split_seed)
+    twins = _join_twins(split, pictures) if inner is names else 0
+    labels, label_names = _labels(inner)
     name = root.resolve().name or "root"
-    held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
+    if inner is not names:
+        _note(f"splits are the folders {', '.join(sorted({n.split('/')[0] for n in names}))} of {root}")
+    if twins:
+        _note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
     return Images(
         name,
         [f"{name}/{relative}" for relative in names],
-        held_out(len(names), split_seed, held, held),
+        split,
         pictures,
         labels=labels,
         label_names=label_names,
@@ -212,6 +218,50 @@ def _refuse(root: Path, good: int, skipped: list[tuple[str, str]], strict: bool)
         raise ValueError(
             f"{root} holds no readable picture ({', '.join(sorted(EXTENSIONS))}){bad}. Give a folder of pictures."
         )
+
+
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Names of folders, in any case, that say to which split their pictures belong."""
+
+
+def _splits(names: list[str], seed: int) -> tuple[list[str], list[str]]:
+    """The split of each picture, and the paths below the splits' folders (`names` itself, where there are none).
+
+    Folders count as splits if every picture lies in one of such a name, and there is one for training. Where they hold out
+    nothing for validation, a tenth of the training pictures is drawn for it.
+    """
+    first = [name.split("/")[0].lower() if "/" in name else "" for name in names]
+    given = [SPLIT_NAMES.get(folder) for folder in first]
+    if None in given or "train" not in given or len(set(given)) < 2:
+        held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
+        return held_out(len(names), seed, held, held), names
+    if "validation" not in given:
+        train = [i for i, split in enumerate(given) if split == "train"]
+        drawn = held_out(len(train), seed, len(train) // 10 if len(train) >= SMALLEST_SPLIT else 0, 0)
+        for i, split in zip(train, drawn, strict=True):
+            given[i] = split
+    return given, [name.split("/", 1)[1] for name in names]
+
+
+def _join_twins(split: list[str], pictures: list[np.ndarray]) -> int:
+    """Put pictures of equal content into the split of the first of them, in place; how many equal an earlier one."""
+    seen: dict[tuple, int] = {}
+    twins = 0
+    for i, picture in enumerate(pictures):
+        first = seen.setdefault((picture.shape, picture.dtype.str, picture.tobytes()), i)
+        if first != i:
+            split[i], twins = split[first], twins + 1
+    return twins
+
+
+def _note(text: str) -> None:
+    """A line about how a folder was read, from the first process."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"note: {text}", file=sys.stderr)
 
 
 def _labels(names: list[str]) -> tuple[torch.Tensor | None, list[str] | None]:

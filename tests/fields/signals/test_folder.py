@@ -229,10 +229,10 @@ def test_a_linked_folder_is_named_and_not_followed(tmp_path):
 
 def test_the_split_is_seeded_and_small_folders_are_all_train(tmp_path):
     for i in range(9):
-        Image.fromarray(GRAY).save(tmp_path / f"{i:02}.png")
+        Image.fromarray(GRAY ^ np.uint8(i)).save(tmp_path / f"{i:02}.png")
     assert load(tmp_path).split == ["train"] * 9
     for i in range(9, 30):
-        Image.fromarray(GRAY).save(tmp_path / f"{i:02}.png")
+        Image.fromarray(GRAY ^ np.uint8(i)).save(tmp_path / f"{i:02}.png")
     split = load(tmp_path).split
     assert [split.count(s) for s in ("train", "validation", "test")] == [24, 3, 3]
     assert split == load(tmp_path).split != load(tmp_path, split_seed=1).split
@@ -260,3 +260,37 @@ def test_names_that_are_not_text(tmp_path):
 def test_pictures_stay_small_in_memory(tmp_path):
     Image.fromarray(GRAY).save(tmp_path / "a.png")
     assert folder.read_picture(tmp_path / "a.png").dtype == np.uint8
+
+
+def _pictures(root, names, same=()):
+    """Noise of 4 x 4 under these names; those in `same` are one picture."""
+    for i, name in enumerate(names):
+        noise = np.random.default_rng(0 if name in same else i + 1).integers(0, 255, (4, 4), np.uint8)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise).save(root / name)
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "testing")])
+def test_folders_named_for_splits_are_the_splits(tmp_path, capsys, train, test):
+    names = [f"{part}/{label}/{i}.png" for part in (train, test) for label in (3, 7) for i in range(10)]
+    _pictures(tmp_path, names)
+    signals = load_signals(SignalsConfig(str(tmp_path)))
+    assert signals.label_names == ["3", "7"] and "splits are the folders" in capsys.readouterr().err
+    for name, split, label in zip(signals.ids, signals.split, signals.labels.tolist(), strict=True):
+        assert (split == "test") == (f"/{test}/" in name) and f"/{signals.label_names[label]}/" in name
+    assert signals.split.count("validation") == 2  # a tenth of the training pictures
+
+
+def test_a_class_called_test_is_a_class(tmp_path):
+    """Folders are splits only where all of them are."""
+    _pictures(tmp_path, [f"{label}/{i}.png" for label in ("cats", "test") for i in range(6)])
+    assert load_signals(SignalsConfig(str(tmp_path))).label_names == ["cats", "test"]
+
+
+def test_equal_pictures_share_a_split(tmp_path, capsys):
+    names = [f"{i:02}.png" for i in range(60)]
+    same = set(names[::7])
+    _pictures(tmp_path, names, same)
+    signals = load_signals(SignalsConfig(str(tmp_path)))
+    found = {s for name, s in zip(signals.ids, signals.split, strict=True) if name.split("/")[-1] in same}
+    assert len(found) == 1 and "equal an earlier one" in capsys.readouterr().err
