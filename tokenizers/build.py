@@ -159,8 +159,8 @@ def _report(
             print(f"{out}: the report exists")
             return
     result = {**report(tokenizer, data, tokens, config, refit=refit), "settings": asked}
-    write_report(out, result)
     _preview(tokenizer, data, out)
+    write_report(out, result)  # the marker, last
     print(report_summary(result))
     print(f"tokenizer, tokens/ and report.md are in {out}")
 

@@ -1,6 +1,5 @@
 """Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
 
-from fields.kinds.preview import save_preview, spread
 from fields.runtime.processes import begin
 
 if __name__ == "__main__":
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from fields.kinds.preview import preview_dataset
 from fields.runtime.launch import run_cli
 from fields.runtime.runs import claim
 from fields.storage.dataset import Reference, WeightDataset
@@ -69,13 +69,11 @@ def main(config: DecodeConfig) -> None:
     parents = {"tokens": tokens.fingerprint, "tokenizer": tokenizer.fingerprint}
     if claim(config.out, {"kind": "decoded fields"}, parents=parents) and (config.out / "field.json").is_file():
         print(f"{config.out} is complete.")
+        preview_dataset(config.out / "preview.png", WeightDataset.load(config.out))
         return
     data = decode_dataset(tokens, tokenizer)
     data.save(config.out)
-    split = next(iter(data.splits))
-    shown = spread(len(data.split(split)))
-    rows, extent = data.weights(split, shown), data.extent(split)[shown]
-    save_preview(config.out / "preview.png", data.kind, data.config, rows, extent)
+    preview_dataset(config.out / "preview.png", data)
     print(f"{sum(len(rows) for rows in data.splits.values()):,} fields of {data.config} in {config.out}")
 
 

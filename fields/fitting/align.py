@@ -77,7 +77,7 @@ def align_dataset(config: AlignConfig) -> dict:
 
 
 def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "match") -> tuple[WeightDataset, dict]:
-    """Align (or sort), save to `out`, draw walks between fields before and after (interpolation.png), and, last, write align.json.
+    """Align (or sort), save to `out`, with align.json and walks between fields before and after (interpolation.png).
 
     Args:
         data: the fields.
@@ -96,9 +96,9 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
         made, row = aligned(data, at)
         name, before = data.ids("train")[at] or f"row {at}", measure(data, data.weights("train", [at])[0])
         report = {"reference": name, "before": before, "after": measure(made, row)}
-    made.save(out, keep=("run.json", "README.md", "failed.json"))
     draw_walks(out / "interpolation.png", data, made, "sorted" if how == "sort" else "aligned")
-    runs.write_json(out / "align.json", report)
+    kept = ("run.json", "README.md", "failed.json", "interpolation.png")
+    made.save(out, keep=kept, also={"align.json": report})  # together: half of it would be aligned twice
     fields = sum(len(rows) for rows in data.splits.values())
     seconds = time.perf_counter() - began
     done = "sorted" if how == "sort" else f"aligned to {report['reference']}"

@@ -21,7 +21,7 @@ from fields.fitting.align import save_aligned
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
 from fields.fitting.starts import Start, make_reference, random_rows
-from fields.kinds.preview import save_preview, spread
+from fields.kinds.preview import preview_dataset
 from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
@@ -164,6 +164,9 @@ def fit(config: FitConfig) -> WeightDataset:
     if done:
         data = WeightDataset.load(out)
         accelerator.print(f"{out} is complete: {summary(data)}")
+        if accelerator.is_main_process:  # what a kill after the marker left undone
+            shutil.rmtree(out / "parts", ignore_errors=True)
+            preview_dataset(out / "preview.png", data)
         return data
     accelerator.print(f"field {architecture}; {len(signals):,} signals of {signals.name}")
     if not fitted:
@@ -401,7 +404,5 @@ def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
                 f"warning: the mean {measure.name} of {split} is below {measure.text(measure.poor, 2)}: these fields hardly show "
                 "their signals. Raise --steps, use --start meta, or give a larger field (--field.hidden)."
             )
-    split = next(iter(data.splits))
-    shown = spread(len(data.split(split)))
-    save_preview(out / "preview.png", data.kind, data.config, data.weights(split, shown), data.extent(split)[shown])
+    preview_dataset(out / "preview.png", data)
     print(f"wrote {out} (fingerprint {data.fingerprint})")

@@ -1,6 +1,7 @@
 """Contact sheets of fields of any kind: what `preview.png` in a folder shows, and scripts/show.py on request."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,14 @@ def save_preview(
         return False
     save_png(path, contact_sheet(kind, field, weights, extent, beside=beside))
     return True
+
+
+def preview_dataset(path: Path, data: Any) -> None:
+    """The preview of a `WeightDataset`, if it is not there yet: its first split, spread evenly."""
+    if not path.is_file():
+        split = next(iter(data.splits))
+        shown = spread(len(data.split(split)))
+        save_preview(path, data.kind, data.config, data.weights(split, shown), data.extent(split)[shown])
 
 
 def contact_sheet(

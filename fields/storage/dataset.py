@@ -163,12 +163,15 @@ class WeightDataset:
         data._check_counts(card.get("rows"), path)
         return data
 
-    def save(self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md")) -> None:
+    def save(
+        self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md"), also: dict[str, Any] | None = None
+    ) -> None:
         """Write the folder, all or nothing: `field.json` comes last and makes it a dataset.
 
         Args:
             path: the folder; what else lies in a folder that is not a dataset yet stays.
             keep: names of files that stay when an older dataset is replaced.
+            also: name -> values of JSON files that appear together with the dataset.
         Raises:
             ValueError: if there are no rows.
         """
@@ -181,10 +184,14 @@ class WeightDataset:
                 for name in keep:
                     if (path / name).is_file():
                         (temporary / name).write_bytes((path / name).read_bytes())
+                for name, values in (also or {}).items():
+                    write_json(temporary / name, values)
                 write_json(temporary / "field.json", self.card())
             return
         with replace_folder(path / "data") as temporary:
             self._write(temporary)
+        for name, values in (also or {}).items():
+            write_json(path / name, values)
         write_json(path / "field.json", self.card())
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
