@@ -214,11 +214,11 @@ def test_killed_runs_go_on_as_if_nothing_had_happened(root):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_saves_and_ends_with_130(root, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_saves_and_ends_with_its_own_code(root, number):
     process = launch(root, f"signal-{int(number)}", steps=100_000)
     wait_for(process, "loss")
     process.send_signal(number)
     output = process.communicate(timeout=20)[0]
-    assert process.returncode == 130 and "interrupted after step" in output and "Traceback" not in output
+    assert process.returncode == 128 + number and "interrupted after step" in output and "Traceback" not in output
     assert len(list((root / f"signal-{int(number)}" / "checkpoints").iterdir())) >= 1
