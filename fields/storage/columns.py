@@ -127,7 +127,9 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
             f"{file}: row {wrong[0]} has {lengths[wrong[0]]} weights, the field {config} has {config.size} "
             f"({len(wrong)} such rows). Keep one architecture per dataset."
         )
-    check_rows(table, f"{file}, split {file.name.split('-')[0]}")
+    split = file.name.split("-")[0]
+    # an evaluation counts generated fields that are not finite as failures; they must reach it
+    check_rows(table.drop_columns("weights") if split == "samples" else table, f"{file}, split {split}")
     return table.cast(wanted.arrow_schema)
 
 
