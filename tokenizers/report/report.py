@@ -140,12 +140,12 @@ def warnings(result: dict) -> list[str]:
 
 
 def write_report(out: Path, result: dict) -> None:
-    """report.json, report.md, and rate_distortion.png when there is a sweep."""
-    write_json(out / "report.json", result)
+    """report.md, rate_distortion.png when there is a sweep, and, last, report.json: it says that the others are there."""
     with write_atomic(out / "report.md") as temporary:
-        temporary.write_text(markdown(result))
+        temporary.write_text(markdown(result), encoding="utf-8")
     if result["rate_distortion"] and result["psnr_after"] is not None:
         draw_rate_distortion(out / "rate_distortion.png", result)
+    write_json(out / "report.json", result)
 
 
 COLUMNS = (
