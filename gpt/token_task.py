@@ -66,7 +66,7 @@ class TokenTask(Task):
 
     def optimizers(self, config: Any) -> list[torch.optim.Optimizer]:
         """AdamW with decay on matrices only (gates are scales, not matrices), or plain SGD."""
-        return [make_optimizer(config, self.model)]
+        return make_optimizers(config, self.model)
 
     def validate(self, model: GPT, accelerator: Any, micro: int) -> dict[str, Any] | None:
         """Bits of held-out fields."""
@@ -120,13 +120,23 @@ class CorpusTask(TokenTask):
         draw_curves(path, rows, to_bits)
 
 
-def make_optimizer(config: Any, model: GPT) -> torch.optim.Optimizer:
-    """AdamW with decay on matrices only (gates are scales, not matrices), or plain SGD."""
+def make_optimizers(config: Any, model: GPT) -> list[torch.optim.Optimizer]:
+    """AdamW with decay on matrices only (gates are scales, not matrices), plain SGD, or Muon beside AdamW.
+
+    Muon (Jordan 2024; step sizes matched to AdamW's as in arXiv:2502.16982) takes the matrices of the blocks, AdamW the rest.
+    """
     scales = {id(p) for p in model.gates} if model.config.gates else set()
-    matrices = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in scales]
-    others = [p for p in model.parameters() if p.ndim < 2 or id(p) in scales]
+    blocks = {id(p) for p in model.blocks.parameters() if p.ndim == 2} if config.optimizer == "muon" else set()
+    rest = [p for p in model.parameters() if id(p) not in blocks]
+    matrices = [p for p in rest if p.ndim >= 2 and id(p) not in scales]
+    others = [p for p in rest if p.ndim < 2 or id(p) in scales]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr)
+        return [torch.optim.SGD(groups, lr=config.lr)]
     fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over the weights
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)
+    made = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)]
+    if blocks:
+        chosen = [p for p in model.parameters() if id(p) in blocks]
+        decay, match = config.weight_decay, "match_rms_adamw"
+        made.append(torch.optim.Muon(chosen, lr=config.lr, weight_decay=decay, adjust_lr_fn=match))
+    return made

@@ -74,7 +74,7 @@ class OptimizerConfig(LoopConfig):
     betas: tuple[float, float] = (0.9, 0.99)
     """Of AdamW."""
     optimizer: str = "adamw"
-    """adamw, or sgd (plain)."""
+    """adamw; muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; or sgd (plain)."""
     eval_fields: int | None = 512
     """Validation fields used, drawn once; None = all."""
 
@@ -87,8 +87,8 @@ class OptimizerConfig(LoopConfig):
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
         if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
             raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"--optimizer must be adamw or sgd, got {self.optimizer!r}.")
+        if self.optimizer not in ("adamw", "muon", "sgd"):
+            raise ValueError(f"--optimizer must be adamw, muon or sgd, got {self.optimizer!r}.")
         if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
             raise ValueError(
                 f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."

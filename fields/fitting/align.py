@@ -68,7 +68,7 @@ def align_dataset(config: AlignConfig) -> dict:
     if config.how == "match":
         del settings["how"]  # folders made before there was a choice
     runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",))
-    if (config.out / "align.json").is_file():
+    if all((config.out / name).is_file() for name in ("align.json", "field.json")):  # field.json comes last
         print(f"{config.out} is complete")
         return runs.read_json(config.out / "align.json")
     made, report = save_aligned(data, at, config.out, config.how)

@@ -5,7 +5,7 @@ from made import generator
 import gpt.model
 from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 from gpt.sampling.generate import sample_ids
-from gpt.token_task import make_optimizer
+from gpt.token_task import make_optimizers
 
 SLOTS = torch.tensor([[i // 6, i % 6] for i in range(12)])
 
@@ -93,7 +93,7 @@ def test_two_layers_overfit_four_sequences():
     class Settings:
         optimizer, weight_decay, lr, betas = "adamw", 0.0, 3e-3, (0.9, 0.99)
 
-    optimizer = make_optimizer(Settings, model)
+    [optimizer] = make_optimizers(Settings, model)
     codes = torch.randint(5, (4, 12), generator=torch.Generator().manual_seed(3))
     full = torch.cat([torch.full((4, 1), 5), codes, torch.full((4, 1), 6)], 1)
     for _ in range(150):

@@ -12,7 +12,7 @@ from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import STATUSES, choose, classify, sample_ids, uniforms
 from gpt.sampling.sample import SampleConfig, find_label, sample
-from gpt.token_task import make_optimizer
+from gpt.token_task import make_optimizers
 from gpt.train_gpt import train
 from tokenizers.tokens import TokenDataset
 from tokenizers.vocab import Vocab
@@ -145,7 +145,7 @@ def test_the_end_is_learnt():
     class Settings:
         optimizer, weight_decay, lr, betas = "adamw", 0.0, 1e-2, (0.9, 0.99)
 
-    optimizer = make_optimizer(Settings, model)
+    [optimizer] = make_optimizers(Settings, model)
     codes = torch.randint(5, (4, 8), generator=torch.Generator().manual_seed(0))
     codes[:, 6:] = 0
     data = Sequences(codes, model.config.vocab, lengths=torch.full((4,), 6))  # ends before the context does

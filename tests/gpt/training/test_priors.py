@@ -9,7 +9,7 @@ from fields.runtime.launch import start
 from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, IGNORE, GPTConfig
-from gpt.token_task import make_optimizer
+from gpt.token_task import make_optimizers
 from gpt.training.priors import covariance_root, initialise_from_counts
 from gpt.training.validate import Validator
 from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
@@ -117,7 +117,7 @@ def test_gates_are_not_decayed():
         optimizer, weight_decay, lr, betas = "adamw", 0.1, 1e-3, (0.9, 0.99)
 
     model = fresh(data, gates=True)
-    decayed, others = make_optimizer(Settings, model).param_groups
+    decayed, others = make_optimizers(Settings, model)[0].param_groups
     assert {id(p) for p in model.gates} <= {id(p) for p in others["params"]}
     assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
 
