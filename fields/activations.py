@@ -1,7 +1,8 @@
-"""Activations and outputs of a field, one entry each: what model, engine, starts and symmetry need to know of them.
+"""Activations and outputs of a field, one entry each: all that any other file knows of them stands here.
 
-A new activation is a function, its derivative and one line in ACTIVATIONS (and one in `fields.view.numpy_render`, which
-cards show). Derivatives are given for the fitting engine, which writes gradients out by hand.
+A new activation is one entry in ACTIVATIONS, a new output one in OUTPUTS: flags, fitting, alignment, cards, imports and tests
+go through these. Derivatives are given for the fitting engine, which writes gradients out by hand; the numpy text is what
+dataset cards show.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,8 @@ class Activation:
     function: Callable[[Tensor, float], Tensor]
     with_slope: Callable[[Tensor, float], tuple[Tensor, Tensor]]
     """The function and its derivative at z; z may be overwritten."""
+    numpy: str
+    """The function as an expression of `z`, `w0` and `np`."""
     symmetry: Symmetry = "none"
     bound: Callable[[int, int, float], float] = linear_bound
     """Random weights are uniform in +- this, given the layer's number, its inputs and w0."""
@@ -54,26 +57,40 @@ def _elu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(lambda z, w0: F.relu(z), _relu, "scale"),
-    "sine": Activation(lambda z, w0: torch.sin(w0 * z), _sine, "sign", sine_bound, uses_w0=True),
-    "elu": Activation(lambda z, w0: F.elu(z), _elu),
+    "relu": Activation(lambda z, w0: F.relu(z), _relu, "np.maximum(z, 0)", "scale"),
+    "sine": Activation(lambda z, w0: torch.sin(w0 * z), _sine, "np.sin(w0 * z)", "sign", sine_bound, uses_w0=True),
+    "elu": Activation(lambda z, w0: F.elu(z), _elu, "np.where(z > 0, z, np.expm1(np.minimum(z, 0)))"),
 }
 """Name -> activation."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """From the last layer's y, (..., C), to the value; scale and shift are used by `offset` alone."""
+    """From the last layer's y, (..., C), to the value; most do not use scale and shift."""
 
     function: Callable[[Tensor, "float | Tensor", "float | Tensor"], Tensor]
     slope: Callable[[Tensor, "float | Tensor"], "float | Tensor"] | None
     """Derivative by y, given the value and the scale; None where the loss is the cross entropy of a logit."""
+    numpy: str
+    """The function as an expression of `y`, `scale`, `shift` and `np`."""
+    text: str
+    """The value in words, for cards, where `scale` and `shift` are filled in."""
+    usual: tuple[tuple[float, float], ...] = ()
+    """Scales and shifts that other projects use; empty where the function uses neither."""
+
+    @property
+    def is_logit(self) -> bool:
+        """Whether y is the logit of a probability."""
+        return self.slope is None
 
 
 OUTPUTS: dict[str, Output] = {
-    "logit": Output(lambda y, scale, shift: y.sigmoid(), None),
-    "linear": Output(lambda y, scale, shift: y, lambda v, scale: 1.0),
-    "tanh": Output(lambda y, scale, shift: y.tanh(), lambda v, scale: 1 - v.square()),
-    "offset": Output(lambda y, scale, shift: scale * y + shift, lambda v, scale: scale),
+    "logit": Output(lambda y, scale, shift: y.sigmoid(), None, "1 / (1 + np.exp(-y))", "its sigmoid"),
+    "linear": Output(lambda y, scale, shift: y, lambda v, scale: 1.0, "y", "as it is"),
+    "offset": Output(
+        *(lambda y, scale, shift: scale * y + shift, lambda v, scale: scale),
+        *("scale * y + shift", "{scale} times it plus {shift}", ((1.0, 0.5), (0.5, 0.5))),
+    ),
+    "tanh": Output(lambda y, scale, shift: y.tanh(), lambda v, scale: 1 - v.square(), "np.tanh(y)", "its tanh"),
 }
 """Name -> output."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fields.activations import OUTPUTS
 from fields.model import FieldConfig, forward, to_values, values
 from fields.signals.base import SignalsConfig
 from fields.signals.registry import load_signals, refuse_others
@@ -24,7 +25,7 @@ def distortion(field: FieldConfig, decoded: Tensor, original: Tensor, coords: Te
     with torch.no_grad():
         wanted = values(field, original, coords)
     output = forward(field, decoded, coords)
-    if field.output != "logit":
+    if not OUTPUTS[field.output].is_logit:
         return F.mse_loss(to_values(field, output), wanted) / spread
     entropy = -(torch.xlogy(wanted, wanted) + torch.xlogy(1 - wanted, 1 - wanted)).mean()
     return F.binary_cross_entropy_with_logits(output, wanted) - entropy
@@ -34,7 +35,7 @@ def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tenso
     """Mean squared error of each field, and its loss above the best possible one (for logits the mean KL); both (n,)."""
     said = values(config, weights, coords)
     error = (said - targets).square().mean((1, 2)).clamp_min(1e-10)
-    if config.output != "logit":
+    if not OUTPUTS[config.output].is_logit:
         return error, error
     said = said.clamp(1e-6, 1 - 1e-6)
     loss = -(targets * said.log() + (1 - targets) * (1 - said).log())

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields import layout
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.sidecars import COLUMNS, SIDECAR
 from fields.formats.sources import SOURCES
 from fields.formats.verify import count
@@ -95,8 +96,8 @@ def fidelity(config: FieldConfig, format: Format) -> str:
         states |= {
             k: getattr(config, k) if v is None or getattr(config, k) in v else " or ".join(v) for k, v in free.items()
         }
-    unseen = {"w0"} if config.activation != "sine" else set()
-    unseen |= {"output_scale", "output_shift"} if config.output != "offset" else set()
+    unseen = set() if ACTIVATIONS[config.activation].uses_w0 else {"w0"}
+    unseen |= set() if OUTPUTS[config.output].usual else {"output_scale", "output_shift"}
     unseen |= {"coords", "axes"} if not pictures else set()  # they speak of pixels
     wrong = [key for key, value in states.items() if getattr(config, key) != value and key not in unseen]
     theirs = SOURCES[format].title

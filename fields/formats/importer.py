@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.collect import Batch, collect, dataset_of, prove, save
 from fields.formats.readers import NETWORK
 from fields.formats.sidecars import SIDECAR, Beside, load_field, look_beside
@@ -17,7 +18,7 @@ from fields.signals import folder
 from fields.signals.base import SignalsConfig
 from fields.signals.registry import load_signals
 
-Name = Literal["nefgpt", "dwsnets", "nfn", "arena", "hyperdiffusion", "implicit-zoo", "u2ni", "niq", "generic"]
+Name = Literal[tuple(SOURCES)]
 NAMED = 20
 """Bad files named one by one; all of them stand in import.json."""
 
@@ -38,11 +39,11 @@ class Conventions:
     """Put the raw coordinate before the encoding."""
     use_pi: bool | None = None
     """Frequencies 2^k pi (True) or 2^k (False)."""
-    activation: Literal["relu", "sine", "elu"] | None = None
+    activation: Literal[tuple(ACTIVATIONS)] | None = None
     """After every hidden layer."""
     w0: float | None = None
     """Frequency of the sine activation."""
-    output: Literal["logit", "linear", "tanh", "offset"] | None = None
+    output: Literal[tuple(OUTPUTS)] | None = None
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), output_scale * y + output_shift."""
     output_scale: tuple[float, ...] | None = None
     """Scale of `offset`: one number, or one per channel."""

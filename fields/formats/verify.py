@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.registry import KINDS, kind_of
 from fields.model import FieldConfig, values
 from fields.signals.base import Signals
@@ -17,13 +18,6 @@ TRIED = 32
 """Fields that other conventions are tried on."""
 SHOWN = 64
 """Fields on a preview."""
-OUTPUTS = (
-    {"output": "logit"},
-    {"output": "linear"},
-    {"output": "offset", "output_scale": 1.0, "output_shift": 0.5},
-    {"output": "offset", "output_scale": 0.5, "output_shift": 0.5},
-    {"output": "tanh"},
-)
 FREQUENCIES = (1.0, 8.0, 9.0, 10.0, 20.0, 30.0)
 
 
@@ -65,12 +59,19 @@ def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor,
 def alternatives(config: FieldConfig) -> list[FieldConfig]:
     """The conventions that people mix up, in all combinations; the given one is among them."""
     found = [config]
+    outputs = [
+        {"output": name, **dict(zip(("output_scale", "output_shift"), placed, strict=False))}
+        for name, output in OUTPUTS.items()
+        for placed in output.usual or ((),)
+    ]
     choices = [
         [{"coords": c} for c in ("centres", "linspace", "corner")],
         [{"axes": a} for a in ("xy", "yx")],
         [{"use_pi": p} for p in (True, False)] if config.octaves else [{}],
-        [{"w0": w} for w in dict.fromkeys((config.w0, *FREQUENCIES))] if config.activation == "sine" else [{}],
-        [{}, *OUTPUTS],
+        [{"w0": w} for w in dict.fromkeys((config.w0, *FREQUENCIES))]
+        if ACTIVATIONS[config.activation].uses_w0
+        else [{}],
+        [{}, *outputs],
     ]
     for options in choices:
         found = [replace(c, **changed) for c in found for changed in options]

@@ -1,6 +1,5 @@
 """The card of a weight dataset, and what all cards share: front matter, commands, licences. Text only; nothing is read."""
 
-import inspect
 import re
 import shlex
 from collections.abc import Sequence
@@ -8,12 +7,13 @@ from copy import deepcopy
 from pathlib import PurePath
 from typing import Any
 
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.signals.registry import LOADERS
 from fields.storage.fetch import scrub
-from fields.view.numpy_render import render
+from fields.view.numpy_render import numpy_source
 
 TAGS = ["neural-fields", "implicit-neural-representations", "weight-space"]
 TASK = "unconditional-image-generation"
@@ -214,8 +214,8 @@ def _rendering(card: dict) -> list[str]:
     if _kind(card).name != "images":
         return []
     return [
-        "## Render a row in numpy", "", "```python", "import numpy as np", "", "", inspect.getsource(render).rstrip(),
-        "", "", 'picture = render(rows[0]["weights"], card, *rows[0]["extent"])', "```", "",
+        "## Render a row in numpy", "", "```python", numpy_source(FieldConfig.from_dict(card["field"])), "", "",
+        'picture = render(rows[0]["weights"], card, *rows[0]["extent"])', "```", "",
     ]  # fmt: skip
 
 
@@ -223,12 +223,10 @@ def _field(card: dict) -> str:
     config = FieldConfig.from_dict(card["field"])
     encoding = f"sin and cos of 2^k {'pi ' if config.use_pi else ''}x for k = 0 .. {config.octaves - 1}"
     shown = (["the coordinates"] if config.raw_input else []) + ([encoding] if config.octaves else [])
-    value = {"logit": "its sigmoid", "tanh": "its tanh", "linear": "as it is"}.get(
-        config.output, f"{_number(config.output_scale)} times it plus {_number(config.output_shift)}"
-    )
+    value = OUTPUTS[config.output].text.format(scale=_number(config.output_scale), shift=_number(config.output_shift))
     where = {"centres": "(2i + 1)/W - 1", "linspace": "2i/(W - 1) - 1", "corner": "i/W"}[config.coords]
     first = "column (x)" if config.axes == "xy" else "row (y)"
-    sine = f" with w0 = {config.w0:g}" if config.activation == "sine" else ""
+    sine = f" with w0 = {config.w0:g}" if ACTIVATIONS[config.activation].uses_w0 else ""
     pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if _kind(card).name == "images" else ""
     return (
         f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fields.activations import OUTPUTS
 from fields.kinds.base import Kind, Measure, random_points
 from fields.metrics.pairs import iou
 from fields.model import FieldConfig
@@ -34,7 +35,7 @@ class ShapeKind(Kind):
 
     def inside(self, config: FieldConfig) -> str:
         """Which side of the surface is the object, by the last layer's output: `below 0` or `above 0`."""
-        return self.signals.get("inside") or ("above 0" if config.output == "logit" else "below 0")
+        return self.signals.get("inside") or ("above 0" if OUTPUTS[config.output].is_logit else "below 0")
 
     def below(self, config: FieldConfig) -> bool:
         """Whether the inside of the shape is where the last layer is below 0."""
@@ -42,7 +43,7 @@ class ShapeKind(Kind):
 
     def quality(self, config: FieldConfig, values: Tensor, targets: Tensor) -> Tensor:
         """(N,) intersection over union of the insides, in [0, 1]; NaN for a field that is not finite."""
-        surface = 0.5 if config.output == "logit" else 0.0
+        surface = 0.5 if OUTPUTS[config.output].is_logit else 0.0
         found = [v < surface if self.below(config) else v > surface for v in (values, targets)]
         finite = values.flatten(1).isfinite().all(1)
         return torch.where(finite, iou(*found), torch.nan)

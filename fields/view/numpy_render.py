@@ -1,9 +1,28 @@
-"""A field as a picture, in numpy alone. Cards show these very lines; nothing in this project calls them."""
+"""A field as a picture, in numpy alone: the text that cards show, made for one architecture."""
+
+import inspect
 
 import numpy as np
 
+from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.model import FieldConfig
 
-def render(row, card, height, width):
+
+def numpy_source(config: FieldConfig) -> str:
+    """`render`, and the field's activation and output, as lines of Python that need numpy alone."""
+    activation, output = ACTIVATIONS[config.activation], OUTPUTS[config.output]
+    w0 = f", w0={config.w0!r}" if activation.uses_w0 else ""
+    placed = f", scale={config.output_scale!r}, shift={config.output_shift!r}" if output.usual else ""
+    parts = [
+        "import numpy as np",
+        f"def activate(z{w0}):\n    return {activation.numpy}",
+        f"def to_values(y{placed}):\n    return {output.numpy}",
+        inspect.getsource(render).rstrip().replace(", activate, to_values)", ")", 1),  # they stand above it
+    ]
+    return "\n\n\n".join(parts)
+
+
+def render(row, card, height, width, activate, to_values):
     """A row of weights as a picture (height, width, channels) in [0, 1]; `card` is what field.json holds."""
     field, row, at = card["field"], np.asarray(row, np.float32), 0
 
@@ -20,12 +39,8 @@ def render(row, card, height, width):
         angle = coords * 2.0**k * (np.pi if field["use_pi"] else 1)
         parts += [np.sin(angle), np.cos(angle)]
     h, widths = np.concatenate(parts, 1), card["widths"]
-    act = {"relu": lambda z: np.maximum(z, 0), "sine": lambda z: np.sin(field["w0"] * z)}
-    act["elu"] = lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0)))
     for i, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
         weight, at = row[at : at + fan_in * fan_out].reshape(fan_out, fan_in), at + fan_in * fan_out
         h, at = h @ weight.T + row[at : at + fan_out], at + fan_out
-        h = act[field["activation"]](h) if i < len(widths) - 2 else h
-    out = {"logit": lambda z: 1 / (1 + np.exp(-z)), "tanh": np.tanh, "linear": lambda z: z}
-    out["offset"] = lambda z: field["output_scale"] * z + field["output_shift"]
-    return np.clip(out[field["output"]](h), 0, 1).reshape(height, width, -1)
+        h = activate(h) if i < len(widths) - 2 else h
+    return np.clip(to_values(h), 0, 1).reshape(height, width, -1)

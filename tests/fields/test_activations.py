@@ -9,7 +9,7 @@ from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.model import FieldConfig, to_values, values
 from fields.signals.images import grid
 from fields.symmetry import rescale
-from fields.view.numpy_render import render
+from fields.view.numpy_render import numpy_source
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -40,6 +40,21 @@ def test_the_symmetry_keeps_the_function_and_numpy_says_the_same(name):
     torch.testing.assert_close(
         values(config, rescale(config, weights, [factor]), coords), values(config, weights, coords)
     )
+    assert_numpy_says_the_same(config, weights[0], coords)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_numpy_says_the_same_of_outputs(name):
+    placed = {"output_scale": (0.2, 0.3), "output_shift": (0.4, 0.5)}
+    config = FieldConfig(hidden=(5,), octaves=0, out_dim=2, output=name, **placed)
+    assert_numpy_says_the_same(config, rows(config, 1)[0], grid(config, 4, 5))
+
+
+def assert_numpy_says_the_same(config, row, coords):
+    """The lines of cards, run where there is nothing else."""
+    names = {}
+    exec(numpy_source(config), names)
     card = {"field": config.to_dict(), "widths": list(config.widths)}
-    theirs = render(weights[0].numpy(), card, 4, 5)
-    np.testing.assert_allclose(theirs[..., 0].ravel(), values(config, weights[:1], coords)[0, :, 0].numpy(), atol=1e-5)
+    theirs = names["render"](row.numpy(), card, 4, 5)
+    ours = values(config, row[None], coords)[0].clamp(0, 1)
+    np.testing.assert_allclose(theirs.reshape(20, -1), ours.numpy(), atol=1e-5)

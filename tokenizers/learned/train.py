@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fields.activations import OUTPUTS
 from fields.model import values
 from fields.runtime.runs import digest, write_atomic
 from tokenizers.base import RESUME_FILE
@@ -123,7 +124,9 @@ class Watch:
         g = torch.Generator().manual_seed(seed)
         self.coords = (torch.rand(PROBES, tokenizer.field.in_dim, generator=g) * 2 - 1).to(self.rows.device)
         self.wanted = values(tokenizer.field, self.rows, self.coords)
-        self.peak = 1.0 if tokenizer.field.output == "logit" else float(self.wanted.max() - self.wanted.min()) or 1.0
+        self.peak = (
+            1.0 if OUTPUTS[tokenizer.field.output].is_logit else float(self.wanted.max() - self.wanted.min()) or 1.0
+        )
 
     @torch.no_grad()
     def evaluate(self) -> dict:
