@@ -3,6 +3,10 @@
 An idx file is two zero bytes, the type (8 = unsigned byte), the number of axes, each axis's length as a big-endian
 32-bit integer, then the values (http://yann.lecun.com/exdb/mnist/). It may be gzipped, and a big one may lie in parts
 `NAME.part0ofK[.gz]`, each a complete idx file.
+
+torchvision gives the mirrors and checksums. Its reader and its download were tried (0.29.1) and left: the first takes raw
+files only, and says `AssertionError` of a .gz file and `shape is invalid` of a cut one; the second has no timeout, so that a
+silent mirror stops it for good; and importing torchvision takes longer than reading all files (2 s against 0.4 s).
 """
 
 import contextlib

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fields.metrics.clouds import chamfer_matrix
 from fields.metrics.distances import dssim, l2
 from fields.metrics.sets import Estimate, bootstrap_mean, coverage_scores, mmd_scores, one_nn_scores
 
@@ -53,8 +54,9 @@ class SetMetric:
 
 
 DISTANCES: dict[str, Distance] = {
-    "l2": Distance("L2", "L2", l2, ("images",), 2),
+    "l2": Distance("L2", "L2", l2, ("images", "points"), 2),
     "ssim": Distance("SSIM", "(1-SSIM)/2", dssim, ("images",), 4),
+    "chamfer": Distance("Chamfer", "Chamfer distance", chamfer_matrix, ("shapes",), 4),
 }
 """Key in metrics.json -> distance, in the table's order."""
 

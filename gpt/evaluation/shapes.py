@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fields.metrics.clouds import chamfer_matrix, on_surface, seconds_for, standardised
-from fields.metrics.sets import mann_whitney, set_metrics
+from fields.metrics.clouds import on_surface, seconds_for, standardised
+from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
+from gpt.evaluation.metrics import DISTANCES, estimates
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,8 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     distances = _distances(config, clouds)
     metrics = {"n": kept, "points": config.points, "size": config.size, "rows": []}
     for name in ("samples", "training fields"):
-        row = set_metrics(
-            distances[name, name],
-            distances[name, "references"],
-            distances["references", "references"],
-            seed=config.seed,
-        )
+        among = distances["references", "references"]
+        row = estimates(distances[name, name], distances[name, "references"], among, config.seed)
         side = found[name]
         metrics["rows"].append(
             {
@@ -144,7 +141,7 @@ def _distances(config: ShapeEvaluation, clouds: dict[str, list[np.ndarray]]) -> 
     with tqdm(total=pairs, desc="distances", unit="pair", disable=None, leave=False) as bar:
         for a, b in needed:
             before = bar.n
-            found[a, b] = chamfer_matrix(
+            found[a, b] = DISTANCES["chamfer"].function(
                 clouds[a],
                 None if a == b else clouds[b],
                 workers=config.workers,

@@ -71,12 +71,32 @@ def test_every_kind_of_model_loads(kind, tmp_path):
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("metric", SET_METRICS)
 def test_every_measure_prefers_the_set_itself(distance, metric):
-    pictures = torch.rand(10, 12, 12, 1, generator=torch.Generator().manual_seed(1))
+    shape = (12, 3) if "shapes" in DISTANCES[distance].kinds else (12, 12, 1)
+    pictures = torch.rand(10, *shape, generator=torch.Generator().manual_seed(1))
     measure, entry = DISTANCES[distance].function, SET_METRICS[metric]
     values = []
-    for samples in (pictures.clone(), torch.rand(1, 12, 12, 1).expand(10, -1, -1, -1)):
+    for samples in (pictures.clone(), torch.rand(1, *shape).expand(10, *shape)):
         found = estimates(measure(samples), measure(samples, pictures), measure(pictures), 0)[metric]
         values.append(found.value)
         assert found.low <= found.value <= found.high
     good, bad = values
     assert {"lower": good < bad, "higher": good > bad}.get(entry.direction, good < 1)
+
+
+def apart(samples: list[float], references: list[float]) -> tuple[torch.Tensor, ...]:
+    """Distances of points on a line."""
+    s, r = torch.tensor(samples)[:, None], torch.tensor(references)[:, None]
+    return torch.cdist(s, s), torch.cdist(s, r), torch.cdist(r, r)
+
+
+def test_estimates_of_tiny_and_unequal_sets():
+    empty = torch.zeros(0, 0)
+    assert all(v.value is None and v.note == "N = 0" for v in estimates(empty, empty, empty, 0).values())
+    one = estimates(*apart([0.0], [1.0]), 0)
+    assert (
+        one["mmd"].value == 1 and one["cov"].value == 1 and one["1-nna"].value is None and "N = 1" in one["1-nna"].note
+    )
+    two = estimates(*apart([0.0, 0.1], [5.0, 5.1]), 0)
+    assert two["1-nna"].value == 1
+    with pytest.raises(ValueError, match="got 2 and 3"):
+        estimates(*apart([0.0, 1.0], [0.0, 1.0, 2.0]), 0)

@@ -18,7 +18,6 @@ from fields.metrics.sets import (
     mann_whitney,
     mmd_scores,
     one_nn_scores,
-    set_metrics,
 )
 
 SIZES = [(28, 28, 1), (8, 8, 1), (12, 7, 3), (5, 9, 1), (1, 28, 1), (2, 2, 1)]
@@ -143,21 +142,8 @@ def test_one_nn_of_coincident_pictures_under_both_distances():
 
 def test_one_distribution_scores_one_half():
     a, b = torch.randn(2, 300, 4, 1, 1, generator=torch.Generator().manual_seed(0))
-    result = set_metrics(l2(a), l2(a, b), l2(b), seed=0)["1-nna"]
+    result = bootstrap_mean(one_nn_scores(l2(a), l2(a, b), l2(b)), seed=0, strata=300)
     assert result.low < 0.5 < result.high and 0.02 < result.high - result.low < 0.12
-
-
-def test_set_metrics_of_tiny_and_unequal_sets():
-    empty = torch.zeros(0, 0)
-    assert all(v.value is None and v.note == "N = 0" for v in set_metrics(empty, empty, empty, seed=0).values())
-    one = set_metrics(*from_points([0.0], [1.0]), seed=0)
-    assert (
-        one["mmd"].value == 1 and one["cov"].value == 1 and one["1-nna"].value is None and "N = 1" in one["1-nna"].note
-    )
-    two = set_metrics(*from_points([0.0, 0.1], [5.0, 5.1]), seed=0)
-    assert two["1-nna"].value == 1
-    with pytest.raises(ValueError, match="got 2 and 3"):
-        set_metrics(*from_points([0.0, 1.0], [0.0, 1.0, 2.0]), seed=0)
 
 
 def test_bootstrap_covers_the_binomial_interval_and_is_seeded():
