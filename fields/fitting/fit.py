@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.fitting.align import save_aligned
+from fields.fitting.amortised import Encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
 from fields.fitting.starts import Start, make_reference, random_rows
@@ -74,17 +75,21 @@ class FitConfig:
     data_root: Path | None = None
     """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
     start: Start = "meta"
-    """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals."""
+    """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
+    amortised: a row predicted from each signal by an encoder learnt on the training signals."""
     reference: str | None = None
-    """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over."""
+    """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over; for amortised: a
+    weight dataset whose encoder is taken over."""
     steps: int | None = None
-    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where --start is not meta."""
+    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where the start is not learnt,
+    three quarters where it is amortised."""
     lr: float = 1e-2
     """Learning rate, at the start of the cosine."""
     betas: tuple[float, float] = (0.5, 0.9)
     """Of Adam. Short memory suits short fits: better by 3 dB than (0.9, 0.999), and the weights move half as far."""
     pixels: float | None = None
-    """Share of the pixels each step sees; None = half of a picture of 256 pixels or more, else all."""
+    """Share of the pixels each step sees; None = half of a picture of 256 pixels or more (a quarter for amortised), else
+    all."""
     target_psnr: float | None = None
     """Stop a field when it reaches this many dB."""
     align: bool = False
@@ -108,6 +113,8 @@ class FitConfig:
     """Stop at the first unreadable image instead of leaving it out."""
     meta_steps: int = 300
     """Outer steps of Reptile."""
+    encoder_steps: int = 3000
+    """Steps of the encoder of amortised."""
     threads: int | None = None
     """CPU threads per process; None = cores / processes."""
     field: FieldOptions = field(default_factory=FieldOptions)
@@ -116,7 +123,7 @@ class FitConfig:
     def __post_init__(self):
         if self.fits is None:
             object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
-        for name in ("steps", "fits", "meta_steps"):
+        for name in ("steps", "fits", "meta_steps", "encoder_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if not self.lr > 0:
@@ -146,6 +153,8 @@ def fit(config: FitConfig) -> WeightDataset:
     claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
     if not config.align:
         del claimed["align"]  # folders made before there was a choice
+    if config.start != "amortised":
+        del claimed["encoder_steps"]
     if signals.kind != "shapes":
         del claimed["shape"], claimed["count"]  # of solids and meshes alone
     if accelerator.is_main_process:
@@ -291,6 +300,14 @@ class Worker:
         self.architecture, self.signals, self.config = architecture, signals, config
         self.schedule, self.reference, self.device = schedule, reference, device
         self.kind, self.points = kind_of(architecture, signals.describe()), {}
+        self.encoder = None
+        if reference.encoder is not None:
+            if reference.tensors is None:
+                raise FileNotFoundError(
+                    "encoder.safetensors of the start is missing, so that no fit can begin from it. Restore it beside "
+                    "field.json, or learn another with --start amortised."
+                )
+            self.encoder = Encoder.of(reference.tensors).check(architecture, signals).to(device)
 
     def __call__(self, block: Block) -> tuple[Tensor, Tensor]:
         """(n, P) rows and their (n,) quality, on the CPU."""
@@ -315,12 +332,15 @@ class Worker:
         return made
 
     def _start(self, block: Block, only: int | None = None) -> Tensor:
-        """(n, P): random weights, or the reference, with a little noise on every fit after the first."""
+        """(n, P): random weights, the reference or the encoder's rows, with a little noise on every fit after the first."""
         chosen = block.indices if only is None else block.indices[only : only + 1]
         seeds = [field_seed(self.config.seed, self.signals.ids[i], block.number) for i in chosen]
         if self.reference.row is None:
             return random_rows(self.architecture, seeds).to(self.device)
-        rows = self.reference.row.expand(len(chosen), -1).clone()
+        if self.encoder is None:
+            rows = self.reference.row.expand(len(chosen), -1).clone()
+        else:
+            rows = self.encoder(self.signals.values(list(chosen)).to(self.device), block.extent).cpu()
         if block.number and self.config.jitter:
             noise = [torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
             rows += self.config.jitter * torch.stack(noise)
@@ -353,19 +373,22 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
     return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
 
 
-UNLEARNT = 3.2
-"""Steps from a start that was not learnt, relative to those from one that was. On MNIST and the 8 x 8 digits 64 steps from random
-weights or from one fitted field come to 14 to 16 dB, 200 to more than 30 dB, as 64 from a learnt start do."""
+STEPS = {"unconditioned": 3.2, "conditioned": 3.2, "meta": 1.0, "amortised": 0.75}
+"""Steps from each start, relative to those of its signals. On MNIST and the 8 x 8 digits 64 steps from random weights or from one
+fitted field come to 14 to 16 dB, 200 to more than 30 dB, as 64 from a learnt start do, and 48 of half as many points from
+a row that an encoder predicts."""
 
 
 def default_steps(signals: Signals, start: str) -> int:
     """Adam steps of a fit, where nobody asks for another number."""
-    return signals.steps() if start == "meta" else round(UNLEARNT * signals.steps())
+    return round(STEPS[start] * signals.steps())
 
 
 def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
     """The optimiser's schedule for these signals."""
     share = config.pixels if config.pixels is not None else signals.share()
+    if config.pixels is None and config.start == "amortised" and share < 1:
+        share /= 2  # three quarters of the steps, each of half the points, come as close from a predicted row
     steps = config.steps or default_steps(signals, config.start)
     return Schedule(steps, config.lr, config.betas, share, config.target_psnr)
 
@@ -377,11 +400,13 @@ def _reference(architecture, signals, config, schedule, out: Path, accelerator) 
         path.parent.mkdir(parents=True, exist_ok=True)
         made = make_reference(
             architecture, signals, config.start, schedule=schedule, seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps, device=accelerator.device,
+            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps,
+            device=accelerator.device,
         )  # fmt: skip
+        made.save_encoder(path.parent)
         runs.write_json(path, made.to_dict())
     accelerator.wait_for_everyone()
-    reference = Reference.from_dict(runs.read_json(path))
+    reference = Reference.from_dict(runs.read_json(path), path.parent)
     accelerator.print(f"start {reference.start}: {reference.how}")
     return reference
 

@@ -54,7 +54,7 @@ def fit(
         name: of the whole set.
         kind: of points and values: `points`, or `shapes` for signed distances and occupancies in space.
         field: the architecture; default: what suits the signals.
-        start: unconditioned, conditioned or meta (learnt over the training signals, the shortest way).
+        start: unconditioned, conditioned, meta (learnt over the training signals) or amortised (predicted from each).
         reference: a start made before, such as that of another dataset; then `start` is not used.
         device: where it is computed.
         quiet: no progress bar.
@@ -131,7 +131,8 @@ def _start(
     try:
         return make_reference(
             field, signals, config.start, schedule=schedule_for(config, signals), seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps, quiet=quiet, device=device,
+            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps, quiet=quiet,
+            device=device,
         )  # fmt: skip
     finally:
         torch.set_num_threads(threads)

@@ -40,13 +40,14 @@ def cut(
     """All jobs, as parts of blocks, in an order that depends on nothing but the signals.
 
     Args:
-        share: of the points that a step sees; it counts where every signal has its own.
+        share: of the points that a step sees; where all signals share them it counts below a half.
     """
     blocks = []
     for number in range(fits):
         for size in sorted(map(tuple, signals.extent.unique(dim=0).tolist())):
             same = (signals.extent == torch.tensor(size)).all(1).nonzero().flatten().tolist()
-            points = signals.count(size) if signals.shared else max(1, round(signals.count(size) * share))
+            part = min(1.0, 2 * share) if signals.shared else share  # sized for half of the shared points, as measured
+            points = max(1, round(signals.count(size) * part))
             width = max(architecture.hidden) * points
             most, room = (256, CACHE) if device.type == "cpu" else (WIDE, MEMORY)
             step = max(1, min(most, room // width))

@@ -1,4 +1,7 @@
-"""Where fits begin: random weights, one fitted field, or a start learnt over many signals. Nothing held out is looked at."""
+"""Where fits begin: random weights, one fitted field, a start learnt over many signals, or a row predicted from each.
+
+Nothing held out is looked at.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +13,14 @@ from tqdm import tqdm
 
 from fields import layout
 from fields.activations import ACTIVATIONS
+from fields.fitting.amortised import check_shared, learn_encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.signals.base import Signals
 from fields.storage.dataset import Reference, WeightDataset
 
-Start = Literal["unconditioned", "conditioned", "meta"]
+Start = Literal["unconditioned", "conditioned", "meta", "amortised"]
 REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
 """The one field of `conditioned` is fitted long and carefully: it is fitted once."""
 
@@ -51,6 +55,7 @@ def make_reference(
     meta_steps: int = 300,
     meta_batch: int = 32,
     inner_steps: int = 20,
+    encoder_steps: int = 3000,
     quiet: bool = False,
     device: torch.device | str = "cpu",
 ) -> Reference:
@@ -59,11 +64,13 @@ def make_reference(
     Args:
         config: the architecture.
         signals: all signals; only the training split is used.
-        start: unconditioned | conditioned | meta.
+        start: unconditioned | conditioned | meta | amortised.
         schedule: of the fits to come; Reptile's inner loop uses its rate and betas.
         seed: of the random start and of the choice of signals.
-        given: for `conditioned`: a training signal's id, or the folder of a weight dataset whose reference is taken over.
+        given: for `conditioned`: a training signal's id, or the folder of a weight dataset whose reference is taken over;
+            for `amortised`: the folder of a weight dataset whose encoder is taken over.
         meta_steps, meta_batch, inner_steps: of Reptile.
+        encoder_steps: of the encoder of `amortised`, which begins from Reptile's row.
         quiet: no progress bar.
         device: where Reptile computes; one field alone is fitted on the CPU.
     Raises:
@@ -71,13 +78,53 @@ def make_reference(
     """
     if start == "unconditioned":
         return Reference()
-    if given is not None and start != "conditioned":
-        raise ValueError(f"--reference belongs to --start conditioned, got --start {start}.")
+    if given is not None and start not in ("conditioned", "amortised"):
+        raise ValueError(f"--reference belongs to --start conditioned or amortised, got --start {start}.")
+    if start == "amortised":
+        check_shared(signals)
+        if given is not None:
+            return _encoder_of(config, given)
     if start == "conditioned":
         if given is not None and (Path(given) / "field.json").is_file():
             return _taken_over(config, given)
         return _fitted(config, signals, seed, given)
-    return _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
+    learnt = _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
+    if start == "meta":
+        return learnt
+    train = _most_frequent(signals)
+    encoder = learn_encoder(
+        config,
+        signals,
+        train,
+        learnt.row,
+        share=schedule.pixels,
+        steps=encoder_steps,
+        seed=seed,
+        quiet=quiet,
+        device=device,
+    )
+    how = f"a row predicted from each signal by an encoder, learnt in {encoder_steps} steps from: {learnt.how}"
+    return Reference.amortised(how, encoder.state_dict())
+
+
+def _encoder_of(config: FieldConfig, folder: str) -> Reference:
+    """The encoder of another dataset."""
+    data = WeightDataset.load(folder)
+    if data.config != config:
+        raise ValueError(
+            f"--reference {folder} holds fields {data.config}, the fits are to be {config}. Give one of these."
+        )
+    if data.reference.tensors is None:
+        raise ValueError(f"--reference {folder} has no encoder: its fields began from {data.reference.start}.")
+    return data.reference
+
+
+def _most_frequent(signals: Signals) -> Tensor:
+    """Positions of the training signals of the most frequent size."""
+    train = signals.indices("train")
+    sizes = signals.extent[train]
+    common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
+    return train[(sizes == torch.tensor(common)).all(1)]
 
 
 def _taken_over(config: FieldConfig, folder: str) -> Reference:
@@ -127,10 +174,7 @@ def _reptile(
     device: torch.device,
 ) -> Reference:
     """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
-    train = signals.indices("train")
-    sizes = signals.extent[train]
-    common = max(map(tuple, sizes.unique(dim=0).tolist()), key=lambda s: int((sizes == torch.tensor(s)).all(1).sum()))
-    train = train[(sizes == torch.tensor(common)).all(1)]  # mixed folders: the most frequent size
+    train = _most_frequent(signals)
     batch = min(batch, len(train))
 
     kind = kind_of(config, signals.describe())

@@ -57,7 +57,7 @@ class Publish:
 class PublishFields(Publish):
     """A weight dataset: Parquet shards, field.json, a card with a sample picture and thirty lines that render a row.
 
-    The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta) becomes
+    The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta, amortised) becomes
     a config beside it, and one with the same start takes the place of the older.
 
     For example:
@@ -203,6 +203,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         card["columns"] = _columns(data, preview)
         if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
             card["picture"] = f"assets/{name}.png"
+        data.reference.save_encoder(root)
         write_json(root / "field.json", card)
         if run:
             write_json(root / "run.json", run)
@@ -247,7 +248,7 @@ class FieldsPlace:
             return True
         if self.prefix:
             return path.startswith(self.prefix)
-        return path.startswith("data/") or path in ("field.json", "run.json", "samples.json")
+        return path.startswith("data/") or path in ("field.json", "run.json", "samples.json", "encoder.safetensors")
 
     def others(self, push: Push | None) -> dict[str, dict]:
         """The other variants of the repository, the default first."""

@@ -7,7 +7,7 @@ reference row the fits began from, the signals' description, a fingerprint). It 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
-from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.runtime.runs import digest, read_json, replace_folder, write_atomic, write_json
 from fields.storage.columns import current, extents, features, matrix, read_parquet, stored_names, table_of
 from fields.storage.fetch import fetch_fields
 from fields.storage.rows import Rows
@@ -31,6 +31,8 @@ FORMATS = ("neural-fields-as-data/weights/1", "neural-fields-as-data/weights/2")
 """Formats that are read; the last one is written. In the first, quality was called psnr, and extent height and width."""
 FORMAT = FORMATS[-1]
 HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
+ENCODER = "encoder.safetensors"
+"""Beside field.json where fields began from an amortised start."""
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"
 
 
@@ -39,26 +41,75 @@ class Reference:
     """The row the fits began from."""
 
     start: str = "unconditioned"
-    """unconditioned | conditioned | meta | unknown."""
+    """unconditioned | conditioned | meta | amortised | unknown."""
     how: str = "each field from its own random weights"
     """How the row was made, in words."""
     row: Tensor | None = None
-    """(P,) float32, None without a common start."""
-
-    def to_dict(self) -> dict:
-        """Plain values; float32 numbers survive JSON exactly."""
-        return {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
+    """(P,) float32, None without a common start; for amortised the encoder's base row."""
+    encoder: dict | None = None
+    """For amortised: the encoder's file and the digest of its tensors."""
+    tensors: Mapping[str, Tensor] | None = None
+    """The encoder's tensors where they are at hand; see `fields.fitting.amortised`."""
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Reference":
-        """The reference `to_dict` wrote."""
+    def amortised(cls, how: str, tensors: Mapping[str, Tensor]) -> "Reference":
+        """The start of an encoder, whose base row is `tensors["row"]`."""
+        tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+        about = {"file": ENCODER, "digest": digest(*tensors.values())}
+        return cls("amortised", how, tensors["row"], about, tensors)
+
+    def to_dict(self) -> dict:
+        """Plain values; float32 numbers survive JSON exactly. An encoder's tensors have a file of their own."""
+        made = {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
+        return made if self.encoder is None else made | {"encoder": self.encoder}
+
+    @classmethod
+    def from_dict(cls, values: dict, folder: Path | None = None) -> "Reference":
+        """The reference `to_dict` wrote.
+
+        Args:
+            folder: where the encoder's file lies, if there is one.
+        Raises:
+            ValueError: if values or file are damaged.
+        """
         try:
             start, how, row = str(values["start"]), str(values["how"]), values.get("row")
-            return cls(start, how, None if row is None else torch.tensor(row, dtype=torch.float32))
+            row = None if row is None else torch.tensor(row, dtype=torch.float32)
+            encoder = None if values.get("encoder") is None else dict(values["encoder"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}"
             ) from None
+        made = cls(start, how, row, encoder)
+        return made if encoder is None or folder is None else made.with_file(folder)
+
+    def with_file(self, folder: Path) -> "Reference":
+        """The same with the encoder's tensors, where the folder has them.
+
+        Raises:
+            ValueError: if they are damaged, or another encoder's.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = folder / ENCODER
+        if not path.is_file():
+            return self
+        try:
+            tensors = load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset anew.") from None
+        if digest(*(tensors[name] for name in sorted(tensors))) != self.encoder.get("digest"):
+            raise ValueError(f"{path} is not the encoder that field.json describes. Restore it, or fit anew.")
+        return replace(self, tensors=tensors)
+
+    def save_encoder(self, folder: Path) -> None:
+        """Write the encoder's tensors, if there are any, into a folder."""
+        if self.tensors is not None:
+            from safetensors.torch import save_file
+
+            with write_atomic(folder / ENCODER) as temporary:
+                save_file(dict(self.tensors), temporary)
 
 
 class WeightDataset:
@@ -142,7 +193,7 @@ class WeightDataset:
         config = FieldConfig.from_dict(card["field"])
         wanted, splits = features(config.size, card["signals"].get("label_names")), {}
         if stream:
-            data = cls(config, {}, Reference.from_dict(card["reference"]), card["signals"])
+            data = cls(config, {}, Reference.from_dict(card["reference"], path), card["signals"])
             found = open_splits(source, path, "data", wanted.arrow_schema, HINT, (stored_names, current))
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
             data._fingerprint = card["fingerprint"]
@@ -158,7 +209,7 @@ class WeightDataset:
                 raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
             parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-        data = cls(config, splits, Reference.from_dict(card["reference"]), card["signals"])
+        data = cls(config, splits, Reference.from_dict(card["reference"], path), card["signals"])
         data._fingerprint = card.get("fingerprint")
         data._check_counts(card.get("rows"), path)
         return data
@@ -181,6 +232,7 @@ class WeightDataset:
         if (path / "field.json").is_file():
             with replace_folder(path) as temporary:
                 self._write(temporary / "data")
+                self.reference.save_encoder(temporary)
                 for name in keep:
                     if (path / name).is_file():
                         (temporary / name).write_bytes((path / name).read_bytes())
@@ -192,6 +244,7 @@ class WeightDataset:
             self._write(temporary)
         for name, values in (also or {}).items():
             write_json(path / name, values)
+        self.reference.save_encoder(path)
         write_json(path / "field.json", self.card())
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):

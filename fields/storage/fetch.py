@@ -144,7 +144,9 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
     else:
         under = "."
     start = "" if under == "." else f"{under}/"
-    wanted = ["field.json", "run.json", "samples.json"] + ([] if small else ["data/*.parquet", "tokens/*"])
+    wanted = ["field.json", "run.json", "samples.json", "encoder.safetensors"] + (
+        [] if small else ["data/*.parquet", "tokens/*"]
+    )
     return fetch(name.repo, patterns=[start + pattern for pattern in wanted], **ask) / under
 
 
