@@ -76,13 +76,13 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
 
     announce(f"1/5 fields: one small network per digit -> {root}/fields")
     folder = root / "fields"
-    if not (folder / "field.json").is_file():
-        fit(FitConfig(signals="digits", out=folder, threads=config.threads))
+    if config.overwrite or not (folder / "field.json").is_file():
+        fit(FitConfig(signals="digits", out=folder, threads=config.threads, overwrite=config.overwrite))
 
     announce(f"2/5 vocabulary: principal components of what the fields compute -> {root}/pca")
     vocabulary = root / "pca"
-    if not (vocabulary / "report.json").is_file():
-        on_main(accelerator, build, folder, vocabulary)
+    if config.overwrite or not (vocabulary / "report.json").is_file():
+        on_main(accelerator, build, folder, vocabulary, config.overwrite)
 
     out = config.out or root / "gpt"
     announce(f"3/5 GPT over the tokens -> {out}")
@@ -91,7 +91,8 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
 
     drawn = root / "samples"
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
-    report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=str(folder), seed=config.seed))
+    again = {"seed": config.seed, "overwrite": config.overwrite}
+    report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=str(folder), **again))
 
     announce(f"5/5 evaluation: new fields against held-out digits -> {root}/evaluation")
     evaluated = on_main(accelerator, evaluate_samples, folder, drawn, out, root / "evaluation", config)
@@ -108,7 +109,7 @@ class Stages:
         self.accelerator.print(f"\n== {text}  ({(time.perf_counter() - self.began) / 60:.1f} min)", flush=True)
 
 
-def build(folder: Path, out: Path) -> None:
+def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     """`python -m tokenizers.build` in a process of its own, which knows nothing of the launcher's variables.
 
     Raises:
@@ -117,6 +118,7 @@ def build(folder: Path, out: Path) -> None:
     launcher = ("ACCELERATE_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC", "GROUP_", "ROLE_", "OMP_NUM")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(launcher)}
     words = ["pca", "--fields", str(folder.resolve()), "--out", str(out.resolve()), "--components", "64"]
+    words += ["--overwrite"] if overwrite else []
     done = subprocess.run([sys.executable, "-m", "tokenizers.build", *words], cwd=ROOT, env=environment)
     if done.returncode:
         raise RuntimeError(f"python -m tokenizers.build {' '.join(words)} failed; see above.")
@@ -127,7 +129,7 @@ def evaluate_samples(folder: Path, drawn: Path, model: Path, out: Path, config: 
     return evaluate(
         EvaluateConfig(
             fields=str(folder), samples=str(drawn), model=str(model), out=out, classifiers=out.parent / "classifiers",
-            threads=config.threads, seed=config.seed,
+            threads=config.threads, seed=config.seed, overwrite=config.overwrite,
         )
     )  # fmt: skip
 

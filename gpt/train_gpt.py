@@ -9,7 +9,7 @@ from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, start
 from fields.runtime.processes import alike, on_main
-from fields.runtime.runs import claim, read_json, write_json
+from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
@@ -96,7 +96,7 @@ class OptimizerConfig(LoopConfig):
 
 
 @dataclass(frozen=True)
-class TrainConfig(OptimizerConfig):
+class TrainConfig(OptimizerConfig, Overwrites):
     """Train a GPT on the tokens of a weight dataset."""
 
     fields: str
@@ -215,7 +215,7 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
 
 def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:
     """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=new_names)
+    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=new_names, kind="train_gpt")
     if known and not config.resume:
         raise ValueError(
             f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."

@@ -15,7 +15,7 @@ import tyro
 
 from fields.kinds.preview import save_preview, spread
 from fields.runtime.launch import Device, choose_device, cores, run_cli
-from fields.runtime.runs import claim, read_json
+from fields.runtime.runs import Overwrites, claim, read_json
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
 from tokenizers.base import RESUME_FILE, WeightTokenizer
@@ -33,7 +33,7 @@ Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (conf
 
 
 @dataclass(frozen=True)
-class BuildConfig:
+class BuildConfig(Overwrites):
     """Learn a vocabulary from the training fields of a dataset; write the tokenizer, all tokens, and a report.
 
     Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
@@ -84,8 +84,8 @@ def build(config: BuildConfig) -> WeightTokenizer:
     check_split(data)
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
-    asked = {"kind": settings.kind, **asdict(settings), **refit_settings(config.refitting)}
-    claim(out, asked, parents={"fields": data.fingerprint}, seed=settings.seed)
+    asked = {**asdict(settings), **refit_settings(config.refitting), "overwrite": config.overwrite}
+    claim(out, {"kind": settings.kind, **asked}, parents={"fields": data.fingerprint}, seed=settings.seed, kind="build")
     tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit))
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)

@@ -15,7 +15,7 @@ import tyro
 from torch import Tensor
 
 from fields.runtime.launch import Device, choose_device, cores, run_cli
-from fields.runtime.runs import claim, write_atomic, write_json
+from fields.runtime.runs import Overwrites, claim, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts
@@ -30,7 +30,7 @@ NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Overwrites):
     """Bits against PSNR of tokenizers on the same held-out fields, with their sizes and speeds; with --refit both ways.
 
     For example:
@@ -90,7 +90,14 @@ def compare(config: CompareConfig) -> dict:
     prints |= {f"fields of {names[text]}": loaded[fields].fingerprint for text, fields in others.items()}
     asked = {k: v for k, v in asdict(config).items() if k not in NOT_ASKED}
     parents = {"fields": loaded[config.fields].fingerprint, **prints}
-    claim(config.out, {"kind": "compare", **asked}, parents=parents, seed=config.seed)
+    claim(
+        config.out,
+        {"kind": "compare", **asked},
+        parents=parents,
+        seed=config.seed,
+        free=("signals", "data_root"),
+        kind="tokenizers.compare",
+    )
     main = loaded[config.fields]
     bench = _bench(main, config)
     benches = {config.fields: bench}

@@ -13,7 +13,7 @@ import tyro
 
 from fields.kinds.preview import preview_dataset
 from fields.runtime.launch import run_cli
-from fields.runtime.runs import claim
+from fields.runtime.runs import Overwrites, claim
 from fields.storage.dataset import Reference, WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -23,7 +23,7 @@ ROWS = 4096
 
 
 @dataclass(frozen=True)
-class DecodeConfig:
+class DecodeConfig(Overwrites):
     """Turn tokens back into fields: a weight dataset with the same splits, labels and signal ids.
 
     Example:
@@ -67,7 +67,8 @@ def main(config: DecodeConfig) -> None:
     tokenizer = load_tokenizer(config.tokenizer, revision=config.revision, flag="--tokenizer")
     tokens.check_tokenizer(tokenizer)
     parents = {"tokens": tokens.fingerprint, "tokenizer": tokenizer.fingerprint}
-    if claim(config.out, {"kind": "decoded fields"}, parents=parents) and (config.out / "field.json").is_file():
+    asked = {"kind": "decoded fields", "overwrite": config.overwrite}
+    if claim(config.out, asked, parents=parents, kind="decode") and (config.out / "field.json").is_file():
         print(f"{config.out} is complete.")
         preview_dataset(config.out / "preview.png", WeightDataset.load(config.out))
         return

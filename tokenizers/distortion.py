@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fields.activations import OUTPUTS
 from fields.model import FieldConfig, forward, to_values, values
-from fields.signals.base import SignalsConfig
+from fields.signals.origin import locate
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 
@@ -45,12 +45,14 @@ def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tenso
 
 def find_signals(data: WeightDataset, signals: str | None, data_root: Path | None):
     """The signals by name, or None and what is compared instead."""
-    name = signals or data.signals.get("name")
     own = "the fields' own render"
-    if signals is None and data_root is None and name != "digits":
+    config, missing = locate(data.signals, data.origin, signals, data_root)
+    if config is None:
+        return None, f"{own} ({missing})"
+    name = config.signals
+    if signals is None and config.data_root is None and data.origin is None and name != "digits":
         hint = "--data-root DIR" if name in ("mnist", "fashion-mnist") else "--signals FOLDER"
-        return None, f"{own} (give {hint} to compare with the signals)"
-    config = SignalsConfig(signals=name, data_root=data_root, split_seed=data.signals.get("split_seed") or 0)
+        return None, f"{own} (give {hint} to compare with the signals)"  # nothing is fetched for this
     found = load_signals(config)
     try:
         refuse_others(data.signals, (i for split in data.splits if split != "samples" for i in data.ids(split)), found)

@@ -15,7 +15,7 @@ import tyro
 from tqdm import tqdm
 
 from fields.runtime.launch import Device, choose_device, run_cli
-from fields.runtime.runs import claim
+from fields.runtime.runs import Overwrites, claim
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
@@ -28,7 +28,7 @@ VALUES = 6_000_000
 
 
 @dataclass(frozen=True)
-class EncodeConfig:
+class EncodeConfig(Overwrites):
     """Turn the fields of a weight dataset into tokens; memory stays the same however many there are.
 
     For example:
@@ -128,8 +128,8 @@ def main(config: EncodeConfig) -> None:
     tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
-    asked = {"kind": "tokens", **refit_settings(config.refitting)}
-    if claim(config.out, asked, parents=parents) and (config.out / "tokens.json").is_file():
+    asked = {"kind": "tokens", **refit_settings(config.refitting), "overwrite": config.overwrite}
+    if claim(config.out, asked, parents=parents, kind="encode") and (config.out / "tokens.json").is_file():
         print(f"{config.out} is complete.")
         return
     refit = None

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fields.metrics.pairs import psnr
 from fields.runtime import runs
-from fields.storage.dataset import Reference, WeightDataset, summary
+from fields.signals.origin import ORIGIN
+from fields.storage.dataset import KEPT, Reference, WeightDataset, summary
 from fields.symmetry import align, balance, canonical
 from fields.view.render import render, save_png, sheet
 
@@ -20,7 +21,7 @@ PAIRS = 500
 
 
 @dataclass(frozen=True)
-class AlignConfig:
+class AlignConfig(runs.Overwrites):
     """Reorder (and rescale) the hidden neurons of every field to lie close to one another; no field computes another value.
 
     Fields fitted from random weights differ by permutations of their neurons and, with ReLU, by scales. What is left
@@ -67,7 +68,7 @@ def align_dataset(config: AlignConfig) -> dict:
     settings = {**asdict(config), "fields": None, "out": None}
     if config.how == "match":
         del settings["how"]  # folders made before there was a choice
-    runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",))
+    runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",), kind="align")
     if all((config.out / name).is_file() for name in ("align.json", "field.json")):  # field.json comes last
         print(f"{config.out} is complete")
         return runs.read_json(config.out / "align.json")
@@ -97,8 +98,9 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
         name, before = data.ids("train")[at] or f"row {at}", measure(data, data.weights("train", [at])[0])
         report = {"reference": name, "before": before, "after": measure(made, row)}
     draw_walks(out / "interpolation.png", data, made, "sorted" if how == "sort" else "aligned")
-    kept = ("run.json", "README.md", "failed.json", "interpolation.png")
-    made.save(out, keep=kept, also={"align.json": report})  # together: half of it would be aligned twice
+    kept = (*KEPT, "failed.json", "interpolation.png")
+    also = {"align.json": report} | ({ORIGIN: data.origin} if data.origin else {})
+    made.save(out, keep=kept, also=also)  # together: half of it would be aligned twice
     fields = sum(len(rows) for rows in data.splits.values())
     seconds = time.perf_counter() - began
     done = "sorted" if how == "sort" else f"aligned to {report['reference']}"

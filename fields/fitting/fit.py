@@ -28,6 +28,7 @@ from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.options import ShapeOptions
+from fields.signals.origin import remember
 from fields.signals.registry import LOADERS, load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
@@ -59,7 +60,7 @@ class FieldOptions:
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(runs.Overwrites):
     """Fit one neural field to every signal and write a weight dataset.
 
     For example:
@@ -167,6 +168,7 @@ def fit(config: FitConfig) -> WeightDataset:
             upgrade=lambda made: {**older, **made},
             kind="fit",
         )
+        remember(out, config.signals, config.data_root)
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes

@@ -20,7 +20,7 @@ from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.signals.base import Signals
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import KEPT, Reference, WeightDataset
 from fields.storage.rows import Rows
 from fields.view import volumes
 
@@ -214,9 +214,9 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
         folder = out / name if several else out
         if several:
             parents = {"rows": runs.digest(group.weights, group.columns["signal_id"])}
-            runs.claim(folder, {"source": batch.name, "architecture": name}, parents=parents)
+            runs.claim(folder, {"source": batch.name, "architecture": name}, parents=parents, kind="import")
         shown = _preview(folder / "preview.png", group, batch)
-        data.save(folder, keep=("run.json", "README.md", "preview.png"))
+        data.save(folder, keep=(*KEPT, "preview.png"))
         counts = {split: len(rows) for split, rows in data.splits.items()}
         kind = batch.kind(group.config)
         what = f", {group.quantity}, inside {kind.inside(group.config)}" if isinstance(kind, ShapeKind) else ""

@@ -29,7 +29,7 @@ IMPORT = {"state-dicts": "generic", "safetensors": "generic", "dwsnets": "dwsnet
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(runs.Overwrites):
     """Write the fields of a weight dataset as other projects' code reads them.
 
     state-dicts: SPLIT/SIGNAL.pth, each with layers.0.weight, layers.0.bias, ...; safetensors: SPLIT.safetensors with the
@@ -54,7 +54,8 @@ class ExportConfig:
 def main(config: ExportConfig) -> None:
     """The command."""
     data = WeightDataset.load(config.fields, flag="FIELDS")
-    claimed = runs.claim(config.out, {"format": config.format}, parents={"fields": data.fingerprint})
+    asked = {"format": config.format, "overwrite": config.overwrite}
+    claimed = runs.claim(config.out, asked, parents={"fields": data.fingerprint}, kind="export")
     if claimed and (config.out / "export.json").is_file():
         print(f"{config.out} is complete.")
         return

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from fields.formats.sources import SOURCES
 from fields.runtime import runs
 from fields.signals import folder
 from fields.signals.base import SignalsConfig
+from fields.signals.origin import remember
 from fields.signals.registry import load_signals
 
 Name = Literal[tuple(SOURCES)]
@@ -61,7 +63,7 @@ class Conventions:
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(runs.Overwrites):
     """Turn other people's neural-field weights into a weight dataset, and prove by rendering that they are read rightly.
 
     A source says how its project lays fields down: keys, orientation of matrices, frequencies, coordinates, offset, and
@@ -130,7 +132,8 @@ def import_fields(config: ImportConfig) -> dict:
     given = _given(config, extra)
     claimed, parents = _identity(config, given), {"files": _digest(files, extra, config.path)}
     free = ("min_psnr", "force")
-    made_before = config.out.exists() and runs.claim(config.out, claimed, parents=parents, free=free)
+    claim = partial(runs.claim, config.out, claimed, parents=parents, free=free, kind="import", parts=True)
+    made_before = config.out.exists() and not config.overwrite and claim()
     if made_before and (config.out / "import.json").is_file():
         print(f"{config.out} is complete.")
         return runs.read_json(config.out / "import.json")
@@ -149,7 +152,9 @@ def import_fields(config: ImportConfig) -> dict:
         group.look_up(batch, config.size)
     proofs = [prove(group, signals, config.min_psnr, config.force) for group in groups]
     datasets = [dataset_of(group, batch) for group in groups]  # all that can fail comes before anything is written
-    runs.claim(config.out, claimed, parents=parents, free=free)
+    claim()
+    if config.signals is not None:
+        remember(config.out, config.signals, config.data_root)
     report = {"source": config.source, "title": source.title, "files": total, "beside": extra.read}
     report |= {"groups": save(groups, datasets, proofs, batch, config.out), "skipped": skipped}
     runs.write_json(config.out / "import.json", report)

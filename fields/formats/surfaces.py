@@ -21,7 +21,7 @@ SHOWN = 64
 
 
 @dataclass(frozen=True)
-class MeshConfig:
+class MeshConfig(runs.Overwrites):
     """Write the surfaces of 3-D fields as meshes, with a contact sheet.
 
     For example:
@@ -89,7 +89,7 @@ def write_meshes(config: MeshConfig) -> list[dict]:
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
     claimed = {**asdict(config), "out": None, "fields": None}
-    runs.claim(config.out, claimed, seed=None, parents={"fields": data.fingerprint})
+    runs.claim(config.out, claimed, parents={"fields": data.fingerprint}, kind="mesh")
     ids = data.ids(split)[: config.n]
     weights = data.weights(split, list(range(len(ids))))
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"

@@ -24,10 +24,25 @@ def checked(config: Any) -> Any:
             after = _value(f"--{f.name.replace('_', '-')}", before)
             if after is not before:
                 object.__setattr__(config, f.name, after)  # the configs are frozen
+        if getattr(config, "overwrite", False):
+            _check_apart(config)
         threads = getattr(config, "threads", None)
         if isinstance(threads, int) and threads > MOST_THREADS:
             raise ValueError(f"--threads must be at most {MOST_THREADS}, got {threads}.")
     return config
+
+
+def _check_apart(config: Any) -> None:
+    """Refuse to overwrite a folder that holds what the command reads."""
+    out = getattr(config, "folder", None) or getattr(config, "out", None)
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if f.name == "out" or out is None or not isinstance(one, (str, Path)) or not Path(one).exists():
+                continue
+            if Path(one).resolve().is_relative_to(Path(out).resolve()):
+                flag = f.name.replace("_", "-")
+                raise ValueError(f"--overwrite would remove {one}, which --{flag} names. Choose another --out.")
 
 
 def check_words(words: list[str] | None = None) -> None:

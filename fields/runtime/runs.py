@@ -20,7 +20,7 @@ from fields.runtime.files import remove, replace_folder, sweep, temporary_name, 
 from fields.runtime.records import read_json
 
 __all__ = [
-    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
+    "Overwrites", "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
 ]  # fmt: skip
 
 PACKAGES = ("torch", "accelerate", "datasets", "scikit-learn", "numpy")
@@ -64,6 +64,15 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:16]
 
 
+@dataclasses.dataclass(frozen=True)
+class Overwrites:
+    """The flag of every command that makes a folder; its config is a subclass."""
+
+    overwrite: bool = dataclasses.field(default=False, kw_only=True)
+    """Remove what this command made in the output folder before, without asking, and begin anew. A folder that another
+    command made is refused."""
+
+
 def claim(
     out: Path,
     config: Any,
@@ -74,6 +83,7 @@ def claim(
     upgrade: Callable[[dict], dict] | None = None,
     kind: str | None = None,
     overwrite: bool = False,
+    parts: bool = False,
 ) -> bool:
     """Become the writer of an output folder, clear what dead processes left there, and write its `run.json`.
 
@@ -86,7 +96,9 @@ def claim(
         free: keys of the config that may differ from the folder's (threads, say).
         upgrade: turns a config saved under old names into today's.
         kind: what makes it, as `run.json` records it; only a folder of the same kind is overwritten.
-        overwrite: remove what lies there, if it is of the same kind, and begin anew.
+        overwrite: remove what lies there, if it is of the same kind, and begin anew; also asked for by the config's own
+            `overwrite` (see `Overwrites`), which is not recorded.
+        parts: whether the command makes folders inside this one that have a `run.json` of their own.
     Returns:
         True if the folder was claimed before with the same config and parents: the work there can go on.
     Raises:
@@ -94,6 +106,7 @@ def claim(
         RuntimeError: if another process writes there.
     """
     out, config = Path(out), plain(config)
+    overwrite = bool(config.pop("overwrite", False)) or overwrite
     locks.take(out)
     sweep(out)
     path = out / "run.json"
@@ -105,7 +118,7 @@ def claim(
             _check_same(out, before, config, parents or {}, free)
             return True
         _check_kind(out, before, config, kind)
-        _drop(out)
+        _drop(out, parts)
     elif out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise ValueError(f"--out {out} holds files but no run.json, so it was not made here. Choose another folder.")
     values = {"config": config, "parents": parents or {}, "seed": seed, "command": sys.argv, **environment()}
@@ -130,14 +143,23 @@ class Run:
 
 def _check_kind(out: Path, before: dict, config: dict, kind: str | None) -> None:
     """Refuse to overwrite what another command made; without a recorded kind, its settings tell."""
-    made = before.get("kind")
-    if made != kind if made is not None and kind is not None else set(before["config"]).isdisjoint(config):
-        what = f"by {made}" if made else f"with {', '.join(sorted(before['config'])[:4]) or 'other settings'}"
+    made, old = before.get("kind"), before["config"]
+    if made is not None and kind is not None:
+        other = made != kind
+    else:
+        other = 2 * len(set(old) & set(config)) < len(set(old) | set(config)) or old.get("kind") != config.get("kind")
+    if other:
+        what = f"by {made}" if made else f"with {', '.join(sorted(old)[:4]) or 'other settings'}"
         raise ValueError(f"--overwrite: {out} was made {what}, not by this command. Choose another folder.")
 
 
-def _drop(out: Path) -> None:
-    """Take a folder away in one step, then remove it."""
+def _drop(out: Path, parts: bool) -> None:
+    """Take a folder away in one step, then remove it; not with something in it that another command made or is making."""
+    inside = next((path.parent for path in sorted(out.rglob("run.json")) if path.parent != out), None)
+    if inside is not None and not parts:
+        raise ValueError(f"--overwrite: {inside} was made by another command. Move it, or choose another folder.")
+    for lock in sorted(out.rglob(".*.lock")):
+        locks.take(lock.with_name(lock.name[1 : -len(".lock")]))
     old = temporary_name(out, "new", folder=True)
     os.replace(out, old)
     remove(old)
@@ -147,7 +169,7 @@ def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], 
     """Refuse a folder made otherwise."""
     old = {**before["config"], **{f"parent {k}": v for k, v in before["parents"].items()}}
     new = {**config, **{f"parent {k}": v for k, v in parents.items()}}
-    differing = sorted(k for k in set(old) | set(new) if k not in (*free, "overwrite") and old.get(k) != new.get(k))
+    differing = sorted(k for k in set(old) | set(new) if k not in free and old.get(k) != new.get(k))
     if differing:
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:4])
         raise ValueError(

@@ -19,6 +19,7 @@ from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json, replace_folder, write_atomic, write_json
+from fields.signals.origin import ORIGIN, read_origin
 from fields.storage.columns import current, extents, features, matrix, read_parquet, stored_names, table_of
 from fields.storage.fetch import fetch_fields
 from fields.storage.rows import Rows
@@ -30,6 +31,8 @@ SPLITS = ("train", "validation", "test", "samples")
 FORMATS = ("neural-fields-as-data/weights/1", "neural-fields-as-data/weights/2")
 """Formats that are read; the last one is written. In the first, quality was called psnr, and extent height and width."""
 FORMAT = FORMATS[-1]
+KEPT = ("run.json", "README.md", ORIGIN)
+"""What stays in a folder when its dataset is replaced."""
 HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
 ENCODER = "encoder.safetensors"
 """Beside field.json where fields began from an amortised start."""
@@ -120,6 +123,7 @@ class WeightDataset:
         reference: the row the fits began from.
         signals: what `Signals.describe()` says.
         splits: split name -> `datasets.Dataset`.
+        origin: where the signals lie on this machine, if the folder it was loaded from says so.
         kind: what is known of the signals' kind: points, quality and its measure, thumbnails.
         fingerprint: 16 hexadecimal digits of rows, ids, splits, architecture and reference.
     """
@@ -127,6 +131,7 @@ class WeightDataset:
     def __init__(self, config: FieldConfig, splits: dict[str, Any], reference: Reference, signals: dict):
         self.config, self.splits, self.reference, self.signals = config, splits, reference, signals
         self.kind = kind_of(config, signals)
+        self.origin: dict | None = None
         self._fingerprint: str | None = None
         self.check()
 
@@ -196,7 +201,7 @@ class WeightDataset:
             data = cls(config, {}, Reference.from_dict(card["reference"], path), card["signals"])
             found = open_splits(source, path, "data", wanted.arrow_schema, HINT, (stored_names, current))
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
-            data._fingerprint = card["fingerprint"]
+            data._fingerprint, data.origin = card["fingerprint"], read_origin(path)
             data._check_counts(card.get("rows"), path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
@@ -210,13 +215,11 @@ class WeightDataset:
             parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(card["reference"], path), card["signals"])
-        data._fingerprint = card.get("fingerprint")
+        data._fingerprint, data.origin = card.get("fingerprint"), read_origin(path)
         data._check_counts(card.get("rows"), path)
         return data
 
-    def save(
-        self, path: Path | str, keep: tuple[str, ...] = ("run.json", "README.md"), also: dict[str, Any] | None = None
-    ) -> None:
+    def save(self, path: Path | str, keep: tuple[str, ...] = KEPT, also: dict[str, Any] | None = None) -> None:
         """Write the folder, all or nothing: `field.json` comes last and makes it a dataset.
 
         Args:

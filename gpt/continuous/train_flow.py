@@ -14,7 +14,7 @@ from torch import Tensor
 from fields.kinds.registry import kind_of
 from fields.runtime.launch import Precision, start
 from fields.runtime.processes import alike, on_main
-from fields.runtime.runs import claim, replace_folder, write_json
+from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
@@ -44,7 +44,7 @@ class FlowModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainFlowConfig(LoopConfig):
+class TrainFlowConfig(LoopConfig, Overwrites):
     """Train a rectified flow over the weights of a dataset, and draw new fields from it.
 
     For example:
@@ -217,7 +217,9 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     )
     known = on_main(
         accelerator,
-        lambda: claim(config.out, config, parents={"fields": data.fingerprint}, seed=config.seed, free=free),
+        lambda: claim(
+            config.out, config, parents={"fields": data.fingerprint}, seed=config.seed, free=free, kind="train_flow"
+        ),
     )
     rows = vectors_of(data, "train")
     sizes = FlowConfig(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from fields.runtime.runs import read_json
+from fields.runtime.runs import Overwrites, read_json
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at, fetch
@@ -17,7 +17,7 @@ from gpt.evaluation.items import SignalSource, fields_row
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(Overwrites):
     """Compare samples with held-out references, with all baselines in one table."""
 
     fields: str
@@ -78,10 +78,10 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     data = WeightDataset.load(items.fetch(config.fields, "--fields"))
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
-    signals, note = items.open_signals(data, config.signals, config.data_root)
     source = open_samples(config)
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
+    signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
     return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
 
 

@@ -21,6 +21,9 @@ from gpt.evaluation.report import write_report
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
 
+FREE = ("threads", "classifiers", "signals", "data_root")
+"""What changes no number, and where things lie."""
+
 
 def evaluate(config: EvaluateConfig) -> dict:
     """Compute, write and print; returns what metrics.json holds."""
@@ -30,7 +33,7 @@ def evaluate(config: EvaluateConfig) -> dict:
     parents = {"fields": inputs.data.fingerprint}
     parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
-    again = claim(config.out, config, parents=parents, seed=config.seed, free=("threads", "classifiers"))
+    again = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, kind="evaluate")
     print(
         f"fields: {summary(inputs.data)}"
         + ("; the folder holds the same evaluation, it is made again" if again else "")

@@ -13,12 +13,12 @@ from torch import Tensor
 from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json
 from fields.signals.base import Signals, SignalsConfig
+from fields.signals.origin import locate
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import fetch_fields, is_local
 from fields.view.render import render
 
-EMBEDDED = ("digits", "mnist", "fashion-mnist")
 OLD_NAMES = {
     "SAMPLES": "samples",
     "training images": "training_images",
@@ -194,12 +194,12 @@ def _tokens(path: Path, split: str) -> tuple[Tensor | None, str | None]:
 
 def open_signals(data: WeightDataset, signals: str | None, data_root: Path | None) -> tuple[Signals | None, str]:
     """The signals that fields were fitted to, and a note: None and the reason where they cannot be had."""
-    name = signals or data.signals.get("name")
-    seed = data.signals.get("split_seed") or 0
-    if signals is None and name not in EMBEDDED:
-        return None, f"signals {name!r} of the dataset are not at hand (give --signals PATH)"
+    config, missing = locate(data.signals, data.origin, signals, data_root)
+    if config is None:
+        return None, missing
+    name = config.signals
     try:
-        found = load_signals(SignalsConfig(signals=name, data_root=data_root, split_seed=seed))
+        found = load_signals(config)
         refuse_others(data.signals, (i for split in data.splits if split != "samples" for i in data.ids(split)), found)
         return found, ""
     except (FileNotFoundError, ValueError, OSError, RuntimeError) as error:

@@ -22,7 +22,7 @@ from gpt.evaluation.metrics import DISTANCES, estimates
 
 
 @dataclass(frozen=True)
-class ShapeEvaluation:
+class ShapeEvaluation(runs.Overwrites):
     """Compare new shapes with held-out ones by Chamfer distance.
 
     For example:
@@ -76,12 +76,13 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     """
     data, new = WeightDataset.load(config.fields), WeightDataset.load(config.samples)
     parents = {"fields": data.fingerprint, "samples": new.fingerprint}
-    runs.claim(config.out, {**asdict(config), "samples": None, "fields": None, "out": None}, parents=parents)
     splits = {"samples": (new, next(iter(new.splits))), "training fields": (data, "train")}
     splits["references"] = (data, config.reference)
     n = min(config.n, *(len(source.ids(split)) for source, split in splits.values()))
     if n < 2:
         raise ValueError(f"at least 2 shapes a side are needed, got {n}.")
+    asked = {**asdict(config), "samples": None, "fields": None, "out": None}
+    runs.claim(config.out, asked, parents=parents, kind="evaluate_shapes")
     found = {name: _clouds(config, *where, n, name) for name, where in splits.items()}
     kept = min(len(side.clouds) for side in found.values())
     if kept < 2:

@@ -17,7 +17,7 @@ from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, cores, start
 from fields.runtime.processes import alike, on_main
-from fields.runtime.runs import claim, plain, read_json, write_json
+from fields.runtime.runs import Overwrites, claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
 from gpt.experiments.compare_inputs import Entry, enter
@@ -39,7 +39,7 @@ FREE = ("tokenizers", "fields", "out", "signals", "data_root", "classifier", "cl
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(Overwrites):
     """A GPT over each of several vocabularies, trained equally long, evaluated in the same way: one table, one sheet of samples.
 
     TOKENIZER=FIELDS gives a tokenizer its own weight dataset, other fits of the same signals (aligned ones, say); the
@@ -151,7 +151,15 @@ def _open(config: CompareConfig, entries: list[Entry], data: Any, benches: list[
     benches.append(Bench.open(config, data))
     benches[0].check(entries)
     asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
-    claim(config.out, asked, parents={"fields": data.fingerprint}, seed=config.seed, upgrade=_new_names)
+    claim(
+        config.out,
+        asked,
+        parents={"fields": data.fingerprint},
+        seed=config.seed,
+        upgrade=_new_names,
+        kind="compare_vocabularies",
+        parts=True,
+    )
     for entry in entries:
         claim(entry.folder, entry.describe(), parents=entry.parents, free=tuple(entry.describe()))
     return len(benches[0].references)

@@ -42,7 +42,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class MemoriseConfig:
+class MemoriseConfig(runs.Overwrites):
     """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to memorise
     N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
 
@@ -139,7 +139,7 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     out, signals = config.folder, load_signals(SignalsConfig(config.signals, config.data_root))
     claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
-    on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free))
+    on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
     pool = alike(accelerator, choose_signals, signals, config)
     data = {way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)}
     if "aligned" in config.starts:

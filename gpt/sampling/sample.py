@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fields.kinds.registry import kind_of
 from fields.runtime.launch import start
 from fields.runtime.processes import alike, on_main
-from fields.runtime.runs import claim, read_json, write_json
+from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from gpt.checkpoint import load_model
@@ -29,7 +29,7 @@ FREE = ("model", "tokenizer", "fields", "revision", "cache")
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(Overwrites):
     """Draw new fields from a trained GPT."""
 
     model: str
@@ -131,7 +131,7 @@ def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
 
 
 def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
-    return claim(config.out, config, parents=parents, seed=config.seed, free=FREE)
+    return claim(config.out, config, parents=parents, seed=config.seed, free=FREE, kind="sample")
 
 
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:

@@ -60,6 +60,8 @@ def test_the_same_pictures_are_complete_and_folders_of_before_too(tmp_path, caps
 def test_a_folder_called_digits_is_not_the_embedded_digits(tmp_path):
     folder, out = pictures(tmp_path / "digits", 12), tmp_path / "o"
     data = fit(settings(folder, out))
+    assert len(open_signals(data, None, None)[0]) == len(find_signals(data, None, None)[0]) == 12  # it is remembered
+    data.origin = None  # as in a dataset of before
     found, note = open_signals(data, None, None)
     assert found is None and "signal" in note
     assert find_signals(data, None, None)[0] is None

@@ -1,0 +1,65 @@
+"""Where the signals of a dataset's fields lie on this machine: noted when they are fitted, looked up by every later command."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fields.runtime.runs import read_json, write_json
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import LOADERS
+
+ORIGIN = "signals.json"
+"""Beside a weight dataset, never published: where on this machine the signals of its fields were read from."""
+
+
+def remember(folder: Path, signals: str, data_root: Path | None) -> None:
+    """Note in a dataset's folder where its signals lie, so that no later command need be told again.
+
+    Args:
+        folder: of the dataset.
+        signals: the name of a data set, or a folder.
+        data_root: of a data set's files, if they were laid by hand.
+    """
+    name = signals if signals in LOADERS else str(Path(signals).expanduser().resolve())
+    root = None if data_root is None else str(Path(data_root).expanduser().resolve())
+    origin = {"signals": name, "data_root": root}
+    if read_origin(folder) != origin:
+        write_json(Path(folder) / ORIGIN, origin)
+
+
+def read_origin(folder: Path) -> dict | None:
+    """What `remember` noted, or None."""
+    path = Path(folder) / ORIGIN
+    return read_json(path, "Delete it.", Origin) if path.is_file() else None
+
+
+@dataclass
+class Origin:
+    """`signals.json`."""
+
+    signals: str
+    data_root: str | None = None
+
+
+def locate(
+    described: dict, origin: dict | None, signals: str | None, data_root: Path | None
+) -> tuple[SignalsConfig | None, str]:
+    """Where the signals of a dataset's fields are: what a flag says, else what was noted when they were fitted.
+
+    Args:
+        described: `signals` of the dataset.
+        origin: what `remember` noted.
+        signals, data_root: the flags.
+    Returns:
+        What to load, and nothing; or None, and the reason with what to do.
+    """
+    name, origin = signals or described.get("name"), origin or {}
+    if signals is None and data_root is None and origin:
+        name = origin["signals"]
+        folder, flag = (name, "--signals FOLDER") if name not in LOADERS else (origin["data_root"], "--data-root DIR")
+        if folder is not None and not Path(folder).is_dir():
+            return None, f"the signals were read from {folder}, which is gone; give {flag}"
+    if data_root is None and origin.get("signals") == name and origin.get("data_root"):
+        data_root = Path(origin["data_root"])
+    if signals is None and not origin and name not in LOADERS:
+        return None, f"signals {name!r} of the dataset are not at hand; give --signals PATH"
+    return SignalsConfig(signals=name, data_root=data_root, split_seed=described.get("split_seed") or 0), ""

@@ -1,0 +1,61 @@
+"""--overwrite: every command that makes a folder has it, and it removes nothing that the command reads."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from fields.fitting.align import AlignConfig
+from fields.fitting.fit import FitConfig, fit
+from fields.formats.exporter import ExportConfig
+from fields.formats.importer import ImportConfig
+from fields.formats.surfaces import MeshConfig
+from fields.runtime.flags import checked
+from fields.runtime.runs import Overwrites
+from fields.storage.dataset import WeightDataset
+from gpt.continuous.train_flow import TrainFlowConfig
+from gpt.evaluation.config import EvaluateConfig
+from gpt.evaluation.shapes import ShapeEvaluation
+from gpt.experiments import compare_vocabularies
+from gpt.experiments.memorise import MemoriseConfig
+from gpt.pipeline import PipelineConfig
+from gpt.sampling.sample import SampleConfig
+from gpt.train_gpt import TrainConfig
+from tokenizers import compare
+from tokenizers.build import BuildConfig
+from tokenizers.decode import DecodeConfig
+from tokenizers.encode import EncodeConfig
+
+CONFIGS = [
+    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, EncodeConfig,
+    EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig, PipelineConfig, SampleConfig,
+    ShapeEvaluation, TrainConfig, TrainFlowConfig,
+]  # fmt: skip
+SHORT = {"steps": 2, "meta_steps": 2, "fits": 1, "limit": 4, "threads": 1}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_command_with_a_folder_overwrites(config):
+    flags = {f.name: f for f in dataclasses.fields(config)}
+    assert issubclass(config, Overwrites) and "out" in flags and flags["overwrite"].default is False
+
+
+def test_a_folder_of_other_settings_is_begun_anew(tmp_path):
+    out = tmp_path / "f"
+    fit(FitConfig(out=out, **SHORT))
+    before = WeightDataset.load(out).fingerprint
+    (out / "notes.txt").touch()
+    with pytest.raises(ValueError, match="another configuration"):
+        fit(FitConfig(out=out, **SHORT, seed=1))
+    again = fit(FitConfig(out=out, **SHORT, seed=1, overwrite=True))
+    assert again.fingerprint != before and not (out / "notes.txt").exists()
+    assert fit(FitConfig(out=out, **SHORT, seed=1)).fingerprint == again.fingerprint  # found complete
+
+
+@pytest.mark.parametrize("inner", ["f", "f/pictures"])
+def test_what_is_read_is_not_removed(tmp_path, inner):
+    (tmp_path / "f" / "pictures").mkdir(parents=True)
+    with pytest.raises(ValueError, match="--overwrite would remove .* which --signals names"):
+        checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f", overwrite=True))
+    checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f"))
+    checked(FitConfig(signals=str(tmp_path / inner), out=Path(f"{tmp_path}/other"), overwrite=True))
