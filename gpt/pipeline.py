@@ -159,7 +159,7 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
         "   pictures and tables:",
         f"     {out}/samples.png            new digits, each beside its nearest training field",
         f"     {out}/training.png           bits per weight while training",
-        f"     {root}/evaluation/table.md        all numbers, with their baselines",
+        f"     {root}/evaluation/report.html     all numbers, with their baselines and pictures",
     ]
     return "\n".join(lines)
 

@@ -162,7 +162,7 @@ def _report(
     _preview(tokenizer, data, out)
     write_report(out, result)  # the marker, last
     print(report_summary(result))
-    print(f"tokenizer, tokens/ and report.md are in {out}")
+    print(f"tokenizer, tokens/ and report.html are in {out}")
 
 
 def _preview(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> None:

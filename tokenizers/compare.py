@@ -17,6 +17,7 @@ from torch import Tensor
 from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import Overwrites, claim, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
+from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts
 from tokenizers.encode import check_field, divide
@@ -45,7 +46,7 @@ class CompareConfig(Overwrites):
     fields: str
     """The weight dataset of the tokenizers that name no other."""
     out: Path
-    """Folder for compare.json, compare.md and compare.png."""
+    """Folder for report.html, compare.json, compare.md and compare.png."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     split: str | None = None
     """Split to evaluate on; default: validation, else test."""
@@ -126,7 +127,8 @@ def compare(config: CompareConfig) -> dict:
         temporary.write_text(markdown(result))
     if bench.targets:
         draw_picture(config.out / "compare.png", result)
-    print(f"compare.md, compare.png and compare.json are in {config.out}")
+    page(config.out, result).write(config.out / "report.html")
+    print(f"report.html, compare.md, compare.png and compare.json are in {config.out}")
     return result
 
 
@@ -259,6 +261,26 @@ def markdown(result: dict) -> str:
         *("| " + " | ".join(cells) + " |" for cells in [head, ["---"] + ["---:"] * len(COLUMNS), *body]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def page(out: Path, result: dict) -> Page:
+    """The comparison as one file to look at, with the picture in its folder."""
+    before = result["psnr_before"]
+    known = "" if before is None else f" The fields themselves have {before:.2f} dB."
+    made = Page(
+        "Comparison of tokenizers",
+        f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}; PSNR is a mean over fields, against "
+        f"{result['psnr_against']}.{known}",
+    )
+    head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
+    made.table(head, [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in result["rows"]])
+    made.heading("Bits and what they buy")
+    made.picture(
+        out / "compare.png",
+        "PSNR over bits of a field: dots as encoded, hollow ones nominal, crosses after refit",
+    )
+    made.made_by(out / "run.json")
+    return made
 
 
 def line(row: dict) -> str:

@@ -23,7 +23,7 @@ class EvaluateConfig(Overwrites):
     fields: str
     """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
     out: Path = Path("runs/evaluation")
-    """Folder for metrics.json, table.md, samples.png, curves.png."""
+    """Folder for report.html, metrics.json, table.md, samples.png, curves.png."""
     samples: str | None = None
     """What to evaluate: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
     split: str | None = None

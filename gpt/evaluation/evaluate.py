@@ -47,7 +47,7 @@ def evaluate(config: EvaluateConfig) -> dict:
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(write_report(config.out, result, pictures))
-    print(f"{result['seconds']:.1f} s in all -> {config.out}/metrics.json, table.md, curves.png")
+    print(f"{result['seconds']:.1f} s in all -> {config.out}/report.html, table.md, metrics.json")
     return result
 
 

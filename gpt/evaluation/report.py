@@ -1,4 +1,4 @@
-"""What an evaluation writes: metrics.json, table.md, samples.png (beside nearest training pictures), curves.png."""
+"""What an evaluation writes: metrics.json, table.md, samples.png (beside nearest training pictures), curves.png, report.html."""
 
 from pathlib import Path
 
@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
+from fields.view.glossary import explain
+from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import save_png, sheet
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 
 SHOWN = 64
 """Samples on the sheet."""
 COLUMNS = 8
+FID, LABEL_ACCURACY = "FID (classifier, N)", "label accuracy (classifier, N)"
 COLOURS = {"samples": "#c1440e", "held-out": "#1f6f8b", "training": "#7a7a7a"}
 
 
@@ -24,18 +27,65 @@ def write_report(out: Path, result: dict, pictures: dict) -> str:
     if pictures["samples"] is not None and len(pictures["samples"]):
         save_png(out / "samples.png", samples_sheet(pictures))
     save_curves(out / "curves.png", result, pictures)
+    page(out, result).write(out / "report.html")
     return text
+
+
+def page(out: Path, result: dict) -> Page:
+    """The evaluation as one file to look at, from its numbers and the pictures in its folder."""
+    source = result["samples"]
+    title = f"Evaluation of {source['name']}" if source else f"Baselines of {result['fields']['name']}"
+    made = Page(title, f"{result['protocol']}. N = {result['n']}, seed {result['seed']}.")
+    head, rows = columns(result)
+    cells = [_explained(row, texts, head) for row, texts in zip(result["rows"], rows, strict=True)]
+    head = [name.split(" (")[0] for name in head]  # what stands in brackets is each number's explanation here
+    made.table(head, cells, main=[i for i, row in enumerate(result["rows"]) if row["kind"] == "samples"])
+    made.text("Point at a heading, a name or a number, or touch it, to see what stands behind it.")
+    made.heading("Samples")
+    made.picture(
+        out / "samples.png",
+        "Samples, the likeliest copies first, each beside its nearest training picture (framed), and their distance",
+        pixels=True,
+    )
+    made.heading("Curves")
+    made.picture(
+        out / "curves.png",
+        "Distances to the nearest training picture, sorted; 1-NNA and FID of every line of the table, with 95 % intervals",
+    )
+    made.heading("Notes")
+    made.notes(footnotes(result))
+    made.made_by(out / "run.json")
+    return made
+
+
+def _explained(row: dict, texts: list[str], head: list[str]) -> list[str | Cell]:
+    """The cells of a line; what is an estimate with its interval, the name with its notes."""
+    known = {
+        f"{m.heading} {DISTANCES[d].heading}": row[d][k] for d in DISTANCES if d in row for k, m in SET_METRICS.items()
+    }
+    known |= {FID: row["fid"], LABEL_ACCURACY: row["label_accuracy"]}
+    tips = [estimate_tip(known[name]) if name in known else "" for name in head]
+    tips[0] = " ".join([explain(row["name"]), *(f"{note}." for note in row["notes"])]).strip()
+    texts = [
+        text.split(" (")[0] if name in (FID, LABEL_ACCURACY) else text for text, name in zip(texts, head, strict=True)
+    ]
+    return [Cell(text, tip) if tip else text for text, tip in zip(texts, tips, strict=True)]
 
 
 def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
-    rows, distances = result["rows"], [d for d in DISTANCES if d in result["rows"][0]]
-    head = ["", "N"] + [f"{m.heading} {DISTANCES[d].heading}" for d in distances for m in SET_METRICS.values()]
-    head += ["FID (classifier, N)", "label accuracy (classifier, N)", "unreadable"]
-    head += ["Z_U pixels", "Z_U weights", "near copies", "token copies"]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)] + [_cells(row, distances) for row in rows]
+    head, rows = columns(result)
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)] + rows
     body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return "\n\n".join([f"**{result['protocol']}**", body, "\n".join(f"- {line}" for line in footnotes(result))])
+
+
+def columns(result: dict) -> tuple[list[str], list[list[str]]]:
+    """The headings of the table, and the texts of its lines."""
+    rows, distances = result["rows"], [d for d in DISTANCES if d in result["rows"][0]]
+    head = ["", "N"] + [f"{m.heading} {DISTANCES[d].heading}" for d in distances for m in SET_METRICS.values()]
+    head += [FID, LABEL_ACCURACY, "unreadable", "Z_U pixels", "Z_U weights", "near copies", "token copies"]
+    return head, [_cells(row, distances) for row in rows]
 
 
 def _cells(row: dict, distances: list[str]) -> list[str]:

@@ -13,12 +13,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fields.kinds.preview import spread
 from fields.metrics.clouds import on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
+from fields.view.page import Cell, Page, estimate_tip
+from fields.view.render import webp
+from fields.view.shading import turntable
+from fields.view.volumes import volume
 from gpt.evaluation.metrics import DISTANCES, estimates
+
+SHOWN = 6
+"""Samples that turn on the report."""
+TURNED = (88, 49, 12)
+"""Pixels along an edge of a turning shape, points along an edge of its volume, views of one turn."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,8 @@ class Clouds:
     """Surfaces of some fields as clouds, and what the others were."""
 
     clouds: list[np.ndarray]
+    rows: list[int]
+    """Where each cloud's field stands in its split."""
     outcomes: Counter
     closed: int
 
@@ -69,7 +81,7 @@ class Clouds:
 
 
 def evaluate_shapes(config: ShapeEvaluation) -> dict:
-    """The command: `metrics.json` in `config.out`, and a table.
+    """The command: `metrics.json` and `report.html` in `config.out`, and a table.
 
     Raises:
         ValueError: for fields that are no shapes, or too few of them.
@@ -109,8 +121,48 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     held = distances["training fields", "references"].amin(0)
     metrics["z_u"] = mann_whitney(novel, held)
     runs.write_json(config.out / "metrics.json", metrics)
+    made = page(metrics)
+    made.heading("Samples")
+    made.text("Each sample turning at the left, and the nearest of the training shapes at the right.")
+    chosen = spread(kept, SHOWN).tolist()
+    shapes = {name: [(splits[name], row) for row in side.rows[:kept]] for name, side in found.items()}
+    nearest = distances["samples", "training fields"].min(1)
+    pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
+    captions = [f"Chamfer distance {100 * float(nearest.values[i]):.2f} / 100" for i in chosen]
+    made.gallery([_turning(pair) for pair in tqdm(pairs, desc="turntables", leave=False, disable=None)], captions)
+    made.made_by(config.out / "run.json")
+    made.write(config.out / "report.html")
     print(table(metrics))
     return metrics
+
+
+def page(metrics: dict) -> Page:
+    """The table of a comparison of shapes as the beginning of a report."""
+    made = Page(
+        "Evaluation of shapes",
+        f"Chamfer distance, N = {metrics['n']}, {metrics['points']:,} points of surfaces at {metrics['size']}^3.",
+    )
+    head = ["", "MMD x100", "COV", "1-NNA", "closed", "no surface"]
+    rows = []
+    for row in metrics["rows"]:
+        cells: list[str | Cell] = [row["name"]]
+        for name, digits, factor in (("mmd", 2, 100), ("cov", 3, 1), ("1-nna", 3, 1)):
+            part = {k: v * factor if isinstance(v, float) else v for k, v in row[name].items()}
+            cells.append(Cell(f"{part['value']:.{digits}f}", estimate_tip(part, digits)))
+        rows.append([*cells, f"{row['closed']:.1%}", f"{row['without_surface']:.1%}"])
+    made.table(head, rows, main=[0])
+    made.text(f"Z_U against {metrics['n']} training fields: {metrics['z_u']:+.2f}.")
+    return made
+
+
+def _turning(pair: tuple) -> bytes:
+    """Two shapes that turn side by side, as WebP; each is ((dataset, split), position)."""
+    volumes = []
+    for (data, split), i in pair:
+        row = data.weights(split, torch.tensor([i]))[0]
+        volumes.append(volume(data.config, row, below=data.kind.below(data.config), side=TURNED[1]))
+    turns = [turntable(v, TURNED[0], TURNED[2], smooth=1) for v in volumes]
+    return webp([torch.cat(views, 1) for views in zip(*turns, strict=True)], fps=6)
 
 
 def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, name: str) -> Clouds:
@@ -119,7 +171,7 @@ def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, na
         raise ValueError(f"shapes are fields from 3 coordinates to 1 value, the {name} are {data.config}.")
     generator = torch.Generator().manual_seed(config.seed)
     chosen = torch.randperm(len(data.ids(split)), generator=generator)[:n].sort().values
-    below, side = data.kind.below(data.config), Clouds([], Counter(), 0)
+    below, side = data.kind.below(data.config), Clouds([], [], Counter(), 0)
     for i, row in enumerate(tqdm(data.weights(split, chosen), desc=name, unit="mesh", disable=None, leave=False)):
         mesh = mesh_field(data.config, row, config.size, below=below)
         side.outcomes[mesh.outcome] += 1
@@ -127,6 +179,7 @@ def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, na
         if mesh.outcome == "surface":
             points = on_surface(mesh.vertices, mesh.faces, config.points, seed=config.seed + i)
             side.clouds.append(standardised(points))
+            side.rows.append(int(chosen[i]))
     return side
 
 

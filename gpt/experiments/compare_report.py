@@ -1,4 +1,4 @@
-"""What a comparison writes: comparison.json, comparison.md, comparison.png (samples of all rows) and bits.png (bits against FID)."""
+"""What a comparison writes: comparison.json, comparison.md, report.html, comparison.png (samples of all rows) and bits.png."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
+from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import caption, save_png, sheet
 from gpt.evaluation.items import SignalSet, row_kind
 
@@ -47,7 +48,35 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
         out / "comparison.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
     )
     draw_bits(out / "bits.png", result)
+    report(out, result).write(out / "report.html")
     return text
+
+
+def report(out: Path, result: dict[str, Any]) -> Page:
+    """The comparison as one file to look at, with the pictures in its folder."""
+    made = Page("Comparison of vocabularies", f"{result['protocol'].capitalize()}.")
+    rows = [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]
+    table = [[row["name"], *(_explained(row, key, form) for _, key, form in COLUMNS)] for row in rows]
+    made.table(["vocabulary", *(head for head, _, _ in COLUMNS)], table, main=range(len(result["rows"])))
+    made.text("Point at a heading, a name or a number, or touch it, to see what stands behind it.")
+    made.heading("Samples")
+    made.picture(out / "comparison.png", "New fields of each GPT, and held-out signals", pixels=True)
+    made.heading("Bits and what they buy")
+    made.picture(
+        out / "bits.png",
+        "FID over validation bits per field: from the unigram (hollow) to the GPT (dot); the short line is the round trip's",
+    )
+    made.heading("Notes")
+    made.notes(footnotes(result))
+    made.made_by(out / "run.json")
+    return made
+
+
+def _explained(row: dict[str, Any], key: str, form: str) -> str | Cell:
+    found = find(row, key)
+    if found is None:
+        return ""
+    return Cell(cell(row, key, form), estimate_tip(found)) if isinstance(found, dict) else cell(row, key, form)
 
 
 def find(row: dict[str, Any], key: str) -> Any:

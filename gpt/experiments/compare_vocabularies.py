@@ -57,7 +57,7 @@ class CompareConfig(Overwrites):
     fields: str
     """Weight dataset, a folder or user/name on the Hub; its held-out signals are the references of all."""
     out: Path = Path("runs/comparison")
-    """Folder for comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer."""
+    """Folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer."""
     minutes: float | None = None
     """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
     steps: int | None = None
@@ -257,7 +257,7 @@ def _report(config: CompareConfig, entries: list[Entry], benches: list[Bench], l
         result |= {"rows": rows, "others": common}
         text = write_report(config.out, result, [bench.shown(entry) for entry in entries], bench.references)
     if last:
-        print(f"\n{text}\ncomparison.md, comparison.json, comparison.png and bits.png are in {config.out}")
+        print(f"\n{text}\nreport.html, comparison.md, comparison.json, comparison.png and bits.png are in {config.out}")
     return result
 
 

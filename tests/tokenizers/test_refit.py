@@ -130,6 +130,8 @@ def test_compare(data, tmp_path, capsys):
     text = (tmp_path / "c" / "compare.md").read_text()
     assert text.count("\n| ") == 4 and "15 fields of split validation" in text
     assert (tmp_path / "c" / "compare.png").read_bytes()[:4] == b"\x89PNG"
+    report = (tmp_path / "c" / "report.html").read_text()
+    assert "refit: PSNR" in report and "data:image/png" in report and (tmp_path / "k" / "report.html").is_file()
     with pytest.raises(ValueError, match="split 'nowhere' not found"):
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "d", split="nowhere"))
     with pytest.raises(ValueError, match="at least one tokenizer"):

@@ -1,4 +1,4 @@
-"""The report of a tokenizer: report.json, report.md and the rate-distortion picture."""
+"""The report of a tokenizer: report.json, report.md, report.html and the rate-distortion picture."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ import torch
 
 from fields.runtime.runs import write_atomic, write_json
 from fields.storage.dataset import WeightDataset
+from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts
 from tokenizers.registry import make_tokenizer
@@ -140,14 +141,41 @@ def warnings(result: dict) -> list[str]:
 
 
 def write_report(out: Path, result: dict) -> None:
-    """report.md, rate_distortion.png when there is a sweep, and, last, report.json: it says that the others are there."""
+    """report.md, rate_distortion.png when there is a sweep, report.html, and, last, report.json: it says that the others are there."""
     with write_atomic(out / "report.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
     if result["rate_distortion"] and result["psnr_after"] is not None:
         draw_rate_distortion(out / "rate_distortion.png", result)
+    page(out, result).write(out / "report.html")
     write_json(out / "report.json", result)
 
 
+def page(out: Path, result: dict) -> Page:
+    """The report as one file to look at, with the picture in its folder."""
+    made = Page(f"{result['kind']}, {result['codes_made']} codes", introduction(result))
+    for text in result["warnings"]:
+        made.text(f"Warning: {text}", warning=True)
+    head = ["", *(name for name, _, _ in COLUMNS)]
+    rows = [["as encoded", *cells([result])[0]]]
+    if "refit" in result:
+        rows.append(["after refit, in tokens/", *cells([result["refit"]])[0]])
+    made.table(head, rows, main=[len(rows) - 1])
+    made.notes([BITS, layer_line(result["layer_error"]), probe_line(result["probe"])])
+    if result["rate_distortion"]:
+        made.heading("Rate and distortion")
+        made.picture(
+            out / "rate_distortion.png", "PSNR of held-out fields over bits per weight, for other numbers of codes"
+        )
+        sizes = zip(result["rate_distortion"], cells(result["rate_distortion"]), strict=True)
+        made.table(head, [[f"{row['codes_asked']} codes", *texts] for row, texts in sizes])
+    made.made_by(out / "run.json")
+    return made
+
+
+BITS = (
+    "Bits: raw is log2 of the number of codes; marginal is the entropy of the training tokens pooled over positions; "
+    "per position is the cross-entropy of the evaluated fields' tokens under each position's training counts plus 1."
+)
 COLUMNS = (
     ("codes asked", "codes_asked", "d"),
     ("codes", "codes_made", "d"),
@@ -168,8 +196,12 @@ COLUMNS = (
 def table(rows: list[dict]) -> str:
     """Rows of the report as a Markdown table."""
     head = [name for name, _, _ in COLUMNS]
-    body = [["-" if r[key] is None else format(r[key], form) for _, key, form in COLUMNS] for r in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *body])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *cells(rows)])
+
+
+def cells(rows: list[dict]) -> list[list[str]]:
+    """The texts of a table, a list per row."""
+    return [["-" if r[key] is None else format(r[key], form) for _, key, form in COLUMNS] for r in rows]
 
 
 def layer_line(errors: list[float]) -> str:
@@ -190,20 +222,26 @@ def probe_line(values: dict) -> str:
     )
 
 
+def introduction(result: dict) -> str:
+    """What was evaluated, on what, as sentences."""
+    return (
+        f"Field {result['field']}. {result['training_fields']:,} training fields; evaluated on "
+        f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
+        f"against {result['psnr_against']}."
+    )
+
+
 def markdown(result: dict) -> str:
     """report.md."""
     lines = [
         f"# {result['kind']}, {result['codes_made']} codes",
         "",
-        f"Field {result['field']}. {result['training_fields']:,} training fields; evaluated on "
-        f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
-        f"against {result['psnr_against']}.",
+        introduction(result),
         "",
         table([result, result["refit"]] if "refit" in result else [result]),
         *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
         "",
-        "Bits: raw is log2 of the number of codes; marginal is the entropy of the training tokens pooled over positions; "
-        "per position is the cross-entropy of the evaluated fields' tokens under each position's training counts plus 1.",
+        BITS,
         "",
         layer_line(result["layer_error"]),
         "",

@@ -13,6 +13,13 @@ from gpt.evaluation.shapes import ShapeEvaluation, evaluate_shapes
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """One turntable of two small views."""
+    monkeypatch.setattr("gpt.evaluation.shapes.SHOWN", 1)
+    monkeypatch.setattr("gpt.evaluation.shapes.TURNED", (16, 9, 2))
+
+
 def diamonds(n, seed):
     """(n, 31) fields a |x| + b |y| + c |z| - 0.5 with random a, b, c."""
     row = torch.zeros(n, CONFIG.size)
@@ -50,6 +57,8 @@ def test_copies_of_training_fields_have_the_score_of_training_fields(tmp_path):
 
 def test_new_shapes_are_no_copies(tmp_path):
     assert abs(evaluated(tmp_path, diamonds(12, 2))["z_u"]) < 2
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "training fields" in report and report.count("data:image/webp;base64,") == 1
 
 
 def test_fields_without_a_surface_are_counted(tmp_path):
