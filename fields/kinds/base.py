@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
-from fields.model import FieldConfig
+from fields.model import FieldConfig, values
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,21 @@ class Kind:
             ValueError: where `known` says no.
         """
         return random_points(config, extent[0] if extent and extent[0] > 0 else 1024)
+
+    def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
+        """What fields of one extent are compared by, in evaluations: here their values at `points`.
+
+        Args:
+            weights: (N, P).
+            extent: of their signals.
+        Returns:
+            (N, ...) float32; not finite where a field is not.
+        """
+        return values(config, weights, self.points(config, extent))
+
+    def extent_of(self, compared: Tensor) -> tuple[int, ...]:
+        """The extent that `compared` was asked for, from what it returned."""
+        return tuple(compared.shape[1:2])
 
     def known(self, extent: Sequence[int]) -> bool:
         """Whether this is the size of a signal: 0 says that it was not recorded."""

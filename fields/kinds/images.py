@@ -34,6 +34,14 @@ class ImageKind(Kind):
         """(H * W, 2) coordinates of all pixels."""
         return grid(config, *extent)
 
+    def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
+        """(N, H, W, C): the fields rendered."""
+        return render(config, weights, *extent)
+
+    def extent_of(self, compared: Tensor) -> tuple[int, ...]:
+        """Height and width."""
+        return tuple(compared.shape[1:3])
+
     def drawable(self, config: FieldConfig, extent: Sequence[int]) -> bool:
         """Gray or RGB, of a known size."""
         return config.out_dim in (1, 3) and self.known(extent)

@@ -52,6 +52,13 @@ class ShapeKind(Kind):
         """(4096, 3) random points of the cube."""
         return random_points(config, POINTS)
 
+    def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
+        """Points on surfaces take minutes, and are a command of their own."""
+        raise ValueError(
+            "shapes are compared by points on their surfaces: python scripts/evaluate_shapes.py --samples DIR "
+            "--fields DIR --out DIR."
+        )
+
     def known(self, extent: Sequence[int]) -> bool:
         """A shape is drawn and compared whatever was sampled of it."""
         return True

@@ -75,6 +75,8 @@ class Signals:
     kind = "points"
     shared = True
     in_dim = 2
+    comparable = False
+    """Whether an evaluation compares generated fields with the signals themselves; else with the signals' fields."""
 
     def __init__(
         self,

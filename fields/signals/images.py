@@ -23,6 +23,7 @@ class Images(Signals):
     """
 
     kind = "images"
+    comparable = True
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ An idx file is two zero bytes, the type (8 = unsigned byte), the number of axes,
 
 torchvision gives the mirrors and checksums. Its reader and its download were tried (0.29.1) and left: the first takes raw
 files only, and says `AssertionError` of a .gz file and `shape is invalid` of a cut one; the second has no timeout, so that a
-silent mirror stops it for good; and importing torchvision takes longer than reading all files (2 s against 0.4 s).
+silent mirror stops it for good. Its import alone took as long as torch's, a file here 0.1 s.
 """
 
 import contextlib

@@ -28,7 +28,7 @@ class Setup:
         data: the fields.
         signals: what they were fitted to, None where it is not at hand.
         tokenizer: whose round trip and unigram are shown, or None.
-        size: height and width of every picture.
+        extent: of everything compared: height and width of every picture.
         n: pictures per line.
         seed: of every draw; each line has its own stream.
         references: signal ids of the references: not used for a baseline.
@@ -39,7 +39,7 @@ class Setup:
     data: WeightDataset
     signals: Signals | None
     tokenizer: object | None
-    size: tuple[int, int]
+    extent: tuple[int, ...]
     n: int
     seed: int
     references: set[str]
@@ -100,7 +100,7 @@ def training_fields(setup: Setup, pool: Tensor, weights: Tensor, labels: Tensor 
     pick = setup.draw(len(weights), setup.stream(2))
     owners = signal_numbers(setup.data)[pool[pick]]
     extra = {"labels": _take(labels, pick), "signals": owners, "kind": "training_fields"}
-    return fields_row("training fields (upper reference)", setup.data.config, weights[pick], setup.size, **extra)
+    return fields_row("training fields (upper reference)", setup.data, weights[pick], setup.extent, **extra)
 
 
 def held_out(setup: Setup) -> SignalSet | None:
@@ -118,7 +118,7 @@ def held_out(setup: Setup) -> SignalSet | None:
         if setup.tokenizer is not None:
             weights, name = _round_trip(setup.tokenizer, weights), "held-out fields after round trip"
             kind = "round_trip"
-        row = fields_row(name, setup.data.config, weights, setup.size, labels=_take(labels, where), kind=kind)
+        row = fields_row(name, setup.data, weights, setup.extent, labels=_take(labels, where), kind=kind)
         row.notes.append(f"{split} fields that are not references")
         return row
     return None
@@ -131,7 +131,7 @@ def noise(setup: Setup, weights: Tensor, labels: Tensor | None) -> SignalSet:
     spread = NOISE * weights.std(0, unbiased=False)
     noisy = weights[pick] + spread * torch.randn(len(pick), weights.shape[1], generator=generator)
     name = f"training weights + {NOISE} sd noise"
-    return fields_row(name, setup.data.config, noisy, setup.size, labels=_take(labels, pick), kind="noise")
+    return fields_row(name, setup.data, noisy, setup.extent, labels=_take(labels, pick), kind="noise")
 
 
 def mean_of_two(setup: Setup, weights: Tensor) -> SignalSet:
@@ -140,7 +140,7 @@ def mean_of_two(setup: Setup, weights: Tensor) -> SignalSet:
     first = setup.draw(many, generator)
     shift = torch.randint(1, max(many, 2), (len(first),), generator=generator)
     mean = (weights[first] + weights[(first + shift) % max(many, 1)]) / 2
-    return fields_row("mean of two training fields", setup.data.config, mean, setup.size, kind="mean_of_two")
+    return fields_row("mean of two training fields", setup.data, mean, setup.extent, kind="mean_of_two")
 
 
 def unigram(setup: Setup, weights: Tensor) -> SignalSet:
@@ -154,7 +154,7 @@ def unigram(setup: Setup, weights: Tensor) -> SignalSet:
     drawn = rows.gather(0, pick)
     if setup.tokenizer is not None:
         drawn = decode(setup.tokenizer, drawn)
-    return fields_row(name, setup.data.config, drawn, setup.size, kind="unigram")
+    return fields_row(name, setup.data, drawn, setup.extent, kind="unigram")
 
 
 def gaussian(setup: Setup, weights: Tensor) -> SignalSet:
@@ -168,7 +168,7 @@ def gaussian(setup: Setup, weights: Tensor) -> SignalSet:
     count = setup.n if setup.replacement else min(setup.n, len(weights))
     z = torch.randn(count, keep, generator=generator, dtype=torch.float64)
     drawn = (mean + (z * scale) @ directions[:, len(variances) - keep :].T).float()
-    return fields_row("Gaussian in PCA space", setup.data.config, drawn, setup.size, kind="gaussian")
+    return fields_row("Gaussian in PCA space", setup.data, drawn, setup.extent, kind="gaussian")
 
 
 def first_fits(ids: list[str]) -> Tensor:

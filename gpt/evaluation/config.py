@@ -12,8 +12,9 @@ from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at, fetch
 from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.evaluation import items
-from gpt.evaluation.features import Classifier, cached_classifier, load_classifier, measure
+from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSource, fields_row
+from gpt.evaluation.metrics import FEATURES
 
 
 @dataclass(frozen=True)
@@ -161,25 +162,27 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
 
 def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier | None, str]:
     """The classifier given, or one learnt from labelled training signals or their fields; and a note without one."""
-    signals, data = inputs.signals, inputs.data
+    signals, data, features = inputs.signals, inputs.data, FEATURES.get(inputs.data.kind.name)
+    if features is None:
+        return None, f"{data.kind.name} have no classifier: FID and label accuracy cannot be said"
     one_size = signals is not None and len(torch.unique(signals.sizes, dim=0)) == 1
     if one_size and signals.labels is not None:
         held_out = _labelled(signals, "test")
         if config.classifier is not None:
-            return measure(load_classifier(config.classifier), *held_out, signals.label_names), ""
+            return features.measure(features.load_classifier(config.classifier), *held_out, signals.label_names), ""
         train, labels = _labelled(signals, "train")
         name, names = f"{signals.name} training images", signals.label_names
     elif config.classifier is not None:
-        return load_classifier(config.classifier), ""
+        return features.load_classifier(config.classifier), ""
     elif data.label_names is not None:
-        size = items.common_size(data, "train")
-        train, labels = fields_row("", data.config, data.weights("train"), size).images, data.labels("train")
+        extent = items.common_extent(data, "train")
+        train, labels = fields_row("", data, data.weights("train"), extent).images, data.labels("train")
         held_out, name, names = None, f"{data.signals.get('name')} training fields", data.label_names
     else:
         return None, "no labels and no --classifier: FID and label accuracy cannot be said"
     with torch.enable_grad():
         settings = {"name": name, "seed": config.seed, "label_names": names, "held_out": held_out}
-        classifier, path = cached_classifier(config.classifiers, train, labels, **settings)
+        classifier, path = features.cached_classifier(config.classifiers, train, labels, **settings)
     print(f"classifier {classifier.fingerprint} from {name}: {path}")
     return classifier, ""
 

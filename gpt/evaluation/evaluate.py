@@ -5,6 +5,7 @@ makes the other lines, `scores` computes a line, `novelty` looks for copies, `re
 """
 
 import time
+from functools import partial
 
 import torch
 from tqdm import tqdm
@@ -58,15 +59,15 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     inputs.notes += [classifier_note] if classifier_note else []
     label = digit(inputs.data) if nefgpt else None
     refs, ids = select_references(config, inputs, label)
-    size = tuple(refs.images.shape[1:3])
+    extent = inputs.data.kind.extent_of(refs.images)
     n = len(refs)
     samples = select_samples(config, inputs, refs, classifier, label)
     if samples is not None and len(samples):
         n = min(n, len(samples))
     refs = refs.pick(torch.arange(n))
-    setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, size, n, config.seed, ids, label, nefgpt)
+    setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
-    distances = ("ssim",) if nefgpt else tuple(distances_for("images"))
+    distances = ("ssim",) if nefgpt else tuple(distances_for(inputs.data.kind.name))
     scorer = Scorer(refs, classifier, config.seed, distances, with_fid=not nefgpt)
     lines = [scorer.line(row) for row in tqdm(rows, desc="evaluation", unit="row", leave=False)]
     new, pictures = look_for_copies(setup, rows, samples, inputs.source.kind if inputs.source else "fields")
@@ -87,7 +88,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         "novelty": new,
         "notes": inputs.notes,
     }
-    return result, {**pictures, "samples": samples}
+    return result, pictures
 
 
 def fitting(rows: list[SignalSet], refs: SignalSet, inputs: Inputs) -> list[SignalSet]:
@@ -112,7 +113,7 @@ def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | No
     Samples that are fields are compared with the renders of training fields, pictures (`kind` = "images") with the
     training images where these are at hand: like with like.
     """
-    training = novelty.TrainingSet(setup.data, setup.size, setup.signals if kind == "images" else None)
+    training = novelty.TrainingSet(setup.data, setup.extent, setup.signals if kind == "images" else None)
     held = novelty.held_out_row(setup, training)
     if held is not None and setup.tokenizer is not None and held.weights is not None:
         held.tokens = encode(setup.tokenizer, held.weights)
@@ -129,11 +130,12 @@ def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | No
         "near_duplicate_limit": limit,
         "lines": lines[: len(rows)],
     }
-    pictures = {"held_out": beside, "train_to_train": None, "found": None}
+    pictures = {"held_out": beside, "train_to_train": None, "found": None, "drawn": None}
     kinds = [row.kind for row in rows]
     if "training_fields" in kinds:
         pictures["train_to_train"] = found[kinds.index("training_fields")]
     if samples is not None:
-        summary_["duplicates"] = novelty.duplicates(samples, limit)
-        pictures |= {"found": found[0], "nearest": training.picture(found[0].where) if len(samples) else None}
+        summary_["duplicates"] = novelty.duplicates(samples, limit, training.distance)
+        drawn = partial(training.drawn, samples), partial(training.picture, found[0].where)
+        pictures |= {"found": found[0], "drawn": drawn if training.drawable and len(samples) else None}
     return summary_, pictures

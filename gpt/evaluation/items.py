@@ -10,14 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fields.model import FieldConfig
 from fields.runtime.runs import digest, read_json
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.origin import locate
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import fetch_fields, is_local
-from fields.view.render import render
 
 OLD_NAMES = {
     "SAMPLES": "samples",
@@ -45,7 +43,7 @@ class SignalSet:
 
     Attributes:
         name: the line's name.
-        images: (N, H, W, C) readable pictures in [0, 1].
+        images: (N, H, W, C) readable pictures in [0, 1]; of other kinds of signals what `Kind.compared` returns.
         weights: (N, P) rows of the fields, None for pictures without fields.
         labels: (N,) intended classes, -1 for none, or None.
         tokens: (N, T) codes as sampled, or None.
@@ -111,11 +109,11 @@ class SignalSource:
         """The classes, if any."""
         return self.signals.label_names if self.data is None else self.data.label_names
 
-    def row(self, size: tuple[int, int]) -> SignalSet:
-        """All of it, readable pictures only; fields are rendered at `size`, pictures must have it already."""
+    def row(self, extent: tuple[int, ...]) -> SignalSet:
+        """All of it, readable pictures only; fields are rendered at `extent`, pictures must have it already."""
         if self.data is not None:
             weights = self.data.weights(self.split)
-            images = render(self.data.config, weights, *size)
+            images = self.data.kind.compared(self.data.config, weights, extent)
             return SignalSet(
                 self.name, images, weights, self.data.labels(self.split), self.tokens, unreadable=self.left_out
             ).readable()
@@ -201,7 +199,7 @@ def open_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
     try:
         found = load_signals(config)
         refuse_others(data.signals, (i for split in data.splits if split != "samples" for i in data.ids(split)), found)
-        return found, ""
+        return (found, "") if found.comparable else (None, f"{found.name} are compared by their fields")
     except (FileNotFoundError, ValueError, OSError, RuntimeError) as error:
         if signals is not None or data_root is not None:
             raise
@@ -223,13 +221,13 @@ def reference_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
     )
 
 
-def common_size(data: WeightDataset, split: str) -> tuple[int, int]:
-    """The most frequent height and width of a split's signals."""
-    sizes, counts = torch.unique(data.sizes(split), dim=0, return_counts=True)
-    height, width = sizes[counts.argmax()].tolist()
-    if min(height, width) < 1:
+def common_extent(data: WeightDataset, split: str) -> tuple[int, ...]:
+    """The most frequent extent of a split's signals: height and width of pictures."""
+    extents, counts = torch.unique(data.extent(split), dim=0, return_counts=True)
+    extent = tuple(extents[counts.argmax()].tolist())
+    if not data.kind.known(extent):
         raise ValueError(f"the dataset does not say how large its signals are (split {split}); give --signals.")
-    return height, width
+    return extent
 
 
 def check_shapes(row: SignalSet, references: SignalSet) -> None:
@@ -242,10 +240,9 @@ def check_shapes(row: SignalSet, references: SignalSet) -> None:
 
 
 def _size(row: SignalSet) -> str:
-    height, width, channels = row.images.shape[1:]
-    return f"{height} x {width} x {channels}"
+    return " x ".join(map(str, row.images.shape[1:]))
 
 
-def fields_row(name: str, config: FieldConfig, weights: Tensor, size: tuple[int, int], **extra) -> SignalSet:
-    """A row of fields rendered at one size."""
-    return SignalSet(name, render(config, weights, *size), weights, **extra).readable()
+def fields_row(name: str, data: WeightDataset, weights: Tensor, extent: tuple[int, ...], **extra) -> SignalSet:
+    """A row of fields of a dataset's kind and architecture, rendered at one extent."""
+    return SignalSet(name, data.kind.compared(data.config, weights, extent), weights, **extra).readable()

@@ -1,16 +1,19 @@
-"""The measures of an evaluation, one entry each: distances between two signals, and metrics of a set against another.
+"""The measures of an evaluation, one entry each: distances between two signals, metrics of a set against another, features.
 
-A new measure is one function and one line in `DISTANCES` or `SET_METRICS`; scores, table and curves go through these.
+A new measure is one function and one line in `DISTANCES` or `SET_METRICS`; scores, search for copies, table and curves go
+through these.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 from torch import Tensor
 
 from fields.metrics.clouds import chamfer_matrix
-from fields.metrics.distances import dssim, l2
+from fields.metrics.distances import Nearest, dssim, l2, nearest
 from fields.metrics.sets import Estimate, bootstrap_mean, coverage_scores, mmd_scores, one_nn_scores
+from gpt.evaluation import features
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Distance:
         function: (N, ...) signals, and (M, ...) others or None for themselves -> (N, M).
         kinds: kinds of signals it is meant for.
         digits: shown of a mean distance.
+        search: the nearest rows of a large set, with the arguments of `fields.metrics.distances.nearest`; None = it is too
+            slow for that.
     """
 
     heading: str
@@ -30,6 +35,7 @@ class Distance:
     function: Callable[..., Tensor]
     kinds: tuple[str, ...]
     digits: int
+    search: Callable[..., Nearest] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class SetMetric:
 
 
 DISTANCES: dict[str, Distance] = {
-    "l2": Distance("L2", "L2", l2, ("images", "points"), 2),
+    "l2": Distance("L2", "L2", l2, ("images", "points"), 2, nearest),
     "ssim": Distance("SSIM", "(1-SSIM)/2", dssim, ("images",), 4),
     "chamfer": Distance("Chamfer", "Chamfer distance", chamfer_matrix, ("shapes",), 4),
 }
@@ -67,10 +73,21 @@ SET_METRICS: dict[str, SetMetric] = {
 }
 """Key in metrics.json -> metric, in the table's order."""
 
+FEATURES: dict[str, ModuleType] = {"images": features}
+"""Kind of signals -> module whose `load_classifier`, `cached_classifier` and `measure` give FID and label accuracy; other
+kinds go without."""
+
 
 def distances_for(kind: str) -> dict[str, Distance]:
-    """The distances meant for a kind of signals."""
-    return {name: distance for name, distance in DISTANCES.items() if kind in distance.kinds}
+    """The distances meant for a kind of signals; of a kind that none is meant for those of points and values."""
+    found = {name: distance for name, distance in DISTANCES.items() if kind in distance.kinds}
+    return found or distances_for("points")
+
+
+def search_of(kind: str) -> Distance:
+    """The distance by which copies are looked for among all training fields."""
+    every = [*distances_for(kind).values(), *distances_for("points").values()]
+    return next(distance for distance in every if distance.search is not None)
 
 
 def estimates(ss: Tensor, sr: Tensor, rr: Tensor, seed: int) -> dict[str, Estimate]:

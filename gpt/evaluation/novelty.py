@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fields.metrics.distances import l2, nearest
+from fields.metrics.distances import nearest
 from fields.metrics.sets import mann_whitney
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
-from fields.view.render import render
 from gpt.evaluation.baselines import Setup, encode, signal_numbers
 from gpt.evaluation.items import SignalSet, fields_row
+from gpt.evaluation.metrics import Distance, search_of
 
 CHUNK = 2048
 NEAR = 0.01
@@ -56,8 +56,10 @@ class Neighbours:
 class TrainingSet:
     """The training split as chunks of pictures (rendered fields, or the signals themselves) and of weights."""
 
-    def __init__(self, data: WeightDataset, size: tuple[int, int], signals: Signals | None = None):
-        self.data, self.size, self.signals = data, size, signals
+    def __init__(self, data: WeightDataset, extent: tuple[int, ...], signals: Signals | None = None):
+        self.data, self.extent, self.signals = data, extent, signals
+        self.drawable = signals is not None or data.kind.drawable(data.config, extent)
+        self.distance = search_of(data.kind.name)
         self.kind = "training fields" if signals is None else "training images"
         self.positions = None if signals is None else signals.indices("train")
         self.owners = signal_numbers(data) if signals is None else torch.arange(len(self.positions))
@@ -76,7 +78,7 @@ class TrainingSet:
         """(n, H, W, C), in order."""
         if self.signals is None:
             for batch in self.data.batches("train", CHUNK):
-                yield render(self.data.config, batch, *self.size)
+                yield self.data.kind.compared(self.data.config, batch, self.extent)
         else:
             for at in range(0, len(self), CHUNK):
                 yield self.signals.images(self.positions[at : at + CHUNK])
@@ -85,11 +87,17 @@ class TrainingSet:
         """(n, P) standardised weights, in order."""
         return (batch * self.scale for batch in self.data.batches("train", CHUNK))
 
-    def picture(self, where: Tensor) -> Tensor:
-        """(n, H, W, C) of the positions asked for."""
-        if self.signals is None:
-            return render(self.data.config, self.data.weights("train", where), *self.size)
-        return self.signals.images(self.positions[where])
+    def picture(self, where: Tensor, chosen: Tensor) -> Tensor:
+        """(n, H, W, C) thumbnails of the n chosen among positions in the training split."""
+        if self.signals is not None:
+            return self.signals.images(self.positions[where[chosen]])
+        return self.data.kind.thumbnail(self.data.config, self.data.weights("train", where[chosen]), self.extent)
+
+    def drawn(self, row: SignalSet, chosen: Tensor) -> Tensor:
+        """(n, H, W, C) thumbnails of a row's members; pictures as they are."""
+        if row.weights is None:
+            return row.images[chosen]
+        return self.data.kind.thumbnail(self.data.config, row.weights[chosen], self.extent)
 
 
 def held_out_row(setup: Setup, training: TrainingSet) -> SignalSet | None:
@@ -103,7 +111,7 @@ def held_out_row(setup: Setup, training: TrainingSet) -> SignalSet | None:
                 return SignalSet(f"held-out {split} images", images).readable()
         elif split in setup.data.splits and len(candidates := setup.candidates(split)):
             weights = setup.data.weights(split, candidates[setup.draw(len(candidates), generator)])
-            return fields_row(f"held-out {split} fields", setup.data.config, weights, setup.size)
+            return fields_row(f"held-out {split} fields", setup.data, weights, setup.extent)
     return None
 
 
@@ -117,7 +125,7 @@ def neighbours(rows: list[SignalSet], training: TrainingSet) -> list[Neighbours]
     pictures = torch.cat([row.images.flatten(1) for row in rows])
     count = -(-len(training) // CHUNK)
     bar = tqdm(training.pictures(), desc="nearest in pixels", total=count, unit="chunk", leave=False)
-    near = nearest(pictures, bar, owners=training.owners, skip=skip, second=True)
+    near = training.distance.search(pictures, bar, owners=training.owners, skip=skip, second=True)
     ratio = torch.where(near.second.isfinite(), near.distance / near.second.clamp_min(1e-12), 1.0)
     parts = zip(*(v.split(lengths) for v in (near.distance, near.where, ratio)), strict=True)
     found = [Neighbours(*part) for part in parts]
@@ -160,11 +168,11 @@ def _median(values: Tensor | None) -> float | None:
     return float(values.median()) if values is not None and len(values) and values.isfinite().all() else None
 
 
-def duplicates(row: SignalSet, limit: float | None) -> dict:
+def duplicates(row: SignalSet, limit: float | None, distance: Distance) -> dict:
     """Shares of a row's members that another member repeats: exactly in weights, in codes, nearly in pixels."""
     near = None
     if limit is not None and len(row):
-        distances = l2(row.images).fill_diagonal_(float("inf"))
+        distances = distance.function(row.images).fill_diagonal_(float("inf"))
         near = float((distances.amin(1) < limit).float().mean())
     return {
         "weights": None if row.weights is None else repeated(row.weights),

@@ -24,7 +24,7 @@ def write_report(out: Path, result: dict, pictures: dict) -> str:
     text = table(result)
     with write_atomic(out / "table.md") as temporary:
         temporary.write_text(text + "\n")
-    if pictures["samples"] is not None and len(pictures["samples"]):
+    if pictures["drawn"] is not None:
         save_png(out / "samples.png", samples_sheet(pictures))
     save_curves(out / "curves.png", result, pictures)
     page(out, result).write(out / "report.html")
@@ -170,7 +170,7 @@ def samples_sheet(pictures: dict) -> Tensor:
 
     Under each its distance, and `copy` for a near copy. Of many samples half are the worst, half spread over the rest.
     """
-    row, found, held_out = pictures["samples"], pictures["found"], pictures["held_out"]
+    found, held_out = pictures["found"], pictures["held_out"]
     order = found.ratio.argsort()
     if len(order) > SHOWN:
         rest = torch.linspace(SHOWN // 2, len(order) - 1, SHOWN - SHOWN // 2).round().long()
@@ -180,7 +180,8 @@ def samples_sheet(pictures: dict) -> Tensor:
     captions = [
         f"{found.pixels[i]:.2f}{' copy' if mark else ''}" for i, mark in zip(order.tolist(), marks, strict=True)
     ]
-    return sheet(row.images[order], COLUMNS, neighbours=pictures["nearest"][order], captions=captions)
+    samples, nearest = (draw(order) for draw in pictures["drawn"])
+    return sheet(samples, COLUMNS, neighbours=nearest, captions=captions)
 
 
 def save_curves(path: Path, result: dict, pictures: dict) -> None:

@@ -50,7 +50,7 @@ def select_references(config: EvaluateConfig, inputs: Inputs, label: int | None)
     ids = data.ids(split)
     first = first_fits(ids)
     where = first[torch.randperm(len(first), generator=generator)[: config.n]]
-    row = fields_row(f"{split} fields", data.config, data.weights(split, where), items.common_size(data, split))
+    row = fields_row(f"{split} fields", data, data.weights(split, where), items.common_extent(data, split))
     row.notes.append(
         f"renders of {len(where)} fields, one per signal, drawn from all {counts[split]} of the split {split}"
     )
@@ -73,7 +73,7 @@ def _image_references(
 
 def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch.Generator) -> SignalSet:
     source = items.open_source(config.references, "--references", prefer=("test", "validation", "samples"))
-    row = source.row(items.common_size(inputs.data, "train") if source.kind == "fields" else (0, 0))
+    row = source.row(items.common_extent(inputs.data, "train") if source.kind == "fields" else (0, 0))
     total = len(row)
     row = row.pick(torch.randperm(total, generator=generator)[: config.n])
     row.name = f"{source.name} ({source.kind})"
@@ -89,8 +89,8 @@ def _training_references(inputs: Inputs, label: int, generator: torch.Generator)
     if not len(threes):
         raise ValueError(f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}, and no training field has that label.")
     where = threes[torch.randint(len(threes), (NEFGPT_N,), generator=generator)]
-    size = items.common_size(data, "train")
-    row = fields_row("TRAINING fields", data.config, data.weights("train", where), size)
+    extent = items.common_extent(data, "train")
+    row = fields_row("TRAINING fields", data, data.weights("train", where), extent)
     row.notes.append(f"{NEFGPT_N} draws with replacement from {len(threes)} training fields of digit {NEFGPT_DIGIT}")
     return row, set()
 
@@ -102,7 +102,7 @@ def select_samples(
     source = inputs.source
     if source is None:
         return None
-    row = source.row(tuple(refs.images.shape[1:3]))
+    row = source.row(inputs.data.kind.extent_of(refs.images))
     row.name, row.kind = f"SAMPLES ({source.name})", "samples"
     items.check_shapes(row, refs)
     names = inputs.data.label_names

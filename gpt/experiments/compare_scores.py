@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fields.runtime.runs import digest, read_json, write_json
 from fields.storage.dataset import WeightDataset
-from fields.view.render import render
 from gpt.evaluation import items
 from gpt.evaluation.baselines import Setup, draw_pool, gaussian, held_out, training_fields, training_images, unigram
 from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier
@@ -94,14 +93,14 @@ class Bench:
         return digest(self.references.images, classifier, self.config.seed)
 
     @property
-    def size(self) -> tuple[int, int]:
+    def extent(self) -> tuple[int, ...]:
         """Height and width of every picture."""
-        return tuple(self.references.images.shape[1:3])
+        return self.inputs.data.kind.extent_of(self.references.images)
 
     def setup(self, data: WeightDataset, tokenizer: Any = None) -> Setup:
         """What the lines of one weight dataset share."""
         n = len(self.references)
-        return Setup(data, self.inputs.signals, tokenizer, self.size, n, self.config.seed, self.ids)
+        return Setup(data, self.inputs.signals, tokenizer, self.extent, n, self.config.seed, self.ids)
 
     def line(self, entry: Entry) -> dict[str, Any]:
         """A row of the table: the samples, what the vocabulary lets through, and what it is without a GPT."""
@@ -133,7 +132,8 @@ class Bench:
     def shown(self, entry: Entry) -> Tensor:
         """(n, H, W, C): the first samples of a row, n <= SHOWN."""
         source = items.open_source(str(entry.folder / "samples"), "samples")
-        return render(source.data.config, source.data.weights("samples")[:SHOWN], *self.size)
+        data = source.data
+        return data.kind.compared(data.config, data.weights("samples")[:SHOWN], self.extent)
 
     def describe(self) -> dict[str, Any]:
         """For JSON: protocol, references, classifier."""
