@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm import tqdm
 
@@ -122,6 +121,8 @@ def _match_layer(
     config: FieldConfig, rows: Tensor, goal: list, i: int, *, outputs: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Rows (n, P) with hidden layer i assigned anew, and which of them changed; `outputs`: by what leaves it, too."""
+    from scipy.optimize import linear_sum_assignment  # takes a while to import
+
     layers = layout.split(config, rows)
     (weight, bias), after = layers[i], layers[i + 1][0]
     (goal_weight, goal_bias), goal_after = goal[i], goal[i + 1][0]

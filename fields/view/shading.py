@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 CLAY = (0.62, 0.75, 0.97)
@@ -86,6 +85,8 @@ class _Scene:
         self.floor = float(-self.reach + 2 * self.reach * (int(low[0]) if len(low) else 0) / (n + 1))
         self.cell = 2 / (n - 1)
         # how far one can walk from a grid point without meeting the inside: to the nearest inside one, less a diagonal
+        from scipy.ndimage import distance_transform_edt  # takes half a second to import
+
         self.free = torch.from_numpy(distance_transform_edt((values >= 0).numpy()).astype("float32"))
         self.free = (self.free - 2.5) * self.cell
 

@@ -7,6 +7,7 @@ fields, a later start, or several processes change none.
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -135,7 +136,19 @@ def fixed_threads(threads: int):
         torch.set_num_threads(before)
 
 
-@torch.no_grad()
+@contextmanager
+def _pool(workers: int, threads: int):
+    """`map`, in this thread or in `workers` ones; what has not begun when it is left is not begun."""
+    if workers < 2:
+        yield map
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        try:
+            yield pool.map
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
 def sample_ids(
     model: GPT,
     n: int,
@@ -151,6 +164,7 @@ def sample_ids(
     block: int = 64,
     prompt: Tensor | None = None,
     threads: int = 1,
+    workers: int = 1,
     share: tuple[int, int] = (0, 1),
     progress: Callable[[int], None] | None = None,
 ) -> Draws:
@@ -167,7 +181,8 @@ def sample_ids(
         cache: with a key-value cache; without one the same tokens, slowly.
         block: rows computed together.
         prompt: (k,) codes every field begins with.
-        threads: CPU threads; the same number, the same fields.
+        threads: CPU threads of a block; the same number, the same fields.
+        workers: blocks drawn at a time, which changes no field.
         share: (rank, world): only every world-th block, from the rank-th on.
         progress: called with the number of fields finished.
     Raises:
@@ -179,19 +194,21 @@ def sample_ids(
             f"n and block must be at least 1, first and seed 0 or more, got {n}, {block}, {first}, {seed}."
         )
     forced = _forced(model, label, prompt)
+    numbers = list(range(first // block, -(-(first + n) // block)))[share[0] :: share[1]]
+
+    def draw(number: int) -> Draws:
+        index = torch.arange(number * block, (number + 1) * block)  # aligned: a field's neighbours are always the same
+        u = uniforms(seed, index, model.config.context)
+        ids = _draw_block(model, u, forced, grammar, cache, (temperature, top_k, top_p))
+        return classify(model, index, ids).pick(((index >= first) & (index < first + n)).nonzero().flatten())
+
     training, parts = model.training, []
     model.eval()
-    with fixed_threads(threads):
-        for number in list(range(first // block, -(-(first + n) // block)))[share[0] :: share[1]]:
-            index = torch.arange(
-                number * block, (number + 1) * block
-            )  # aligned: a field's neighbours are always the same
-            u = uniforms(seed, index, model.config.context)
-            ids = _draw_block(model, u, forced, grammar, cache, (temperature, top_k, top_p))
-            rows = ((index >= first) & (index < first + n)).nonzero().flatten()
-            parts.append(classify(model, index, ids).pick(rows))
+    with fixed_threads(threads), _pool(workers, threads) as each:
+        for part in each(draw, numbers):
+            parts.append(part)
             if progress is not None:
-                progress(len(rows))
+                progress(len(part))
     model.train(training)
     return (
         Draws.join(parts)
@@ -213,6 +230,7 @@ def _forced(model: GPT, label: int | None, prompt: Tensor | None) -> dict[int, i
     return given | {c.first - 1 + i: code for i, code in enumerate(codes)}
 
 
+@torch.no_grad()
 def _draw_block(
     model: GPT,
     u: Tensor,

@@ -1,5 +1,6 @@
 """New fields from a trained model: draw sequences, decode them, write a weight dataset, tokens and a picture."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fields.kinds.registry import kind_of
-from fields.runtime.launch import start
+from fields.runtime.launch import cores, start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
@@ -65,7 +66,8 @@ class SampleConfig(Overwrites):
     revision: str | None = None
     """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     threads: int = 1
-    """CPU threads per process; the order of float sums depends on it, so it is fixed. Use processes to be faster."""
+    """CPU threads per block of fields; the order of float sums depends on it, so it is fixed. A process draws as many blocks
+    at a time as it has cores for."""
 
     def __post_init__(self):
         check_sampling(self.temperature, self.top_k, self.top_p)
@@ -151,12 +153,21 @@ def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any)
             cache=config.cache,
             block=config.block,
             threads=config.threads,
+            workers=_workers(config, accelerator),
             share=share,
             progress=lambda done: bar.update(
                 done * share[1] if bar.n + done * share[1] <= config.n else config.n - bar.n
             ),
         )
     return Draws.join(gather_object([mine]))
+
+
+def _workers(config: SampleConfig, accelerator: Any) -> int:
+    """Blocks that a process draws at a time: as many as its share of the cores allows, one on a GPU."""
+    if accelerator.device.type != "cpu":
+        return 1
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    return max(1, cores() // local // config.threads)
 
 
 def _write(

@@ -43,6 +43,9 @@ def test_a_field_is_the_same_whatever_else_is_asked_for():
     shares = [sample_ids(model, 100, seed=3, block=16, share=(rank, 2)) for rank in range(2)]
     assert torch.equal(type(many).join(shares[::-1]).codes, many.codes)
     assert not torch.equal(sample_ids(model, 5, seed=4, block=16).codes, many.codes[:5])
+    told = []
+    threads = sample_ids(model, 100, seed=3, block=16, workers=3, progress=told.append)
+    assert torch.equal(threads.codes, many.codes) and sum(told) == 100
     assert many.report()["distinct"] > 1
 
 
