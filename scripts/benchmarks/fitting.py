@@ -1,0 +1,115 @@
+"""Pictures fitted per second: one at a time, plainly batched, and by `fit_fields`."""
+
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fields import layout
+from fields.fitting.engine import Points, Schedule, quality
+from fields.fitting.fit import FitConfig, architecture_for, schedule_for
+from fields.fitting.memory import fit_from
+from fields.fitting.starts import make_reference, random_rows
+from fields.model import FieldConfig, forward
+from fields.runtime.launch import cores
+from fields.signals.base import SignalsConfig
+from fields.signals.images import grid
+from fields.signals.registry import load_signals
+
+
+@dataclass(frozen=True)
+class FitBenchmark:
+    """Fields fitted per second and their mean PSNR: one at a time, plainly batched, and by `fit_fields`."""
+
+    signals: str = "mnist"
+    """digits | mnist | fashion-mnist."""
+    data_root: Path | None = None
+    """Folder with the files of mnist or fashion-mnist."""
+    n: int = 4000
+    """Fields for `fit_fields`; a quarter of them for the plainly batched loop."""
+    single: int = 3
+    """Fields for the loop that fits one at a time."""
+    threads: int | None = None
+    """CPU threads; None = all cores."""
+    seed: int = 0
+
+
+def one_at_a_time(config: FieldConfig, image: Tensor, seed: int, goal: float = 33.0) -> tuple[float, float]:
+    """A field as an `nn.Module`, Adam, mini-batches of 64 pixels, until the picture reaches `goal` dB: (seconds, dB)."""
+    coords, targets = grid(config, *image.shape[:2]), image.flatten(0, 1)
+    module = layout.to_module(config, random_rows(config, [seed])[0])
+    adam = torch.optim.Adam(module.parameters(), lr=4e-3)
+    began, reached = time.perf_counter(), 0.0
+    for epoch in range(1000):
+        for batch in torch.randperm(len(coords)).split(64):
+            adam.zero_grad()
+            F.binary_cross_entropy(module(coords[batch]).clamp(1e-6, 1 - 1e-6), targets[batch]).backward()
+            adam.step()
+        if epoch % 5 == 4:
+            reached = float(quality(config, layout.from_module(module)[None], targets[None], coords))
+            if reached >= goal:
+                break
+    return time.perf_counter() - began, reached
+
+
+def plainly_batched(config: FieldConfig, start: Tensor, images: Tensor) -> Tensor:
+    """250 fields in one autograd graph, 100 Adam steps at 1e-2 over all pixels."""
+    coords, rows = grid(config, *images.shape[1:3]), []
+    for batch in images.flatten(1, 2).split(250):  # (n, M, C)
+        weights = start.expand(len(batch), -1).clone().requires_grad_()
+        adam = torch.optim.Adam([weights], lr=1e-2)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 100)
+        for _ in range(100):
+            adam.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(forward(config, weights, coords), batch, reduction="none")
+            loss.mean((1, 2)).sum().backward()
+            adam.step()
+            cosine.step()
+        rows.append(weights.detach())
+    return torch.cat(rows)
+
+
+def fit(config: FitBenchmark) -> None:
+    """Print the table of fitting."""
+    threads = config.threads or cores()
+    torch.set_num_threads(threads)
+    signals = load_signals(SignalsConfig(config.signals, config.data_root))
+    train = signals.subset(signals.indices("train")[: max(config.n, 4000)])
+    architecture, options = architecture_for(train), FitConfig(seed=config.seed, fits=1, threads=threads)
+    old = Schedule(100, 1e-2, (0.9, 0.999))
+    bases = {}
+    for name, schedule in (("plain", old), ("ours", schedule_for(options, train))):
+        began = time.perf_counter()
+        bases[name] = make_reference(architecture, train, "meta", schedule=schedule, seed=config.seed)
+        print(f"meta start ({name}): {time.perf_counter() - began:.1f} s")
+    torch.manual_seed(config.seed)
+    chosen = train.subset(torch.arange(min(config.n, len(train))))
+    coords = Points(architecture, grid(architecture, *train.sizes[0].tolist()), 1.0, 0).coords
+    singles = [one_at_a_time(architecture, chosen.images([i])[0], i) for i in range(config.single)]
+    few = chosen.images(list(range(max(250, len(chosen) // 4))))
+    began = time.perf_counter()
+    rows = plainly_batched(architecture, bases["plain"].row, few)
+    batched = len(few) / (time.perf_counter() - began)
+    decibels = quality(architecture, rows, few.flatten(1, 2), coords)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    reached = fit_from(architecture, chosen, options, bases["ours"], quiet=True).quality("train")
+    speed = len(chosen) / (time.perf_counter() - began)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    single = len(singles) / sum(seconds for seconds, _ in singles)
+    lines = [
+        ("one at a time, 64-pixel batches", config.single, single, sum(d for _, d in singles) / len(singles)),
+        ("plainly batched, 100 steps", len(few), batched, float(decibels.mean())),
+        (f"fit_fields, {options.steps or train.steps()} steps", len(chosen), speed, float(reached.mean())),
+    ]
+    print(f"\n{architecture}; {signals.name}, {threads} threads, seed {config.seed}")
+    print(f"{'':34} {'fields':>7} {'fields/s':>9} {'mean dB':>8} {'ratio':>7}")
+    for name, n, rate, mean in lines:
+        print(f"{name:34} {n:7,} {rate:9.1f} {mean:8.2f} {rate / single:7.1f}")
+    print(
+        f"peak memory grew by {grown:.0f} MiB during fit_fields; its rows take {len(chosen) * architecture.size / 2**18:.0f}"
+    )

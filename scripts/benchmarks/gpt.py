@@ -1,0 +1,164 @@
+"""Tokens learnt and fields drawn per second, against a plain nanoGPT-style model and transformers' cached generation.
+
+Times are CPU seconds of the process, which other work on the machine does not change, and wall seconds beside them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fields.runtime.launch import cores
+from gpt.data import Sequences
+from gpt.model import GPT, GPTConfig
+from gpt.sampling.generate import sample_ids
+from gpt.token_task import TokenTask
+from gpt.train_gpt import OptimizerConfig
+from gpt.training.local import Local
+from gpt.training.priors import initialise_from_counts
+from gpt.training.trainer import Trainer
+from scripts.benchmarks.nano import NanoGPT, NanoTrainer
+from tokenizers.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class GPTBenchmark:
+    """Training and sampling of a GPT against nanoGPT's model and loop, and against transformers' cached generate."""
+
+    tokens: tuple[int, ...] = (49, 64, 594)
+    """Tokens of a field, T; one table row each."""
+    codes: int = 512
+    """V."""
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    per_step: int = 4096
+    """Tokens of a training step, about: batch = per_step / T."""
+    steps: int = 12
+    """Steps measured on each side, in turns of three; the median turn counts."""
+    n: int = 1000
+    """Fields that are drawn."""
+    plain: int = 64
+    """Fields that the plain model draws without a cache, and transformers with one; the rest is extrapolated."""
+    threads: int = 1
+    """CPU threads of every side."""
+    python: Path | None = None
+    """Python interpreter that has transformers; None = this one."""
+    seed: int = 0
+
+
+TURN = 3
+"""Steps that one side takes before it is the other's turn."""
+
+
+def timed(work: Callable[[], object]) -> tuple[float, float]:
+    """(CPU seconds, wall seconds)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def training(config: GPTBenchmark, t: int) -> tuple[float, float]:
+    """Tokens per CPU second of (our trainer, the plain loop): medians of turns side by side."""
+    generator = torch.Generator().manual_seed(config.seed)
+    batch = max(1, config.per_step // t)
+    ids = torch.randint(config.codes, (max(512, 2 * batch), t), generator=generator)
+    ours = trainer(config, ids, batch)
+    stream = torch.cat([ids, torch.full((len(ids), 1), config.codes)], 1).flatten()
+    theirs = NanoTrainer(nano(config, t + 1), stream, batch, 1e-3, config.seed)
+    done = 0
+
+    def our_turn() -> None:
+        nonlocal done
+        for _ in range(TURN):
+            done += 1
+            ours.step(done, 1e-3, Quiet())
+
+    def their_turn() -> None:
+        for _ in range(TURN):
+            theirs.step()
+
+    our_turn(), their_turn()  # the first steps are slow
+    pairs = [(timed(our_turn)[0], timed(their_turn)[0]) for _ in range(max(1, config.steps // TURN))]
+    tokens = TURN * batch * (t + 1)
+    return tuple(tokens / sorted(times)[len(times) // 2] for times in zip(*pairs, strict=True))
+
+
+class Quiet:
+    """Nobody interrupts."""
+
+    requested = False
+
+
+def trainer(config: GPTBenchmark, ids: torch.Tensor, batch: int) -> Trainer:
+    """Ours, in memory, without dropout as nanoGPT's default."""
+    model = GPT.create(architecture(config, ids.shape[1]), torch.zeros(ids.shape[1], 0).long(), config.seed)
+    train = Sequences(ids, Vocab(config.codes))
+    initialise_from_counts(model, train, None, config.seed)
+    return Trainer(OptimizerConfig(batch=batch, seed=config.seed), TokenTask(model, train), Local())
+
+
+def architecture(config: GPTBenchmark, t: int) -> GPTConfig:
+    """The sizes asked for, with all that `scripts/train_gpt.py` adds by default."""
+    sizes = {"n_layer": config.n_layer, "n_head": config.n_head, "n_embd": config.n_embd}
+    return GPTConfig(config.codes, t, (), 0, **sizes, dropout=0.0, unigram=True, gates=True)
+
+
+def nano(config: GPTBenchmark, context: int) -> NanoGPT:
+    """The plain model, with an end token."""
+    torch.manual_seed(config.seed)
+    return NanoGPT(config.codes + 1, context, config.n_layer, config.n_head, config.n_embd)
+
+
+def sampling(config: GPTBenchmark, t: int) -> dict[str, tuple[float, int]]:
+    """name -> (CPU seconds per field, fields drawn)."""
+    model = GPT.create(architecture(config, t), torch.zeros(t, 0).long(), config.seed)
+    sample_ids(model, 2, threads=config.threads)
+    found = {"ours": (timed(lambda: sample_ids(model, config.n, threads=config.threads))[0] / config.n, config.n)}
+    plain, start = nano(config, t + 1).eval(), torch.full((config.plain, 1), config.codes)
+    plain.generate(start[:2], 2)
+    found["plain"] = (timed(lambda: plain.generate(start, t))[0] / config.plain, config.plain)
+    one = timed(lambda: plain.generate(start[:1], t))[0]
+    found["plain, one at a time"] = (one, 1)
+    return found
+
+
+def transformers(config: GPTBenchmark, t: int) -> float | str:
+    """CPU seconds per field of transformers' cached generate in a process of its own, or why there is none."""
+    python, script = str(config.python or sys.executable), Path(__file__).with_name("hf_generate.py")
+    words = (config.codes + 1, t, config.n_layer, config.n_head, config.n_embd, config.n, 64, config.threads)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads), "HF_HUB_OFFLINE": "1"}
+    call = [python, "-P", str(script), *map(str, words)]
+    done = subprocess.run(call, capture_output=True, text=True, env=environment, cwd="/")
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return json.loads(done.stdout.splitlines()[-1])["cpu"] / config.n
+
+
+def gpt(config: GPTBenchmark) -> None:
+    """Print both tables."""
+    torch.set_num_threads(config.threads)
+    sizes = f"{config.n_layer} x {config.n_embd}, {config.codes} codes"
+    print(
+        f"GPT {sizes}; {config.threads} thread(s) of {cores()} cores, float32, eager, seed {config.seed}; CPU seconds"
+    )
+    print(f"\n{'training':10} {'batch':>6} {'ours tokens/s':>14} {'plain tokens/s':>15} {'ratio':>6}")
+    for t in config.tokens:
+        ours, plain = training(config, t)
+        batch = max(1, config.per_step // t)
+        print(f"T = {t:<6} {batch:6} {ours:14,.0f} {plain:15,.0f} {ours / plain:6.2f}", flush=True)
+    print(f"\n{'sampling':10} {'ours fields/s':>14} {'transformers':>13} {'plain':>8} {'plain, one by one':>18}")
+    for t in config.tokens:
+        found, hf = sampling(config, t), transformers(config, t)
+        ours = found["ours"][0]
+        cells = [
+            f"{1 / found[name][0]:.2f} (x {found[name][0] / ours:.0f})" for name in ("plain", "plain, one at a time")
+        ]
+        other = hf if isinstance(hf, str) else f"{1 / hf:.1f} (x {hf / ours:.1f})"
+        print(f"T = {t:<6} {1 / ours:14,.1f} {other:>13} {cells[0]:>8} {cells[1]:>18}", flush=True)

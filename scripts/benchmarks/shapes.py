@@ -1,0 +1,109 @@
+"""Solids fitted per second, surfaces, views and distances."""
+
+import resource
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fields import layout
+from fields.fitting.engine import Points, fit_block, quality
+from fields.fitting.fit import FitConfig, architecture_for, schedule_for
+from fields.fitting.starts import make_reference, random_rows
+from fields.model import FieldConfig
+from fields.runtime.launch import cores
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
+
+
+@dataclass(frozen=True)
+class ShapesBenchmark:
+    """Solids: fields fitted per second against one at a time, surfaces, views and Chamfer distances, and peak memory."""
+
+    n: int = 64
+    """Held-out solids for the batched fit."""
+    single: int = 1
+    """Solids for the loop that fits one at a time."""
+    train: int = 128
+    """Solids that the start is learnt from."""
+    steps: int = 256
+    """Adam steps of the batched fit."""
+    goal: float = 0.95
+    """IoU at which the loop stops; it gives up after 4,000 steps."""
+    threads: int | None = None
+    """CPU threads; None = all cores."""
+    seed: int = 0
+
+
+def one_shape(config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, goal: float) -> tuple[float, float]:
+    """A field as an `nn.Module` from random weights, Adam, 512 points a step, until `goal`: (seconds, IoU)."""
+    module = layout.to_module(config, random_rows(config, [seed])[0])
+    adam = torch.optim.Adam(module.parameters(), lr=4e-3)
+    generator, began, reached = torch.Generator().manual_seed(seed), time.perf_counter(), 0.0
+    for step in range(1, 4001):
+        chosen = torch.randint(len(coords), (512,), generator=generator)
+        adam.zero_grad()
+        F.binary_cross_entropy(module(coords[chosen]).clamp(1e-6, 1 - 1e-6), targets[chosen]).backward()
+        adam.step()
+        if step % 50 == 0:
+            reached = float(quality(config, layout.from_module(module)[None], targets[None], coords))
+            if reached >= goal:
+                break
+    return time.perf_counter() - began, reached
+
+
+def shapes(config: ShapesBenchmark) -> None:
+    """Print the tables of shapes."""
+    from fields.metrics.clouds import chamfer_matrix, on_surface, standardised
+    from fields.view.mesh import field_volume, mesh_volume
+    from fields.view.shading import view
+
+    threads = config.threads or cores()
+    torch.set_num_threads(threads)
+    signals = load_signals(SignalsConfig("solids", count=config.train + config.n))
+    train = signals.subset(torch.arange(config.train))
+    train.split = ["train"] * config.train
+    held = signals.subset(torch.arange(config.train, config.train + config.n))
+    architecture, options = architecture_for(held), FitConfig("solids", steps=config.steps, seed=config.seed)
+    schedule = schedule_for(options, train)
+    for part in (train, held):
+        part.values(torch.arange(len(part)))  # makes the points, which is not fitting
+    began = time.perf_counter()
+    start = make_reference(architecture, train, "meta", schedule=schedule, seed=config.seed, meta_steps=100)
+    print(f"meta start: {time.perf_counter() - began:.1f} s")
+    began = time.perf_counter()
+    points = Points(architecture, held.points(architecture, torch.arange(config.n)), schedule.pixels, config.seed)
+    rows = fit_block(
+        architecture, start.row.expand(config.n, -1), held.values(torch.arange(config.n)), points, schedule
+    )
+    ours = (time.perf_counter() - began) / config.n
+    reached = quality(architecture, rows, held.values(torch.arange(config.n)), points.coords).mean()
+    single = [
+        one_shape(architecture, held.points(architecture, [i])[0], held.values([i])[0], i, config.goal)
+        for i in range(config.single)
+    ]
+    alone = sum(seconds for seconds, _ in single) / len(single)
+    print(f"{architecture}; {threads} threads, seed {config.seed}")
+    print(f"one at a time            {1 / alone:8.2f} shapes/s, IoU {sum(q for _, q in single) / len(single):.3f}")
+    print(
+        f"batched, {config.steps:4} steps      {1 / ours:8.2f} shapes/s, IoU {float(reached):.3f}; ratio {alone / ours:.1f}"
+    )
+    for size in (64, 128, 256):
+        began = time.perf_counter()
+        volume = field_volume(architecture, rows[0], size, below=False)
+        sampled = time.perf_counter()
+        mesh = mesh_volume(volume)
+        ended = time.perf_counter()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(
+            f"surface at {size:3}^3         {sampled - began:6.2f} s field, {ended - sampled:5.2f} s cubes, peak {peak:.2f} GiB"
+        )
+    began = time.perf_counter()
+    view(field_volume(architecture, rows[0], 64, below=False), 128)
+    print(f"view of 128 x 128        {time.perf_counter() - began:8.2f} s")
+    clouds = [standardised(on_surface(mesh.vertices, mesh.faces, 2048, seed=i)) for i in range(8)]
+    began = time.perf_counter()
+    chamfer_matrix(clouds, clouds[:4])
+    print(f"Chamfer, 2,048 points    {32 / (time.perf_counter() - began):8.0f} pairs/s on one core")
