@@ -103,25 +103,32 @@ def training_fields(setup: Setup, pool: Tensor, weights: Tensor, labels: Tensor 
     return fields_row("training fields (upper reference)", setup.data, weights[pick], setup.extent, **extra)
 
 
-def held_out(setup: Setup) -> SignalSet | None:
-    """Held-out fields after the tokenizer's round trip: the upper reference for samples of tokens. References are left out."""
+def held_out_rows(setup: Setup) -> tuple[str, Tensor] | None:
+    """Split and positions of N held-out fields, one per signal, whose signals are no references; None without any."""
     for split in ROUND_TRIP_SPLITS:
         if split not in setup.data.splits:
             continue
         ids = setup.data.ids(split)
         free = [i for i in setup.candidates(split).tolist() if not ids[i] or ids[i] not in setup.references]
-        if not free:
-            continue
-        where = torch.tensor(free)[setup.draw(len(free), setup.stream(3))]
-        weights, labels = setup.data.weights(split, where), setup.data.labels(split)
-        name, kind = "held-out fields, no tokenizer given", "held_out"
-        if setup.tokenizer is not None:
-            weights, name = _round_trip(setup.tokenizer, weights), "held-out fields after round trip"
-            kind = "round_trip"
-        row = fields_row(name, setup.data, weights, setup.extent, labels=_take(labels, where), kind=kind)
-        row.notes.append(f"{split} fields that are not references")
-        return row
+        if free:
+            return split, torch.tensor(free)[setup.draw(len(free), setup.stream(3))]
     return None
+
+
+def held_out(setup: Setup) -> SignalSet | None:
+    """Held-out fields after the tokenizer's round trip: the upper reference for samples of tokens. References are left out."""
+    found = held_out_rows(setup)
+    if found is None:
+        return None
+    split, where = found
+    weights, labels = setup.data.weights(split, where), setup.data.labels(split)
+    name, kind = "held-out fields, no tokenizer given", "held_out"
+    if setup.tokenizer is not None:
+        weights, name = _round_trip(setup.tokenizer, weights), "held-out fields after round trip"
+        kind = "round_trip"
+    row = fields_row(name, setup.data, weights, setup.extent, labels=_take(labels, where), kind=kind)
+    row.notes.append(f"{split} fields that are not references")
+    return row
 
 
 def noise(setup: Setup, weights: Tensor, labels: Tensor | None) -> SignalSet:

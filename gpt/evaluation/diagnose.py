@@ -1,0 +1,236 @@
+"""Which stage of a model's pipeline loses most: a chain of rows against one set of references, from pictures to samples.
+
+Each row adds one stage to the one before it: training pictures, held-out fields (fit), their round trip (vocabulary), the
+round trip with codes that the GPT draws in the place of true ones, and samples. What they lose stands in one measure, FID,
+or 1-NNA where there is no classifier; bits and codes say why.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fields.metrics.pairs import psnr
+from fields.runtime.launch import cores
+from fields.runtime.runs import Overwrites, claim, read_json
+from fields.storage.fetch import beside, is_local
+from gpt.checkpoint import load_model
+from gpt.data import unigram_bits
+from gpt.evaluation import baselines, predictions
+from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier, read_inputs
+from gpt.evaluation.diagnosis import explain, write_diagnosis
+from gpt.evaluation.items import SignalSet, fields_row
+from gpt.evaluation.scores import Scorer
+from gpt.evaluation.selection import select_references
+from gpt.model import GPT
+from gpt.sampling.generate import sample_ids
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig(Overwrites):
+    """Name the stage that loses most between signals and samples, and what to try next.
+
+    For example:
+        python scripts/diagnose.py --model runs/digits/gpt
+        python scripts/diagnose.py --model runs/mnist/gpt --n 500 --data-root DIR
+    """
+
+    model: str
+    """GPT: a training folder, a model folder, or user/name on the Hub."""
+    out: Path | None = None
+    """Folder for report.html, diagnosis.md, diagnosis.json, diagnosis.png; default: MODEL-diagnosis beside the model."""
+    fields: str | None = None
+    """Weight dataset it learnt from (folder or Hub name); default: what the training folder says."""
+    signals: str | None = None
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
+    data_root: Path | None = None
+    """Where the signals' files lie."""
+    n: int = 180
+    """Pictures of each row; fewer where there are not as many."""
+    classifier: Path | None = None
+    """Classifier for FID; default: one is trained from the labelled training signals and cached."""
+    classifiers: Path = Path("runs/classifiers")
+    """Where trained classifiers are kept."""
+    seed: int = 0
+    """Of references, rows and samples."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+
+    def __post_init__(self):
+        if self.n < 2:
+            raise ValueError(f"--n must be at least 2, got {self.n}.")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+def diagnose(config: DiagnoseConfig) -> dict:
+    """Measure, write and print; returns what diagnosis.json holds."""
+    began = time.perf_counter()
+    torch.set_num_threads(config.threads or cores())
+    model, tokenizer, info = load_model(config.model)
+    if not isinstance(model, GPT) or tokenizer is None:
+        raise ValueError(
+            f"--model {config.model} is no model of tokens: diagnose follows tokens from fields to samples."
+        )
+    training = Path(info["path"]).parent
+    fields = config.fields or fields_of(training)
+    inputs = read_inputs(
+        EvaluateConfig(
+            fields=fields, model=info["path"], signals=config.signals, data_root=config.data_root, n=config.n
+        )
+    )
+    if inputs.data.kind.name != "images":
+        raise ValueError(
+            "diagnose compares pictures, these fields are of another kind. For shapes: scripts/evaluate_shapes.py."
+        )
+    out = config.out or beside(config.model, f"{_name(config.model)}-diagnosis")
+    parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}
+    free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
+    again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
+    try:
+        result, pictures = measure(config, inputs, model, fields)
+    except BaseException:
+        if not again:  # nothing was made: the folder is free for another try
+            (out / "run.json").unlink(missing_ok=True)
+        raise
+    result |= {"model": info["fingerprint"], "step": info.get("step"), "history": history(training)}
+    result |= explain(result)
+    result["seconds"] = round(time.perf_counter() - began, 1)
+    print(write_diagnosis(out, result, pictures))
+    print(f"{result['seconds']:.0f} s -> {out}/report.html, diagnosis.md, diagnosis.png")
+    return result
+
+
+def _name(model: str) -> str:
+    """The last part of a folder or of user/name[@revision]."""
+    return Path(model).resolve().name if is_local(model) else model.split("/")[-1].split("@")[0]
+
+
+def fields_of(training: Path) -> str:
+    """The weight dataset that a training folder names.
+
+    Raises:
+        ValueError: if there is none, or it is not there any more.
+    """
+    run = read_json(training / "run.json") if (training / "run.json").is_file() else {}
+    named = run.get("config", {}).get("fields")
+    if not isinstance(named, str) or (is_local(named) and not Path(named).is_dir()):
+        raise ValueError("the fields that the model learnt from are not known here: give --fields DIR.")
+    return named
+
+
+def history(training: Path) -> list[tuple[int, float]]:
+    """(step, validation bits per field) of the training, as far as it is there."""
+    path = training / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [(row["step"], row["bits_per_field"]) for row in rows if "bits_per_field" in row]
+
+
+@torch.no_grad()
+def measure(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str) -> tuple[dict, list[SignalSet]]:
+    """All rows with their numbers, and the pictures of each."""
+    settings = EvaluateConfig(
+        fields=fields, n=config.n, seed=config.seed, classifier=config.classifier, classifiers=config.classifiers
+    )
+    classifier, note = open_classifier(settings, inputs)
+    refs, ids = select_references(settings, inputs, None)
+    size = tuple(refs.images.shape[1:3])
+    setup = baselines.Setup(inputs.data, inputs.signals, inputs.tokenizer, size, len(refs), config.seed, ids)
+    rows, numbers = chain(setup, model)
+    least = min(len(row) for row in rows)
+    if least < 2:
+        lost = next(row for row in rows if len(row) < 2)
+        raise RuntimeError(f"{lost.name}: {len(lost)} can be read, 2 are needed. Train longer, or raise --n.")
+    refs = refs.pick(torch.arange(min(least, len(refs))))
+    scorer = Scorer(refs, classifier, config.seed, ("l2",))
+    lines = {row.kind: scorer.line(row) for row in rows}
+    return {
+        "fields": inputs.data.fingerprint,
+        "n": len(refs),
+        "seed": config.seed,
+        "classifier": None if classifier is None else classifier.describe(),
+        "tokenizer": {
+            "kind": inputs.tokenizer.config.kind,
+            "tokens": inputs.tokenizer.tokens_per_field,
+            "codes": inputs.tokenizer.codes,
+        },
+        "labels": model.config.labels,
+        "rows": lines,
+        "notes": inputs.notes + ([note] if note else []),
+        **numbers,
+    }, rows
+
+
+def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
+    """The rows from training pictures to samples, and bits, errors and decibels beside them."""
+    data, tokenizer, size, seed = setup.data, setup.tokenizer, setup.extent, setup.seed
+    pool, weights, pool_labels = baselines.draw_pool(setup)
+    found = baselines.held_out_rows(setup)
+    if found is None:
+        raise ValueError("no held-out field is left beside the references. Lower --n, or fit test signals, too.")
+    split, where = found
+    fields = data.weights(split, where)
+    labels = _labels(data.labels(split), where)
+    codes, seen = baselines.encode(tokenizer, fields), baselines.encode(tokenizer, weights)
+    true = predictions.predict(model, codes, labels, seed)
+    some = torch.randperm(len(seen), generator=setup.stream(8))[: len(codes)]
+    known = predictions.predict(model, seen[some], None if pool_labels is None else pool_labels[some], seed)
+    error = float(true.errors.mean())
+    half = codes.shape[1] // 2
+    draws = sample_ids(model, setup.n, seed=seed)
+    sampled = draws.codes[draws.complete]
+    own = predictions.predict(model, sampled, draws.labels[draws.complete], seed)
+
+    def row(kind: str, name: str, ids: Tensor) -> SignalSet:
+        return fields_row(name, data, baselines.decode(tokenizer, ids), size, kind=kind)
+
+    trip = row("round_trip", "held-out fields after the round trip", codes)
+    rows = [baselines.training_images(setup)]
+    rows += [fields_row("held-out fields", data, fields, size, kind="fields"), trip]
+    rows += [row("one_step", "every code drawn from the true ones before it", true.drawn)]
+    rows += [row("half", "second half of the codes drawn", predictions.draw_rest(model, codes, labels, half, seed))]
+    rows += [row("samples", "samples", sampled)]
+    rows += [
+        row("replaced", f"{error:.0%} of the codes replaced at random", predictions.replace(codes, seen, error, seed))
+    ]
+    rows += [
+        row("unigram", "unigram", seen.gather(0, torch.randint(len(seen), codes.shape, generator=setup.stream(6))))
+    ]
+    before, after = (fields_row("", data, w, size).images for w in (fields, trip.weights))
+    numbers = {
+        "psnr": {"fit": _mean(data.quality(split)[where]), "round_trip": _mean(_psnr(before, after))},
+        "bits": {
+            "uniform": codes.shape[1] * float(torch.tensor(float(tokenizer.codes)).log2()),
+            "unigram": unigram_bits(seen, codes, tokenizer.codes),
+            "held_out": float(true.bits.mean()),
+            "training": float(known.bits.mean()),
+            "samples": float(own.bits.mean()),
+        },
+        "errors": error,
+        "kept": {
+            "round_trip": _same(codes, baselines.encode(tokenizer, baselines.decode(tokenizer, codes))),
+            "samples": _same(sampled, baselines.encode(tokenizer, baselines.decode(tokenizer, sampled))),
+        },
+        "unreadable": len(draws) - len(sampled),
+    }
+    return [r for r in rows if r is not None], numbers
+
+
+def _labels(labels: Tensor | None, where: Tensor) -> Tensor | None:
+    return None if labels is None else labels[where]
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    return psnr(a.flatten(1), b.flatten(1))
+
+
+def _mean(values: Tensor) -> float | None:
+    values = values[values.isfinite()]
+    return float(values.mean()) if len(values) else None
+
+
+def _same(a: Tensor, b: Tensor) -> float:
+    return float((a == b).float().mean())
