@@ -11,11 +11,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields import layout
 from fields.activations import ACTIVATIONS
 from fields.model import FieldConfig, values
+from fields.runtime.console import bar
 
 TOLERANCE = 1e-5
 """Largest change of a value that float32 may make; more means that the function was changed."""
@@ -249,7 +249,7 @@ def _checked(
 ) -> Tensor:
     """Rows changed batch by batch, refused where values move."""
     parts = []
-    for at in tqdm(range(0, len(weights), batch), desc=name, unit="batch", disable=quiet, leave=False):
+    for at in bar(range(0, len(weights), batch), desc=name, unit="batch", quiet=quiet, leave=False):
         rows = weights[at : at + batch]
         parts.append(change(rows))
         moved = deviation(config, rows, parts[-1])

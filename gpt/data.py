@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fields.runtime.console import bar
 from fields.runtime.runs import read_json, write_atomic, write_json
 from gpt.model import IGNORE
 from tokenizers.tokens import TokenDataset, smallest
@@ -62,9 +62,8 @@ def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
     if not (marks.is_file() and file.is_file() and read_json(marks) == known):
         marks.unlink(missing_ok=True)
         with write_atomic(file) as temporary, temporary.open("wb") as handle:
-            for ids in tqdm(
-                tokens.batches(split, MAPPED_ROWS), total=-(-n // MAPPED_ROWS), desc=f"map {split}", disable=None
-            ):
+            parts, total = tokens.batches(split, MAPPED_ROWS), -(-n // MAPPED_ROWS)
+            for ids in bar(parts, total=total, desc=f"map {split}", unit="part", leave=False):
                 if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < tokens.codes:
                     raise ValueError(f"split {split} holds ids outside [0, {tokens.codes}). Encode the dataset anew.")
                 handle.write(np.ascontiguousarray(ids.numpy().astype(kind)).tobytes())

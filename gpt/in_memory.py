@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fields.runtime.console import bar
 from fields.storage.rows import Rows
 from gpt.data import Sequences
 from gpt.evaluation.items import SignalSet
@@ -76,11 +76,11 @@ def fit_gpt(
     initialise_from_counts(fresh, train, near, config.seed)
     weights = ids.shape[1] if tokenizer is None else tokenizer.field.size
     trainer = Trainer(config, TokenTask(fresh, train, other, weights, config.eval_fields), Local(device))
-    with tqdm(total=steps, desc="GPT", unit="step", disable=not progress) as bar:
+    with bar(total=steps, desc="GPT", unit="step", quiet=not progress) as shown:
 
         def tick(values: dict[str, Any]) -> None:
-            bar.update()
-            bar.set_postfix_str(f"loss {values['loss']:.3f} nats/token", refresh=False)
+            shown.update()
+            shown.set_postfix_str(f"loss {values['loss']:.3f} nats/token", refresh=False)
 
         trainer.run(steps, warmup_steps(config.warmup, steps), progress=tick)
     return (trainer.best or trainer.usable()).cpu()

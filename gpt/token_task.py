@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fields.runtime.console import plural
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import Corpus
 from gpt.data import Sequences
@@ -76,15 +77,22 @@ class TokenTask(Task):
     def describe(self) -> str:
         """Fields, tokens and the model's size."""
         c = self.model.config
-        text = f"{len(self):,} fields of {c.tokens_per_field} tokens, {c.vocab.size} ids; GPT of {self.model.size():,} weights"
+        text = f"{plural(len(self), 'field')} of {plural(c.tokens_per_field, 'token')}, {c.vocab.size} ids; GPT of {self.model.size():,} weights"
         return text if self.held_out is not None else f"{text}; no validation fields, so no best/ and no early stop"
 
+    def describe_loss(self, loss: float) -> str:
+        """Bits of a field, EOS and label included."""
+        return f"{loss * self.bits_per_loss:,.1f} bits/field"
+
     def describe_validation(self, numbers: dict[str, Any]) -> str:
-        """Bits beside those of the unigram."""
-        return (
-            f"{numbers['bits_per_weight']:.4f} bits/weight ({numbers['bits_per_field']:,.1f} bits/field); unigram "
-            f"{numbers['unigram_bits_per_weight']:.4f} ({numbers['unigram_bits_per_field']:,.1f})"
-        )
+        """Bits of a field beside those of the unigram."""
+        unigram = numbers["unigram_bits_per_field"]
+        return f"{numbers['bits_per_field']:,.1f} bits/field (unigram {unigram:,.1f})"
+
+    @property
+    def bits_per_loss(self) -> float:
+        """Bits of a field in a nat per token."""
+        return self.train.targets(torch.tensor([0])) / math.log(2)
 
 
 class CorpusTask(TokenTask):
@@ -116,8 +124,7 @@ class CorpusTask(TokenTask):
 
     def curves(self, path: Path, rows: list[dict[str, Any]]) -> None:
         """Bits per weight over steps."""
-        to_bits = self.train.targets(torch.tensor([0])) / math.log(2) / self.weights
-        draw_curves(path, rows, to_bits)
+        draw_curves(path, rows, self.bits_per_loss / self.weights)
 
 
 def make_optimizers(config: Any, model: GPT) -> list[torch.optim.Optimizer]:

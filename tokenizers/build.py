@@ -1,5 +1,6 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
+from fields.runtime.console import plural
 from fields.runtime.processes import begin
 
 if __name__ == "__main__":
@@ -127,7 +128,9 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     (out / RESUME_FILE).unlink(missing_ok=True)  # a finished fit has nothing to resume
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
-    print(f"{kind}: {codes} codes, {t} tokens per field, fitted in {seconds:.1f} s on {device.type}")
+    print(
+        f"{kind}: {plural(codes, 'code')}, {plural(t, 'token')} per field, fitted in {seconds:.1f} s on {device.type}"
+    )
     return tokenizer
 
 
@@ -144,7 +147,7 @@ def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, config: 
         refit = Refit.of(tokenizer, data, config.refitting, where.signals, where.data_root, device)
     encode_dataset(tokenizer, data, folder, refit=refit)
     total, seconds = sum(len(rows) for rows in data.splits.values()), time.perf_counter() - start
-    print(f"{total:,} fields encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")
+    print(f"{plural(total, 'field')} encoded in {seconds:.1f} s ({total / seconds:,.0f} fields/s)")
     return TokenDataset.load(folder, stream=stream)
 
 

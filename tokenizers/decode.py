@@ -1,5 +1,6 @@
 """Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
 
+from fields.runtime.console import plural
 from fields.runtime.processes import begin
 
 if __name__ == "__main__":
@@ -75,7 +76,8 @@ def main(config: DecodeConfig) -> None:
     data = decode_dataset(tokens, tokenizer)
     data.save(config.out)
     preview_dataset(config.out / "preview.png", data)
-    print(f"{sum(len(rows) for rows in data.splits.values()):,} fields of {data.config} in {config.out}")
+    total = sum(len(rows) for rows in data.splits.values())
+    print(f"{plural(total, 'field')} of {data.config} in {config.out}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Encode a weight dataset, batch by batch:  python -m tokenizers.encode --tokenizer DIR --fields DIR --out DIR"""
 
+from fields.runtime.console import bar, plural
 from fields.runtime.processes import begin
 
 if __name__ == "__main__":
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 import tyro
-from tqdm import tqdm
 
 from fields.runtime.launch import Device, choose_device, run_cli
 from fields.runtime.runs import Overwrites, claim
@@ -84,13 +84,13 @@ def encode_dataset(
     check_field(tokenizer, data)
     info = TokenInfo.of(tokenizer, data)
     total = sum(len(rows) for rows in data.splits.values())
-    with tqdm(total=total, unit=" fields", desc="encode", disable=None if progress else True) as bar:
-        splits = {s: (len(rows), _tables(tokenizer, data, info, s, bar, refit)) for s, rows in data.splits.items()}
+    with bar(total=total, unit="field", desc="encode", quiet=not progress) as shown:
+        splits = {s: (len(rows), _tables(tokenizer, data, info, s, shown, refit)) for s, rows in data.splits.items()}
         return write_tokens(out, info, splits)
 
 
 def _tables(
-    tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, split: str, bar: Any, refit: Refit | None
+    tokenizer: WeightTokenizer, data: WeightDataset, info: TokenInfo, split: str, shown: Any, refit: Refit | None
 ) -> Iterator[Any]:
     """Tables of one split, one batch each."""
     at = 0
@@ -103,13 +103,13 @@ def _tables(
         rows = {"ids": ids, "signal_id": table["signal_id"].to_pylist(), "sizes": extents(table["extent"])}
         rows["seed"] = torch.from_numpy(table["seed"].to_numpy().copy())
         if refit is not None:
-            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"], bar.update)
+            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"], shown.update)
         if info.label_names is not None:
             rows["labels"] = torch.from_numpy(table["label"].to_numpy().copy())
         yield to_table(info, rows, split)
         at += len(table)
         if refit is None:
-            bar.update(len(table))
+            shown.update(len(table))
 
 
 def refit_settings(config: RefitConfig) -> dict:
@@ -138,7 +138,7 @@ def main(config: EncodeConfig) -> None:
         refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
     fingerprint = encode_dataset(tokenizer, data, config.out, refit=refit)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{total:,} fields x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")
+    print(f"{plural(total, 'field')} x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fields.metrics.pairs import psnr
 from fields.runtime import runs
+from fields.runtime.console import plural
 from fields.signals.origin import ORIGIN
 from fields.storage.dataset import KEPT, Reference, WeightDataset, summary
 from fields.symmetry import align, balance, canonical
@@ -104,7 +105,7 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
     fields = sum(len(rows) for rows in data.splits.values())
     seconds = time.perf_counter() - began
     done = "sorted" if how == "sort" else f"aligned to {report['reference']}"
-    print(f"{fields:,} fields {done} in {seconds:.1f} s, none changed its function")
+    print(f"{plural(fields, 'field')} {done} in {seconds:.1f} s, none changed its function")
     for key, text in (
         ("to_reference", "mean distance to the reference"),
         ("between", "mean distance between two fields"),

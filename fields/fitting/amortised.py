@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fields.fitting.engine import Points, gradients
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 
 WIDTH = 512
@@ -145,7 +145,7 @@ def learn_encoder(
         points = Points(config, signals.points(config, train[:1]).to(device), share, seed)
         adam = torch.optim.AdamW(encoder.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         generator, warm = torch.Generator().manual_seed(seed % 2**63), max(1, min(100, steps // 10))
-        for step in tqdm(range(steps), desc="encoder", unit="step", disable=quiet or None, leave=False):
+        for step in bar(range(steps), desc="encoder", unit="step", quiet=bool(quiet), leave=False):
             values = signals.values(train[torch.randint(len(train), (BATCH,), generator=generator)]).to(device)
             rows, at = encoder(values, extent), step % len(points.parts)
             turned = values.transpose(1, 2)  # (B, C, M)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.fitting.align import save_aligned
 from fields.fitting.amortised import Encoder
@@ -26,6 +25,7 @@ from fields.kinds.preview import preview_dataset
 from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
+from fields.runtime.console import bar, plural, say
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.options import ShapeOptions
 from fields.signals.origin import remember
@@ -179,7 +179,7 @@ def fit(config: FitConfig) -> WeightDataset:
             shutil.rmtree(out / "parts", ignore_errors=True)
             preview_dataset(out / "preview.png", data)
         return data
-    accelerator.print(f"field {architecture}; {len(signals):,} signals of {signals.name}")
+    accelerator.print(f"field {architecture}; {plural(len(signals), 'signal')} of {signals.name}")
     if not fitted:
         fit_fields(architecture, signals, config, out=out, accelerator=accelerator)
     if accelerator.is_main_process:
@@ -270,10 +270,10 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     total = sum(counts[rank::world])
     left = sum(counts[i] for i in mine)
     if left < total and accelerator.is_main_process:
-        print(f"resuming: {total - left:,} of {total:,} fields of this process are already fitted", flush=True)
+        print(f"resuming: {total - left:,} of {plural(total, 'field')} of this process are already fitted", flush=True)
     _check_disk(out, sum(counts), architecture.size)
     threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
-    bar = tqdm(total=total, initial=total - left, unit="field", desc="fit", disable=rank > 0, smoothing=0.05)
+    shown = bar(total=total, initial=total - left, unit="field", desc="fit", quiet=rank > 0)
     seen, done, began, told = 0.0, 0, time.perf_counter(), left < 4 * PART
     work = Worker(architecture, signals, config, schedule, reference, accelerator.device)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -281,9 +281,9 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
             pieces = []
             for rows, reached in pool.map(work, parts[i]):
                 pieces.append((rows, reached))
-                bar.update(len(rows))
+                shown.update(len(rows))
                 seen, done = seen + float(reached.nansum()), done + int(reached.isfinite().sum())
-                bar.set_postfix_str(f"mean {work.kind.measure.text(seen / max(done, 1))}", refresh=False)
+                shown.set_postfix_str(f"mean {work.kind.measure.text(seen / max(done, 1))}", refresh=False)
             weights, reached = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
             with runs.write_atomic(part_file(out, i)) as temporary:
                 np.savez(temporary, weights=weights, quality=reached)
@@ -291,8 +291,8 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
                 told = True
                 minutes = (time.perf_counter() - began) / counts[i] * left / 60
                 size = sum(counts) * architecture.size * 4 / 2**20
-                bar.write(f"estimate: {minutes:.1f} minutes for {left:,} fields, {size:,.0f} MiB on disk")
-    bar.close()
+                shown.write(f"estimate: {minutes:.1f} minutes for {plural(left, 'field')}, {size:,.0f} MiB on disk")
+    shown.close()
 
 
 class Worker:
@@ -356,9 +356,9 @@ class Worker:
             reached = quality(self.architecture, row, target, points.coords, self.kind)
             if row.isfinite().all() and reached.isfinite().all():
                 said = self.kind.measure.text(float(reached))
-                tqdm.write(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")
+                say(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")
                 return row[0], reached[0]
-        tqdm.write(f"{name} diverged at every rate tried and will be left out")
+        say(f"{name} diverged at every rate tried and will be left out")
         return torch.full_like(row[0], float("nan")), torch.full_like(reached[0], float("nan"))
 
 
@@ -425,7 +425,7 @@ def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
     for split in data.splits:
         reached, measure = data.quality(split), data.kind.measure
         mean, worst = measure.text(reached.mean()), measure.text(measure.worst(reached))
-        print(f"{split}: {len(reached):,} fields, {measure.name} mean {mean}, worst {worst}")
+        print(f"{split}: {plural(len(reached), 'field')}, {measure.name} mean {mean}, worst {worst}")
         if measure.poor is not None and not measure.reached(reached.mean(), measure.poor):
             print(
                 f"warning: the mean {measure.name} of {split} is below {measure.text(measure.poor, 2)}: these fields hardly show "

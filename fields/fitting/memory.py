@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.fitting.fit import FitConfig, Worker, architecture_for, check_channels, field_seed, schedule_for
 from fields.fitting.parts import cut, described, rows_of
 from fields.fitting.starts import Start, make_reference
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.signals.base import SPLITS, Signals
 from fields.signals.images import Images
 from fields.signals.samples import Samples
@@ -104,12 +104,12 @@ def fit_from(
     work = Worker(field, signals, config, schedule, reference, device)
     threads, pieces = config.threads or (torch.get_num_threads() if device.type == "cpu" else 1), []
     with (
-        tqdm(total=len(jobs), unit="field", desc="fit", disable=quiet) as bar,
+        bar(total=len(jobs), unit="field", desc="fit", quiet=quiet) as shown,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
         for piece in pool.map(work, blocks):
             pieces.append(piece)
-            bar.update(len(piece[0]))
+            shown.update(len(piece[0]))
     weights, quality = (torch.cat(columns) for columns in zip(*pieces, strict=True))
     good = quality.isfinite()
     if not bool(good.any()):

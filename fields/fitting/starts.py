@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields import layout
 from fields.activations import ACTIVATIONS
@@ -17,6 +16,7 @@ from fields.fitting.amortised import check_shared, learn_encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.storage.dataset import Reference, WeightDataset
 
@@ -221,7 +221,7 @@ def reptile(
     generator = torch.Generator().manual_seed(seed)
     loop = Schedule(inner, schedule.lr, schedule.betas, schedule.pixels, constant=True)
     row = random_rows(config, [seed]).to(device)
-    for step in tqdm(range(steps), desc="meta start", unit="step", disable=quiet or None, leave=False):
+    for step in bar(range(steps), desc="meta start", unit="step", quiet=bool(quiet), leave=False):
         targets, points = draw(generator)
         reached = fit_block(config, row.expand(len(targets), -1), targets, points, loop)
         reached = reached[reached.isfinite().all(1)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.formats import verify
 from fields.formats.convert import Translated, differing, finite, name_of, translate
@@ -19,6 +18,7 @@ from fields.kinds.registry import kind_of
 from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.runtime import runs
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.storage.dataset import KEPT, Reference, WeightDataset
 from fields.storage.rows import Rows
@@ -97,7 +97,7 @@ def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], l
     """All files' rows by architecture, and (name, reason) of what could not be used."""
     parts: dict[tuple[FieldConfig, str], list[Translated]] = {}
     skipped: list[tuple[str, str]] = []
-    for file, relative in tqdm(files, desc="reading", unit="file", disable=len(files) < 1_000):
+    for file, relative in bar(files, desc="reading", unit="file", leave=False):
         try:
             rows = _rows(batch, file, relative)
         except Exception as error:  # libraries raise nearly any type on a broken file; one file must not end the import
@@ -180,7 +180,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
             f"the fields ({group.config}) come to {mean:.1f} dB on average against {signals.name}, expected at least "
             f"--min-psnr {least:g}. {advice}. Nothing was written; --force imports them as they are."
         )
-    measured = verify.decibels(group.config, group.weights, signals, group.at, bar=True)
+    measured = verify.decibels(group.config, group.weights, signals, group.at, quiet=False)
     group.columns["quality"] = measured.tolist()
     found = measured[measured.isfinite()]
     print(
@@ -281,8 +281,8 @@ def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
 
 def _preview_shapes(path: Path, group: Group, chosen: list[int], *, below: bool) -> list[dict]:
     names = group.captions(chosen)
-    with tqdm(total=len(chosen), desc="volumes", unit="field", disable=len(chosen) < 8) as bar:
-        found = volumes.preview_shapes(path, group.config, group.weights[chosen], names, below=below, tick=bar.update)
+    with bar(total=len(chosen), desc="volumes", unit="field", leave=False) as shown:
+        found = volumes.preview_shapes(path, group.config, group.weights[chosen], names, below=below, tick=shown.update)
     for name, facts in zip(names, found, strict=True):
         if not facts["bounds"] or facts["touches"]:
             what = "reaches the faces of the cube [-1, 1]^3" if facts["bounds"] else "has no inside in [-1, 1]^3"

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
-from tqdm import tqdm
 
 from fields import layout
 from fields.activations import ACTIVATIONS, OUTPUTS
@@ -21,6 +20,7 @@ from fields.formats.verify import count
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime import runs
+from fields.runtime.console import bar
 from fields.storage.dataset import WeightDataset
 
 ARENA_ROWS = 5_000  # fields per HDF5 file
@@ -115,7 +115,7 @@ def fidelity(config: FieldConfig, format: Format) -> str:
 
 
 def rows(data: WeightDataset, split: str) -> Iterator[tuple[Tensor, dict[str, list]]]:
-    """Batches of (n, P) rows and their columns, with a bar where there are many."""
+    """Batches of (n, P) rows and their columns, with progress."""
     labels, quality = data.labels(split), data.quality(split).tolist()
     known = {"signal_id": data.ids(split), "seed": data.seeds(split).tolist()}
     known["quality"] = [None if value != value else value for value in quality]  # JSON knows no NaN
@@ -123,11 +123,11 @@ def rows(data: WeightDataset, split: str) -> Iterator[tuple[Tensor, dict[str, li
     known["extent"] = data.extent(split).tolist()
     known["split"] = [split] * len(quality)
     at = 0
-    with tqdm(total=len(quality), desc=split, unit="field", disable=len(quality) < 1_000) as bar:
+    with bar(total=len(quality), desc=split, unit="field") as shown:
         for batch in data.batches(split, ARENA_ROWS):
             yield batch, {name: known[name][at : at + len(batch)] for name in COLUMNS}
             at += len(batch)
-            bar.update(len(batch))
+            shown.update(len(batch))
 
 
 def safe(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.runtime import runs
+from fields.runtime.console import bar, plural
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import LARGEST, field_volume, mesh_volume, save_mesh
 from fields.view.render import save_gif, save_png, sheet
@@ -67,7 +67,7 @@ def main(config: MeshConfig) -> None:
     found = write_meshes(config)
     counts = Counter(item["outcome"] for item in found)
     closed = sum(item["closed"] for item in found)
-    print(f"{counts['surface']} of {len(found)} fields have a surface, {closed} closed; wrote {config.out}")
+    print(f"surfaces: {counts['surface']} of {plural(len(found), 'field')}, {closed} closed; wrote {config.out}")
     without = [item for item in found if item["outcome"] != "surface"]
     if without:
         said = ", ".join(f"{i['id']} is {i['outcome']} ({i['low']} .. {i['high']})" for i in without[:5])
@@ -95,7 +95,7 @@ def write_meshes(config: MeshConfig) -> list[dict]:
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
     placed = data.signals.get("placed") or {}
     found, pictures = [], []
-    for i, name in enumerate(tqdm(ids, desc="meshes", unit="mesh", disable=None, leave=False)):
+    for i, name in enumerate(bar(ids, desc="meshes", unit="mesh", leave=False)):
         item, volume = _one(config, data, weights[i], below)
         file = f"{i:05d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}"  # names from data are not paths
         if item.outcome == "surface":

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.registry import KINDS, kind_of
 from fields.model import FieldConfig, values
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.view.render import render, save_png, sheet
 
@@ -31,7 +31,7 @@ def spread(n: int, most: int) -> list[int]:
     return torch.linspace(0, n - 1, min(n, most)).round().long().tolist() if n else []
 
 
-def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor, *, bar: bool = False) -> Tensor:
+def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor, *, quiet: bool = True) -> Tensor:
     """PSNR of each field against its signal.
 
     Args:
@@ -46,7 +46,7 @@ def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor,
     if kind is None or config.out_dim != signals.channels:
         return out
     sizes = signals.extent[at[known]]
-    with tqdm(total=len(known), desc="rendering", unit="field", disable=not bar or len(known) < 1_000) as shown:
+    with bar(total=len(known), desc="rendering", unit="field", quiet=quiet) as shown:
         for size in sizes.unique(dim=0):
             rows = known[(sizes == size).all(1)]
             for part in rows.split(1_000):
@@ -84,7 +84,7 @@ def best_convention(config: FieldConfig, weights: Tensor, signals: Signals, at: 
     chosen = known[spread(len(known), TRIED)]
     scores = [
         float(decibels(other, weights[chosen], signals, at[chosen]).mean())
-        for other in tqdm(alternatives(config), desc="other conventions", unit="way", disable=len(chosen) < 8)
+        for other in bar(alternatives(config), desc="other conventions", unit="way", leave=False)
     ]
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     return alternatives(config)[best], scores[best]

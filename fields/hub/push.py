@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from fields.runtime.console import bar
 from fields.storage.fetch import PATIENCE, TOKENS, Kind, reason
 
 TRIES = 5
@@ -227,13 +226,11 @@ class Push:
         adds = [CommitOperationAdd(path, folder / path) for path in changed]
         with (
             quiet(),
-            tqdm(
-                total=sum(a.upload_info.size for a in adds), unit="B", unit_scale=True, desc="send", disable=None
-            ) as bar,
+            bar(total=sum(a.upload_info.size for a in adds), unit="byte", desc="send") as shown,
         ):
             for group in groups(adds):
                 self._ask(self.api.preupload_lfs_files, self.repo, group, free_memory=False, **place)
-                bar.update(sum(a.upload_info.size for a in group))
+                shown.update(sum(a.upload_info.size for a in group))
             gone = [CommitOperationDelete(path) for path in deleted]
             done = self._ask(self.api.create_commit, self.repo, [*adds, *gone], commit_message=message,
                 parent_commit=self.head, **place,

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.kinds.base import Kind
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
 from fields.view.render import to_pil
@@ -46,7 +46,7 @@ def write_shards(data: WeightDataset, folder: Path, preview: bool) -> dict[str, 
     schema = hub_features(data, preview).arrow_schema
     rows, group = shard_rows(data.config.size), max(1, ROW_GROUP // (4 * data.config.size))
     total, made = sum(len(split) for split in data.splits.values()), {}
-    with tqdm(total=total, unit="field", desc="prepare", disable=None) as bar:
+    with bar(total=total, unit="field", desc="prepare") as shown:
         for name, split in data.splits.items():
             shards = -(-len(split) // rows)
             for i in range(shards):
@@ -57,7 +57,7 @@ def write_shards(data: WeightDataset, folder: Path, preview: bool) -> dict[str, 
                 ) as writer:
                     for table in _tables(data, split, range(i * rows, end, group), end, group, preview):
                         writer.write_table(table.cast(schema), row_group_size=group)
-                        bar.update(len(table))
+                        shown.update(len(table))
             if shards:
                 made[name] = shards
     return made

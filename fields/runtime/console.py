@@ -1,6 +1,7 @@
 """What a command shows while it works: progress with a terminal and without, tables that fit a screen, counts in words."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 PART = 0.1
 """Share of the work after which a line is due earlier than that, if a second has passed."""
+DELAY = 0.5
+"""Seconds before a bar appears: short work has none."""
+SIBILANTS = ("s", "x", "ch", "sh")
 WIDTH = 100
 """Columns of a table on the screen."""
 
@@ -30,7 +34,7 @@ def bar(
     Args:
         over: what is gone through, or None to call `update`.
         desc: what is done.
-        unit: of what, in the singular.
+        unit: of what, in the singular; byte = counted in the unit that fits.
         total: how many; None = the length of `over`, if it has one.
         initial: how many were done before.
         quiet: show nothing.
@@ -41,8 +45,17 @@ def bar(
     if total is None and hasattr(over, "__len__"):
         total = len(over)
     if quiet or sys.stderr.isatty():
+        count = {"unit": "B", "unit_scale": True} if unit == "byte" else {"unit": plural(2, unit).removeprefix("2")}
         return tqdm(
-            over, total=total, initial=initial, desc=desc, unit=f" {unit}s", disable=quiet, leave=leave, smoothing=0.05
+            over,
+            total=total,
+            initial=initial,
+            desc=desc,
+            disable=quiet,
+            leave=leave,
+            smoothing=0.05,
+            delay=DELAY,
+            **count,
         )
     return Lines(over, desc, unit, total, initial)
 
@@ -54,6 +67,7 @@ class Lines:
         self.over, self.desc, self.unit, self.total, self.n = over, desc, unit, total, initial
         self._initial, self._began = initial, time.monotonic()
         self._told, self._at, self._note, self._open = self._began, initial, "", True
+        self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator:
         with self:
@@ -69,6 +83,10 @@ class Lines:
 
     def update(self, n: int = 1) -> None:
         """So many more are done."""
+        with self._lock:
+            self._update(n)
+
+    def _update(self, n: int) -> None:
         self.n += n
         passed = time.monotonic() - self._told
         part = self.total is not None and self.n - self._at >= PART * self.total
@@ -81,7 +99,7 @@ class Lines:
 
     def write(self, text: str) -> None:
         """A line of its own."""
-        print(text, flush=True)
+        say(text)
 
     def close(self) -> None:
         """The last line, for work of some seconds."""
@@ -95,18 +113,32 @@ class Lines:
         seconds = now - self._began
         speed = (self.n - self._initial) / max(seconds, 1e-9)
         if self.total is None:
-            said = f"{plural(self.n, self.unit)}, {duration(seconds)}"
+            said = f"{_count(self.n, self.unit)}, {duration(seconds)}"
         elif self.n >= self.total:
-            said = f"{plural(self.n, self.unit)} in {duration(seconds)}"
+            said = f"{_count(self.n, self.unit)} in {duration(seconds)}"
         else:
             left = duration((self.total - self.n) / speed) if speed else "unknown time"
-            said = f"{self.n:,} of {plural(self.total, self.unit)}, {left} left"
+            done = f"{self.n / 2**20:,.1f}" if self.unit == "byte" else f"{self.n:,}"
+            said = f"{done} of {_count(self.total, self.unit)}, {left} left"
         print(f"{self.desc}: {said}{', ' + self._note if self._note else ''}", file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line of its own, above the bar if there is one."""
+    tqdm.write(text)
+    sys.stdout.flush()
+
+
+def _count(n: int, unit: str) -> str:
+    """So many, with the unit."""
+    return f"{n / 2**20:,.1f} MiB" if unit == "byte" else plural(n, unit)
 
 
 def plural(n: int, unit: str, several: str | None = None) -> str:
     """1 field, 2,000 fields."""
-    return f"{n:,} {unit if n == 1 else several or unit + 's'}"
+    if several is None:
+        several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}{'es' * unit.endswith(SIBILANTS) or 's'}"
+    return f"{n:,} {unit if n == 1 else several}"
 
 
 def duration(seconds: float) -> str:

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fields.runtime.console import bar
 from fields.signals.base import held_out
 from fields.signals.images import Images
 
@@ -37,7 +38,6 @@ EXTENSIONS = {
 # Named, because Pillow would otherwise try all it knows on a file: EPS starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
 SMALLEST_SPLIT = 10  # fewer pictures are not split
-BAR_FROM = 1_000  # files from which on a progress bar is shown
 NAMED = 20  # bad files named in an error
 
 
@@ -275,8 +275,5 @@ def _labels(names: list[str]) -> tuple[torch.Tensor | None, list[str] | None]:
 
 
 def _progress(files: list[str]) -> Iterator[str]:
-    """The files, with a bar on the first process when there are many."""
-    from tqdm import tqdm
-
-    quiet = len(files) <= BAR_FROM or os.environ.get("RANK", "0") != "0"
-    return tqdm(files, desc="reading pictures", unit="file", file=sys.stderr, disable=quiet)
+    """The files, with progress on the first process."""
+    return iter(bar(files, desc="reading pictures", unit="file", quiet=os.environ.get("RANK", "0") != "0", leave=False))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fields.model import FIELDS, FieldConfig
+from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 from fields.signals import meshes, solids
 from fields.signals.base import Signals, SignalsConfig, held_out, positions
@@ -166,11 +167,10 @@ def load_meshes(
     Raises:
         ValueError: if there is no usable mesh; with `strict`, naming every bad file.
     """
-    from tqdm import tqdm
 
     root, kept = Path(root), []
     files, skipped = find_files(root, meshes.EXTENSIONS)
-    for relative in tqdm(files, desc="meshes", unit="mesh", disable=None if len(files) > 3 else True, leave=False):
+    for relative in bar(files, desc="meshes", unit="mesh", leave=False):
         try:
             kept.append((relative, sample_mesh(root / relative, options, cache=cache or CACHE)))
         except Exception as error:  # trimesh raises nearly any type on a broken file; one must not end the reading

@@ -8,8 +8,8 @@ import time
 from functools import partial
 
 import torch
-from tqdm import tqdm
 
+from fields.runtime.console import bar
 from fields.runtime.launch import cores
 from fields.runtime.runs import claim, digest
 from fields.storage.dataset import summary
@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> dict:
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(write_report(config.out, result, pictures))
-    print(f"{result['seconds']:.1f} s in all -> {config.out}/report.html, table.md, metrics.json")
+    print(f"{result['seconds']:.1f} s in all -> {config.out}: report.html and table.md (all columns, and what they mean), metrics.json")
     return result
 
 
@@ -69,7 +69,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
     distances = ("ssim",) if nefgpt else tuple(distances_for(inputs.data.kind.name))
     scorer = Scorer(refs, classifier, config.seed, distances, with_fid=not nefgpt)
-    lines = [scorer.line(row) for row in tqdm(rows, desc="evaluation", unit="row", leave=False)]
+    lines = [scorer.line(row) for row in bar(rows, desc="evaluation", unit="row", leave=False)]
     new, pictures = look_for_copies(setup, rows, samples, inputs.source.kind if inputs.source else "fields")
     for line, extra in zip(lines, new.pop("lines"), strict=True):
         line["novelty"] = extra

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 
 FEATURES = 128
@@ -218,7 +218,7 @@ def _fit(model: Classifier, images: Tensor, labels: Tensor, generator: torch.Gen
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     model.train()
-    for _ in tqdm(range(steps), desc=f"classifier for {model.config.name}", unit="step", leave=False):
+    for _ in bar(range(steps), desc=f"classifier for {model.config.name}", unit="step", leave=False):
         pick = torch.randint(len(images), (min(batch, len(images)),), generator=generator)
         x = images[pick]
         if min(x.shape[1:3]) >= 16:  # small pictures have no margin to move in

@@ -17,10 +17,10 @@ from hashlib import blake2b
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.metrics.distances import nearest
 from fields.metrics.sets import mann_whitney
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.baselines import Setup, encode, signal_numbers
@@ -124,17 +124,17 @@ def neighbours(rows: list[SignalSet], training: TrainingSet) -> list[Neighbours]
     lengths = [len(row) for row in rows]
     pictures = torch.cat([row.images.flatten(1) for row in rows])
     count = -(-len(training) // CHUNK)
-    bar = tqdm(training.pictures(), desc="nearest in pixels", total=count, unit="chunk", leave=False)
-    near = training.distance.search(pictures, bar, owners=training.owners, skip=skip, second=True)
+    shown = bar(training.pictures(), desc="nearest in pixels", total=count, unit="chunk", leave=False)
+    near = training.distance.search(pictures, shown, owners=training.owners, skip=skip, second=True)
     ratio = torch.where(near.second.isfinite(), near.distance / near.second.clamp_min(1e-12), 1.0)
     parts = zip(*(v.split(lengths) for v in (near.distance, near.where, ratio)), strict=True)
     found = [Neighbours(*part) for part in parts]
     owned = [i for i, row in enumerate(rows) if row.weights is not None]
     if owned and training.signals is None:
         weights = torch.cat([rows[i].weights * training.scale for i in owned])
-        bar = tqdm(training.rows(), desc="nearest in weights", total=count, unit="chunk", leave=False)
+        shown = bar(training.rows(), desc="nearest in weights", total=count, unit="chunk", leave=False)
         own_skip = torch.cat([_skip(rows[i], training) for i in owned])
-        distances = nearest(weights, bar, owners=training.owners, skip=own_skip).distance
+        distances = nearest(weights, shown, owners=training.owners, skip=own_skip).distance
         for i, part in zip(owned, distances.split([lengths[i] for i in owned]), strict=True):
             found[i].weights = part
     return found
@@ -201,11 +201,11 @@ def token_copies(rows: list[SignalSet], setup: Setup) -> list[float | None]:
     if not owned or setup.tokenizer is None:
         return shares
     total = -(-len(setup.data.split("train")) // CHUNK)
-    bar = tqdm(setup.data.batches("train", CHUNK), desc="training codes", total=total, unit="chunk", leave=False)
+    shown = bar(setup.data.batches("train", CHUNK), desc="training codes", total=total, unit="chunk", leave=False)
     seen: set[bytes] = set()
     wanted = {i: [_key(row) for row in rows[i].tokens.long()] for i in owned}
     every = {key for keys in wanted.values() for key in keys}
-    for batch in bar:
+    for batch in shown:
         seen |= every & {_key(row) for row in encode(setup.tokenizer, batch)}
     for i, keys in wanted.items():
         shares[i] = sum(key in seen for key in keys) / len(keys) if keys else None

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.view.glossary import explain
 from fields.view.page import Cell, Page, estimate_tip
@@ -19,7 +20,7 @@ COLOURS = {"samples": "#c1440e", "held-out": "#1f6f8b", "training": "#7a7a7a"}
 
 
 def write_report(out: Path, result: dict, pictures: dict) -> str:
-    """Write the files; returns the table."""
+    """Write the files; returns what the screen shows."""
     write_json(out / "metrics.json", result)
     text = table(result)
     with write_atomic(out / "table.md") as temporary:
@@ -28,7 +29,7 @@ def write_report(out: Path, result: dict, pictures: dict) -> str:
         save_png(out / "samples.png", samples_sheet(pictures))
     save_curves(out / "curves.png", result, pictures)
     page(out, result).write(out / "report.html")
-    return text
+    return screen(result)
 
 
 def page(out: Path, result: dict) -> Page:
@@ -86,6 +87,38 @@ def columns(result: dict) -> tuple[list[str], list[list[str]]]:
     head = ["", "N"] + [f"{m.heading} {DISTANCES[d].heading}" for d in distances for m in SET_METRICS.values()]
     head += [FID, LABEL_ACCURACY, "unreadable", "Z_U pixels", "Z_U weights", "near copies", "token copies"]
     return head, [_cells(row, distances) for row in rows]
+
+
+def screen(result: dict) -> str:
+    """The main columns, narrow enough for a terminal."""
+    rows, distance = result["rows"], next(d for d in DISTANCES if d in result["rows"][0])
+    head = ["", "N", *(f"{m.heading} {DISTANCES[distance].heading}" for m in SET_METRICS.values())]
+    head += ["FID", "labels", "unreadable", "Z_U", "near copies"]
+    lines = []
+    for row in rows:
+        values = [row[distance][name]["value"] for name in SET_METRICS] + [
+            row["fid"]["value"],
+            row["label_accuracy"]["value"],
+        ]
+        forms = [f".{DISTANCES[distance].digits if m.in_distance else 3}f" for m in SET_METRICS.values()] + [
+            ".1f",
+            ".3f",
+        ]
+        new, lost = row["novelty"], row["unreadable"]
+        cells = [_number(value, form) for value, form in zip(values, forms, strict=True)]
+        cells += [_number(lost["share"], ".1%"), _number(new["z_u_pixels"], "+.1f"), _number(new["near_copies"], ".1%")]
+        lines.append([row["name"], row["n"], *cells])
+    said = [
+        result["protocol"],
+        console.table(head, lines),
+        f"references: {result['references']['name']}",
+        *result["notes"],
+    ]
+    bits = result["validation"]
+    if bits is not None:
+        model, unigram = (_number(bits[f"{who}_bits_per_field"], ",.1f") for who in ("model", "unigram"))
+        said.append(f"validation: {model} bits/field (unigram {unigram})")
+    return "\n".join(said)
 
 
 def _cells(row: dict, distances: list[str]) -> list[str]:

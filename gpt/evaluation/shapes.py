@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.kinds.preview import spread
 from fields.metrics.clouds import on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
+from fields.runtime.console import bar
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
 from fields.view.page import Cell, Page, estimate_tip
@@ -129,7 +129,7 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     nearest = distances["samples", "training fields"].min(1)
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
     captions = [f"Chamfer distance {100 * float(nearest.values[i]):.2f} / 100" for i in chosen]
-    made.gallery([_turning(pair) for pair in tqdm(pairs, desc="turntables", leave=False, disable=None)], captions)
+    made.gallery([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
     made.made_by(config.out / "run.json")
     made.write(config.out / "report.html")
     print(table(metrics))
@@ -172,7 +172,7 @@ def _clouds(config: ShapeEvaluation, data: WeightDataset, split: str, n: int, na
     generator = torch.Generator().manual_seed(config.seed)
     chosen = torch.randperm(len(data.ids(split)), generator=generator)[:n].sort().values
     below, side = data.kind.below(data.config), Clouds([], [], Counter(), 0)
-    for i, row in enumerate(tqdm(data.weights(split, chosen), desc=name, unit="mesh", disable=None, leave=False)):
+    for i, row in enumerate(bar(data.weights(split, chosen), desc=name, unit="mesh", leave=False)):
         mesh = mesh_field(data.config, row, config.size, below=below)
         side.outcomes[mesh.outcome] += 1
         side.closed += mesh.closed
@@ -192,14 +192,14 @@ def _distances(config: ShapeEvaluation, clouds: dict[str, list[np.ndarray]]) -> 
     seconds = seconds_for(clouds["references"], pairs, workers=config.workers)
     print(f"{pairs:,} Chamfer distances of {config.points:,} points: about {seconds / 60:.1f} min")
     found = {}
-    with tqdm(total=pairs, desc="distances", unit="pair", disable=None, leave=False) as bar:
+    with bar(total=pairs, desc="distances", unit="pair", leave=False) as shown:
         for a, b in needed:
-            before = bar.n
+            before = shown.n
             found[a, b] = DISTANCES["chamfer"].function(
                 clouds[a],
                 None if a == b else clouds[b],
                 workers=config.workers,
-                progress=lambda done, before=before: bar.update(before + done - bar.n),
+                progress=lambda done, before=before: shown.update(before + done - shown.n),
             )
     return found
 

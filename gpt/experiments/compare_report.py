@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import caption, save_png, sheet
@@ -38,7 +39,7 @@ COLUMNS = (
 
 
 def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], references: SignalSet) -> str:
-    """Write the files; returns the table."""
+    """Write the files; returns what the screen shows."""
     write_json(out / "comparison.json", result)
     text = markdown(result)
     with write_atomic(out / "comparison.md") as temporary:
@@ -49,7 +50,31 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
     )
     draw_bits(out / "bits.png", result)
     report(out, result).write(out / "report.html")
-    return text
+    return screen(result)
+
+
+SCREEN = (
+    "bits per field: GPT",
+    "unigram",
+    "steps",
+    "N",
+    "1-NNA L2",
+    "FID",
+    "label accuracy",
+    "Z_U pixels",
+    "near copies",
+)
+"""Columns that fit a terminal."""
+
+
+def screen(result: dict[str, Any]) -> str:
+    """The main columns, without intervals."""
+    shown = [column for column in COLUMNS if column[0] in SCREEN]
+    lines = []
+    for row in [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]:
+        values = [(number(row, key), form) for _, key, form in shown]
+        lines.append([row["name"], *("" if value is None else format(value, form) for value, form in values)])
+    return console.table(["vocabulary", *(head for head, _, _ in shown)], lines)
 
 
 def report(out: Path, result: dict[str, Any]) -> Page:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from tqdm import tqdm
 
 from fields.fitting.align import aligned
 from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule_for
 from fields.fitting.starts import Start, make_reference
 from fields.runtime import launch, runs
+from fields.runtime.console import bar, plural
 from fields.runtime.processes import Interrupt, Stopped, alike, on_main
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.registry import load_signals
@@ -210,16 +210,15 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
     done, cut = len(cells(config)) - len(todo), Cut()
     if done:
         accelerator.print(f"{done} of {len(cells(config))} cells are there already")
-    bar = tqdm(
-        total=len(mine) * config.steps, unit="step", desc=f"{len(mine)} cells", disable=not accelerator.is_main_process
-    )
+    total, quiet = len(mine) * config.steps, not accelerator.is_main_process
+    shown = bar(total=total, unit="step", desc=plural(len(mine), "cell"), quiet=quiet)
 
     def work(cell: Cell) -> None:
         rows = data[cell.start].weights("train")[rows_of(config, cell)]
-        model = train_cell(config, cell, rows.to(accelerator.device), accelerator.mixed_precision, cut, bar.update)
+        model = train_cell(config, cell, rows.to(accelerator.device), accelerator.mixed_precision, cut, shown.update)
         found = measure(model.cpu(), data[cell.start], pool, rows_of(config, cell))
         save_cell(config.folder / "cells" / cell.name, cell, model, found)
-        bar.write(f"{cell.name}: {found['psnr_own'].mean():.2f} dB against the field itself, L1 {found['l1']:.4f}")
+        shown.write(f"{cell.name}: {found['psnr_own'].mean():.2f} dB against the field itself, L1 {found['l1']:.4f}")
 
     with (
         Interrupt() as interrupt,
@@ -239,4 +238,4 @@ def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signa
                 future.cancel()
             raise
         finally:
-            bar.close()
+            shown.close()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fields.runtime import runs
+from fields.runtime import console, runs
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
@@ -46,7 +46,8 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
     draw_curves(out / "curves.png", out, found, data, config)
     results = {"cells": [found[c] for c in cells]}
     runs.write_json(out / "results.json", results)
-    print("\n".join(lines))
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    print(console.table(head, rows))
     print(f"table.md, results.json, roll-outs.png and curves.png are in {out}")
     return results
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.kinds.registry import kind_of
+from fields.runtime.console import bar
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
@@ -139,7 +139,7 @@ def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:
     """All fields, each process taking every world-th block; to be called by all processes."""
     share, main = (accelerator.process_index, accelerator.num_processes), accelerator.is_main_process
-    with tqdm(total=config.n, desc="fields", unit="field", disable=None if main else True) as bar:
+    with bar(total=config.n, desc="fields", unit="field", quiet=not main) as shown:
         mine = sample_ids(
             model,
             config.n,
@@ -155,8 +155,8 @@ def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any)
             threads=config.threads,
             workers=_workers(config, accelerator),
             share=share,
-            progress=lambda done: bar.update(
-                done * share[1] if bar.n + done * share[1] <= config.n else config.n - bar.n
+            progress=lambda done: shown.update(
+                done * share[1] if shown.n + done * share[1] <= config.n else config.n - shown.n
             ),
         )
     return Draws.join(gather_object([mine]))

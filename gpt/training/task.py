@@ -71,6 +71,10 @@ class Task:
         """Data and model in half a line."""
         return f"{len(self):,} rows; {type(self.model).__name__} of {size(self.model):,} weights"
 
+    def describe_loss(self, loss: float) -> str:
+        """A training loss in the words of `describe_validation`."""
+        return f"loss {loss:.4f} {self.unit}"
+
     def describe_validation(self, numbers: dict[str, Any]) -> str:
         """The numbers of `validate` in half a line."""
         return f"{self.score} {numbers[self.score]:.4f}"

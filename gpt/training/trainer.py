@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fields.runtime.console import duration, plural
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest
@@ -262,7 +263,7 @@ class Trainer:
         c, a = self.config, self.accelerator
         self._announce(steps)
         self.trained = True
-        terms, began = 0, time.perf_counter()
+        terms, began, logged = 0, time.perf_counter(), self.state["step"]
         with nullcontext(interrupt) if interrupt is not None else Interrupt() as stopping:
             for step in range(self.state["step"] + 1, steps + 1):
                 rate = learning_rate(step, steps=steps, warmup=warmup, top=c.lr, least=c.least_lr)
@@ -272,8 +273,10 @@ class Trainer:
                 if progress is not None:
                     progress(values)
                 if step % c.log_every == 0 or step == steps:
-                    self._log(values, terms / (time.perf_counter() - began), steps)
-                    terms, began = 0, time.perf_counter()
+                    seconds = time.perf_counter() - began
+                    left = seconds / (step - logged) * (steps - step)
+                    self._log(values, terms / seconds, steps, left)
+                    terms, began, logged = 0, time.perf_counter(), step
                 if step % c.eval_every == 0 or step == steps:
                     pause = time.perf_counter()
                     self.validate(step)
@@ -363,15 +366,16 @@ class Trainer:
     def _announce(self, steps: int) -> None:
         c, a = self.config, self.accelerator
         a.print(
-            f"{self.task.describe()}; {steps} steps of {c.batch} fields ({a.num_processes} processes, {self.micro} per "
+            f"{self.task.describe()}; {plural(steps, 'step')} of {plural(c.batch, 'field')} ({plural(a.num_processes, 'process')}, {self.micro} per "
             f"forward pass), {steps * c.batch / len(self.task):.1f} epochs"
         )
 
-    def _log(self, values: dict[str, Any], speed: float, steps: int) -> None:
-        a = self.accelerator
+    def _log(self, values: dict[str, Any], speed: float, steps: int, left: float) -> None:
+        a, step = self.accelerator, values["step"]
         a.print(
-            f"step {values['step']:>6}/{steps}  loss {values['loss']:7.4f} {self.task.unit}  lr {values['lr']:.2e}  "
-            f"grad {values['grad_norm']:8.3f}  {speed:>9,.0f} {self.task.counted}/s"
+            f"step {step:>6}/{steps}  epoch {step * self.config.batch / len(self.task):.1f}  "
+            f"training {self.task.describe_loss(values['loss'])}  lr {values['lr']:.1e}  grad {values['grad_norm']:.2f}  "
+            f"{speed:,.0f} {self.task.counted}/s  {duration(left)} left"
         )
         if a.is_main_process and self.metrics is not None:
             self.metrics.add(**values, **{f"{self.task.counted}_per_second": round(speed, 1)})

@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from PIL import Image
-from tqdm import tqdm
 
+from fields.runtime.console import bar
 from fields.runtime.runs import write_atomic
 
 WIDTH, HEIGHT = 1280, 720
@@ -276,7 +276,7 @@ def save(animation: Animation, film: Film, name: str) -> Path:
 
 def _pictures(animation: Animation) -> Iterator[np.ndarray]:
     """All frames, with a progress bar."""
-    for i in tqdm(range(animation.frames), desc="frames", unit="frame", disable=None, leave=False):
+    for i in bar(range(animation.frames), desc="frames", unit="frame", leave=False):
         yield animation[i]
 
 

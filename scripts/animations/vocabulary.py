@@ -8,11 +8,11 @@ import torch
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at
 from fields.view.render import render
@@ -98,7 +98,7 @@ def animate_vocabulary(options: AnimateVocabulary) -> Animation:
 
 
 def _bar(kind: str) -> Any:
-    return tqdm(SIZES, desc=kind, unit="vocabulary", disable=None, leave=False)
+    return bar(SIZES, desc=kind, unit="vocabulary", leave=False)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

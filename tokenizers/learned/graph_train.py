@@ -8,11 +8,11 @@ the values of the decoded field.
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.starts import reptile
 from fields.model import FieldConfig, values
+from fields.runtime.console import bar
 from fields.runtime.threads import share
 from tokenizers.learned.graph import GraphTokenizer
 from tokenizers.learned.train import Components, Trainer, lay_decoder, train
@@ -60,16 +60,16 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
 
     start = reptile(field, some, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER, device=device)
     out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
-    bar = tqdm(total=len(rows), desc="representatives", unit="field", disable=None, leave=False)
+    shown = bar(total=len(rows), desc="representatives", unit="field", leave=False)
 
     def work(i: int) -> None:
         block = blocks[i]
         out[block] = fit_block(field, start.expand(len(block), -1), values_of(rows[block]), points, SCHEDULE).cpu()
-        bar.update(len(block))
+        shown.update(len(block))
 
     with torch.no_grad():
         share(work, range(len(blocks)), torch.get_num_threads() if device.type == "cpu" else 1)
-    bar.close()
+    shown.close()
     return out
 
 

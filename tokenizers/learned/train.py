@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fields.activations import OUTPUTS
 from fields.model import values
+from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 from tokenizers.base import RESUME_FILE
 from tokenizers.classic.components import principal_components
@@ -325,10 +325,10 @@ def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor,
 
 def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
     c, seen = trainer.config, []
-    bar = tqdm(total=c.steps, initial=trainer.step, unit=" steps", desc=c.kind, disable=None)
+    shown = bar(total=c.steps, initial=trainer.step, unit="step", desc=c.kind)
     while trainer.step < c.steps and not trainer.done:
         seen.append(trainer.advance())
-        bar.update(1)
+        shown.update(1)
         if trainer.step % c.eval_every and trainer.step < c.steps:
             continue
         loss = torch.stack(seen).mean(0).cpu()
@@ -336,12 +336,12 @@ def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
         if not bool(loss.isfinite().all()):
             raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
         found = _evaluate(trainer, watch, float(loss[0]))
-        bar.write(
+        shown.write(
             f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {found['psnr']:.2f} dB at {found['bits']:.0f} bits  "
             f"codes {found['used']} of {c.codes}, perplexity {found['perplexity']:.1f}"
         )
         _save(trainer, mark)
-    bar.close()
+    shown.close()
 
 
 def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
