@@ -48,7 +48,9 @@ def evaluate(config: EvaluateConfig) -> dict:
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(write_report(config.out, result, pictures))
-    print(f"{result['seconds']:.1f} s in all -> {config.out}: report.html and table.md (all columns, and what they mean), metrics.json")
+    print(
+        f"{result['seconds']:.1f} s in all -> {config.out}: report.html and table.md (all columns, and what they mean), metrics.json"
+    )
     return result
 
 

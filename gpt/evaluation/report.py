@@ -94,18 +94,13 @@ def screen(result: dict) -> str:
     rows, distance = result["rows"], next(d for d in DISTANCES if d in result["rows"][0])
     head = ["", "N", *(f"{m.heading} {DISTANCES[distance].heading}" for m in SET_METRICS.values())]
     head += ["FID", "labels", "unreadable", "Z_U", "near copies"]
+    digits = DISTANCES[distance].digits
+    forms = [f".{digits if m.in_distance else 3}f" for m in SET_METRICS.values()] + [".1f", ".3f"]
     lines = []
     for row in rows:
-        values = [row[distance][name]["value"] for name in SET_METRICS] + [
-            row["fid"]["value"],
-            row["label_accuracy"]["value"],
-        ]
-        forms = [f".{DISTANCES[distance].digits if m.in_distance else 3}f" for m in SET_METRICS.values()] + [
-            ".1f",
-            ".3f",
-        ]
+        found = [*(row[distance][name] for name in SET_METRICS), row["fid"], row["label_accuracy"]]
         new, lost = row["novelty"], row["unreadable"]
-        cells = [_number(value, form) for value, form in zip(values, forms, strict=True)]
+        cells = [_number(one["value"], form) for one, form in zip(found, forms, strict=True)]
         cells += [_number(lost["share"], ".1%"), _number(new["z_u_pixels"], "+.1f"), _number(new["near_copies"], ".1%")]
         lines.append([row["name"], row["n"], *cells])
     said = [
