@@ -18,6 +18,7 @@ from tyro.conf import Suppress
 
 from fields.model import FieldConfig, values
 from fields.signals.images import axis
+from fields.turned import turns
 from tokenizers.base import TokenizerConfig, WeightTokenizer
 from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
@@ -58,6 +59,8 @@ class RegionsConfig(TokenizerConfig):
     """Fields per step."""
     points: int = 196
     """Random coordinates per step at which decoded and original fields are compared."""
+    near: float = 0.0
+    """Share of them that lie where a field of three coordinates changes sign, each field's own."""
     lr: float = 1e-3
     """Highest learning rate; warms up over 200 steps and falls as a cosine."""
     swap: float = 0.2
@@ -65,6 +68,9 @@ class RegionsConfig(TokenizerConfig):
     8 nearest codes, the others by another field's code of that region."""
     weight_loss: float = 0.0
     """Share of the squared error of standardised weights in the loss."""
+    symmetric: tuple[int, ...] = ()
+    """Coordinates (0 = x) that may change sign and places with each other without making a field less likely: training
+    sees mirrored and turned fields, too. 0 1 suits shapes in any position about z."""
     eval_every: int = 250
     """Steps between looks at held-out fields; the best state is kept, by held-out PSNR."""
     patience: int = 10
@@ -73,7 +79,7 @@ class RegionsConfig(TokenizerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("grid", "levels"):
+        for name in ("grid", "levels", "symmetric"):
             object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
         for name in ("side", "width", "batch", "points", "eval_every", "patience", *(["grid"] if self.grid else [])):
             value = getattr(self, name)
@@ -82,8 +88,9 @@ class RegionsConfig(TokenizerConfig):
         for name in ("margin", "encoder", "hidden", "steps", "weight_loss"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}.")
-        if not 0 <= self.swap <= 1:
-            raise ValueError(f"--swap must lie between 0 and 1, got {self.swap}.")
+        for name in ("swap", "near"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if self.lr <= 0:
             raise ValueError(f"--lr must be above 0, got {self.lr}.")
         if self.quantizer == "fsq" and (
@@ -97,6 +104,18 @@ class RegionsConfig(TokenizerConfig):
             raise ValueError("--quantizer simvq needs --width of at least 2: its codes are directions.")
         if self.field and self.grid:
             self._check_grid(FieldConfig.from_dict(self.field).in_dim)
+        if self.field:
+            self._check_symmetric(FieldConfig.from_dict(self.field))
+
+    def _check_symmetric(self, field: FieldConfig) -> None:
+        try:
+            turns(field.in_dim, self.symmetric)
+        except ValueError as error:
+            raise ValueError(f"--symmetric: {error}") from None
+        if self.symmetric and field.coords == "corner":
+            raise ValueError(
+                "--symmetric needs fields whose coordinates lie evenly about 0, these are at the corners of pixels."
+            )
 
     def _check_grid(self, dimensions: int) -> None:
         if len(self.grid) != dimensions:
@@ -198,7 +217,10 @@ class RegionsTokenizer(WeightTokenizer):
 
     def patches(self, weights: Tensor) -> Tensor:
         """(N, P) weights -> (N, T, n) standardised values that each region's encoder sees."""
-        said = values(self.field, weights, self.lattice.to(weights.dtype))  # (N, M, C)
+        return self.windowed(values(self.field, weights, self.lattice.to(weights.dtype)))
+
+    def windowed(self, said: Tensor) -> Tensor:
+        """(N, M, C) values on the lattice -> (N, T, n) standardised ones that each region's encoder sees."""
         said = (said - self.centre.to(said.dtype)) / self.scale.to(said.dtype)
         return said[:, self.windows].flatten(2)
 

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fields.model import values
+from fields.turned import turned, turns
+from tokenizers.distortion import distortion
 from tokenizers.learned import quantizers
 from tokenizers.learned.regions import RegionsTokenizer
 from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer, train
@@ -20,6 +22,8 @@ RIDGE = 1e-2
 """Of the ridge regression, in mean squares of the latents, per field."""
 SPAN = 2.5
 """fsq: where the outermost levels lie, in standard deviations of each component."""
+KEPT = 1 << 28
+"""Coordinates of training fields' values that are kept in memory: of volumes they take longer to compute than a step."""
 NEAR, OFTEN = 8, 0.7
 """A code is replaced by one of so many nearest ones, that often; else by another field's code of the region."""
 
@@ -74,6 +78,20 @@ class RegionsTrainer(Trainer):
         self.optimizer = self._optimizer()
         self.step, self.worse, self.done, self.history = 0, 0, False, []
         self.best: dict[str, Tensor] = {}
+        self.turns = turns(t.field.in_dim, c.symmetric).to(device)
+        self._keep_values()
+
+    @torch.no_grad()
+    def _keep_values(self) -> None:
+        """Of volumes: values of all training fields on the lattice, and where the lattice's points go at each turn."""
+        t = self.tokenizer
+        self.said = self.places = None
+        if t.field.in_dim != 3 or len(self.rows) * t.lattice.numel() > KEPT:
+            return
+        self.said = torch.cat([values(t.field, part, t.lattice) for part in self.rows.split(64)])
+        self.places = [_places(t.lattice, turn) for turn in self.turns]
+        if any(place is None for place in self.places):
+            self.said = self.places = None
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -106,19 +124,44 @@ class RegionsTrainer(Trainer):
     def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is minimised, the distortion in it, and no bits."""
         c, t = self.config, self.tokenizer
-        rows = self.rows[chosen]
+        rows, said = self.rows[chosen], None
         with torch.no_grad():
-            patches = t.patches(rows)
+            which = int(torch.randint(len(self.turns), ())) if c.symmetric else 0
+            if which:
+                rows = turned(t.field, rows, self.turns[which])
+            if self.said is not None:
+                said = self.said[chosen][:, self.places[which]]
+            patches = t.patches(rows) if said is None else t.windowed(said)
+            coords = self.coords(said)
         latents = t.latents_of(patches)
         quantised, extra = self.quantise(latents)
         if c.swap:
             quantised = self.swapped(quantised)
         decoded = t.to_rows(quantised)
-        function = self.distortion(decoded, rows)
+        function = distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
         loss = function + 0.1 * extra
         if c.weight_loss:
             loss = loss + c.weight_loss * F.mse_loss(decoded, t.standardizer(rows))
         return loss, function, loss.new_zeros(())
+
+    def coords(self, said: Tensor | None) -> Tensor:
+        """Random coordinates of a step, (M, d); with --near (B, M, d), some of them where each field changes sign.
+
+        Args:
+            said: (B, lattice points, C) values, where they are known.
+        """
+        c, t = self.config, self.tokenizer
+        device, d = self.rows.device, t.field.in_dim
+        near = round(c.near * c.points) if said is not None else 0
+        if not near:
+            return torch.rand(c.points, d, device=device) * 2 - 1
+        level = 0.5 if t.field.output == "logit" else 0.0
+        unsure = (-((said[..., 0] - level) / self.spread**0.5).square() * 8).exp() + 1e-6
+        places = torch.multinomial(unsure, near, replacement=True)  # (B, near)
+        cell = 2 / torch.tensor([n * c.side for n in t.grid], device=device)  # equal along axes that take turns
+        moved = t.lattice[places] + (torch.rand(*places.shape, d, device=device) - 0.5) * 2 * cell
+        anywhere = torch.rand(len(said), c.points - near, d, device=device) * 2 - 1
+        return torch.cat([moved.clamp(-1, 1), anywhere], 1)
 
     def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D) quantised, with gradients, and what the quantiser adds to the loss."""
@@ -146,6 +189,15 @@ class RegionsTrainer(Trainer):
     def publish(self) -> None:
         """The quantiser's codebook into the tokenizer."""
         self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+
+def _places(lattice: Tensor, turn: Tensor) -> Tensor | None:
+    """(M,) the lattice point at which each turned lattice point lies, or None where it lies on none."""
+    step = 1e-4
+    keys = [tuple(point) for point in (lattice / step).round().long().tolist()]
+    where = {key: i for i, key in enumerate(keys)}
+    found = [where.get(tuple(point)) for point in (lattice @ turn.T / step).round().long().tolist()]
+    return None if None in found else torch.tensor(found, device=lattice.device)
 
 
 def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
