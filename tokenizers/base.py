@@ -7,7 +7,7 @@ A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -35,6 +35,8 @@ HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR
 class TokenizerConfig:
     """What the configs of all kinds share."""
 
+    later: ClassVar[tuple[str, ...]] = ()
+    """Options that a kind got after its first release."""
     vocab_size: int = 512
     """Codes asked for, V. There are fewer where the weights have fewer distinct values."""
     standardize: Mode = "position"
@@ -57,6 +59,13 @@ class TokenizerConfig:
             raise ValueError(f"--vocab-size must be at most 65536 (ids are stored in 2 bytes), got {self.vocab_size}.")
         if self.fit_values < 1:
             raise ValueError(f"--fit-values must be at least 1, got {self.fit_values}.")
+
+    def settings(self) -> dict:
+        """All options as plain values; without those of `later` that have their default, as before there were any."""
+        found = asdict(self)
+        return {
+            k: v for k, v in found.items() if k not in self.later or v != type(self).__dataclass_fields__[k].default
+        }
 
 
 class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
@@ -174,7 +183,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     def fingerprint(self) -> str:
         """16 hexadecimal digits of config and buffers."""
         state = self.state_dict()
-        return digest(asdict(self.config), *[part for name in sorted(state) for part in (name, state[name])])
+        return digest(self.config.settings(), *[part for name in sorted(state) for part in (name, state[name])])
 
     def set_reference(self, row: Tensor | None) -> Self:
         """Set the row (P,) that the fits began from, before `fit`; only `standardize="delta"` needs it."""

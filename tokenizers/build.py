@@ -85,7 +85,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     check_split(data)
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
-    asked = {**asdict(settings), **refit_settings(config.refitting), "overwrite": config.overwrite}
+    asked = {**settings.settings(), **refit_settings(config.refitting), "overwrite": config.overwrite}
     claim(out, {"kind": settings.kind, **asked}, parents={"fields": data.fingerprint}, seed=settings.seed, kind="build")
     tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit))
     tokens = _encode(tokenizer, data, out, config)

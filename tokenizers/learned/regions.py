@@ -10,7 +10,7 @@ would err (arXiv:2509.12474).
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ MOST = 4096
 class RegionsConfig(TokenizerConfig):
     """Codes of what the field says in each cell of a grid; a decoder from all codes to weights, trained by function."""
 
+    later: ClassVar[tuple[str, ...]] = ("near", "symmetric")
     vocab_size: int = 512
     """Codes, V: one codebook for all regions. With fsq at most as many."""
     grid: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ too, with other random numbers).
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -293,7 +293,7 @@ def train(
     c, device = tokenizer.config, tokenizer.n_codes.device
     rows, held_out = _held_out(rows, held_out, c.seed)
     mark = digest(
-        asdict(c), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows)
+        c.settings(), tokenizer.standardizer.mean, tokenizer.standardizer.std, len(rows)
     )  # before `begin` changes it
     varied = begin(tokenizer, rows)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

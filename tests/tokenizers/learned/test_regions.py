@@ -12,8 +12,10 @@ from fields import layout
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig, values
 from fields.signals.images import grid
+from fields.turned import turned
 from fields.view.render import render
 from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, lattice, windows
+from tokenizers.learned.regions_train import RegionsTrainer
 from tokenizers.registry import load_tokenizer
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)  # 97 weights
@@ -128,6 +130,23 @@ def test_colours_and_volumes(tmp_path):
         tokenizer.save_pretrained(tmp_path / str(field.in_dim))
         found = load_tokenizer(tmp_path / str(field.in_dim))
         assert found.grid == cells and torch.equal(found.encode(weights), ids)
+
+
+def test_training_on_mirrored_volumes_near_their_surface():
+    volume = FieldConfig(in_dim=3, hidden=(6,), octaves=1, output="logit")
+    weights = rows(volume, 60, seed=2)
+    options = {"grid": (2, 2, 2), "side": 2, "margin": 1, "near": 0.5, "symmetric": (0, 1)}
+    tokenizer = make(volume, **options).fit(weights)
+    trainer = RegionsTrainer(tokenizer, weights, False)
+    turn, place = trainer.turns[3], trainer.places[3]
+    expected = values(volume, turned(volume, weights, turn), tokenizer.lattice)
+    assert torch.allclose(trainer.said[:, place], expected, atol=1e-5)
+    points = trainer.coords(trainer.said[:5])
+    assert points.shape == (5, trainer.config.points, 3) and float(points.abs().max()) <= 1
+    uneven = make(volume, **{**options, "grid": (2, 3, 2)}).fit(
+        weights
+    )  # no permutation of the lattice: evaluated anew
+    assert uneven.encode(weights).shape == (60, 12)
 
 
 def test_fields_that_do_not_differ():
