@@ -75,7 +75,8 @@ def fit_gpt(
     near = tokenizer.code_vectors if tokenizer is not None and sizes.similar else None
     initialise_from_counts(fresh, train, near, config.seed)
     weights = ids.shape[1] if tokenizer is None else tokenizer.field.size
-    trainer = Trainer(config, TokenTask(fresh, train, other, weights, config.eval_fields), Local(device))
+    task = TokenTask(fresh, train, other, weights, config.eval_fields, config.token_noise, config.label_dropout)
+    trainer = Trainer(config, task, Local(device))
     with bar(total=steps, desc="GPT", unit="step", quiet=not progress) as shown:
 
         def tick(values: dict[str, Any]) -> None:

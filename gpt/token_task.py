@@ -10,7 +10,7 @@ from torch import Tensor
 from fields.runtime.console import plural
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import Corpus
-from gpt.data import Sequences
+from gpt.data import Sequences, seed_of
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.sheet import save_samples_sheet
@@ -31,13 +31,25 @@ class TokenTask(Task):
         held_out: what is validated, or None.
         weights: P, weights of a field, for bits per weight.
         most: held-out fields used; None = all.
+        noise: up to this share of the codes that are read is replaced while training.
+        label_dropout: share of the fields that are read without their label while training.
     """
 
     unit, counted, score = "nats/token", "tokens", "bits_per_field"
 
     def __init__(
-        self, model: GPT, train: Sequences, held_out: Sequences | None = None, weights: int = 1, most: int | None = None
+        self,
+        model: GPT,
+        train: Sequences,
+        held_out: Sequences | None = None,
+        weights: int = 1,
+        most: int | None = None,
+        noise: float = 0.0,
+        label_dropout: float = 0.0,
     ):
+        if label_dropout and not train.vocab.labels:
+            raise ValueError("label dropout leaves labels out of some fields: it needs labels.")
+        self.noise, self.label_dropout = noise, label_dropout
         self.model, self.train, self.held_out, self.weights = model, train, held_out, weights
         self.hopeless = HOPELESS * math.log(train.vocab.size)
         self.validator = Validator(train, held_out, weights, most)
@@ -53,8 +65,26 @@ class TokenTask(Task):
         """Nats of all tokens; `seed` is that of dropout."""
         torch.manual_seed(seed)
         device = self.model.slots.device
-        inputs, targets = (t.to(device, non_blocking=True) for t in self.train.batch(rows))
-        return model(inputs, targets).sum()
+        inputs, targets = self.train.batch(rows)
+        if self.noise or self.label_dropout:
+            inputs = self.disturbed(inputs, seed)
+        return model(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)).sum()
+
+    def disturbed(self, inputs: Tensor, seed: int) -> Tensor:
+        """(B, n) inputs as a model meets them when it samples: some codes are wrong, some labels are not told (PAD stands there).
+
+        A row's share of wrong codes is uniform in [0, `noise`]; each becomes the code of another training field at its place.
+        """
+        generator = torch.Generator().manual_seed(seed_of("noise", seed))
+        first, vocab, inputs = self.model.config.first, self.train.vocab, inputs.clone()
+        codes, others = inputs[:, first:], torch.randint(len(self), (len(inputs),), generator=generator)
+        share = self.noise * torch.rand(len(inputs), 1, generator=generator)
+        wrong = (torch.rand(codes.shape, generator=generator) < share) & (codes < vocab.codes)
+        inputs[:, first:] = torch.where(wrong, self.train.ids[others].long(), codes)
+        silent = torch.rand(len(inputs), generator=generator) < self.label_dropout
+        if vocab.labels:
+            inputs[silent, 1] = vocab.pad
+        return inputs
 
     def row_losses(self, model: GPT, rows: Tensor) -> Tensor:
         """(B,) nats of each field."""
@@ -105,12 +135,14 @@ class CorpusTask(TokenTask):
     """
 
     def __init__(self, config: Any, corpus: Corpus, model: GPT):
-        super().__init__(model, corpus.train, corpus.held_out, corpus.data.config.size, config.eval_fields)
+        size, most = corpus.data.config.size, config.eval_fields
+        super().__init__(model, corpus.train, corpus.held_out, size, most, config.token_noise, config.label_dropout)
         self.config, self.corpus = config, corpus
 
     def save(self, path: Path, model: GPT, info: dict[str, Any]) -> None:
         """The model's folder."""
-        save_model(path, model, self.corpus.tokenizer, {**self.corpus.info(), **info})
+        dropped = {"label_dropout": self.label_dropout} if self.label_dropout else {}
+        save_model(path, model, self.corpus.tokenizer, {**self.corpus.info(), **dropped, **info})
 
     def load(self, out: Path) -> GPT:
         """What `save` wrote."""

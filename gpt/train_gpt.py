@@ -75,6 +75,11 @@ class OptimizerConfig(LoopConfig):
     """Of AdamW."""
     optimizer: str = "adamw"
     """adamw; muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; or sgd (plain)."""
+    token_noise: float = 0.0
+    """While training, up to this share of the codes that a field's GPT reads is replaced by another field's at that place; what
+    it predicts stays. Against errors that pile up in long samples."""
+    label_dropout: float = 0.0
+    """While training, this share of the fields is read without its label, for sample.py --guidance; .1 is usual."""
     eval_fields: int | None = 512
     """Validation fields used, drawn once; None = all."""
 
@@ -89,6 +94,9 @@ class OptimizerConfig(LoopConfig):
             raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"--optimizer must be adamw, muon or sgd, got {self.optimizer!r}.")
+        for name in ("token_noise", "label_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}.")
         if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
             raise ValueError(
                 f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
@@ -128,6 +136,8 @@ class TrainConfig(OptimizerConfig, Overwrites):
         super().__post_init__()
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        if self.label_dropout and not self.labels:
+            raise ValueError("--label-dropout leaves labels out of some fields: it needs --labels.")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
@@ -206,7 +216,8 @@ def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
 
 
 def new_names(config: dict[str, Any]) -> dict[str, Any]:
-    """A saved configuration with the names of today."""
+    """A saved configuration with the names of today, and what was added since as it was without."""
+    config = {"token_noise": 0.0, "label_dropout": 0.0, **config}
     model = config.get("model")
     if isinstance(model, dict) and "alike" in model:
         config = {**config, "model": {"similar" if k == "alike" else k: v for k, v in model.items()}}

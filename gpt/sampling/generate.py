@@ -69,12 +69,14 @@ class Draws:
         return both.pick(both.index.argsort())
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None, guidance: float = 1.0) -> None:
     """Refuse settings that mean nothing.
 
     Raises:
         ValueError: naming the flag.
     """
+    if not 0 <= guidance < float("inf"):
+        raise ValueError(f"--guidance must be 0 (the label is not used) or more, got {guidance}.")
     if not 0 <= temperature < float("inf"):
         raise ValueError(f"--temperature must be 0 (greedy) or more, got {temperature}.")
     if top_k is not None and top_k < 0:
@@ -158,6 +160,7 @@ def sample_ids(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    guidance: float = 1.0,
     grammar: bool = True,
     first: int = 0,
     cache: bool = True,
@@ -176,6 +179,8 @@ def sample_ids(
         seed: of all draws.
         label: class index; None = none, or drawn by the model if it has labels.
         temperature, top_k, top_p: as in `choose`.
+        guidance: how much the label counts, for models trained with label dropout: 1 = as learnt, 0 = not at all, above 1
+            more than that (classifier-free guidance, arXiv:2207.12598).
         grammar: allow at each place only what belongs there; otherwise the model may end, or blunder, where it likes.
         first: number of the first field.
         cache: with a key-value cache; without one the same tokens, slowly.
@@ -188,7 +193,9 @@ def sample_ids(
     Raises:
         ValueError: for settings out of range, or a label the model does not have.
     """
-    check_sampling(temperature, top_k, top_p)
+    check_sampling(temperature, top_k, top_p, guidance)
+    if guidance != 1 and not model.config.labels:
+        raise ValueError("--guidance is for models trained with --labels and --label-dropout; leave it out.")
     if n < 1 or first < 0 or block < 1 or seed < 0:
         raise ValueError(
             f"n and block must be at least 1, first and seed 0 or more, got {n}, {block}, {first}, {seed}."
@@ -199,7 +206,7 @@ def sample_ids(
     def draw(number: int) -> Draws:
         index = torch.arange(number * block, (number + 1) * block)  # aligned: a field's neighbours are always the same
         u = uniforms(seed, index, model.config.context)
-        ids = _draw_block(model, u, forced, grammar, cache, (temperature, top_k, top_p))
+        ids = _draw_block(model, u, forced, grammar, cache, (temperature, top_k, top_p), guidance)
         return classify(model, index, ids).pick(((index >= first) & (index < first + n)).nonzero().flatten())
 
     training, parts = model.training, []
@@ -238,6 +245,7 @@ def _draw_block(
     grammar: bool,
     cache: bool,
     how: tuple[float, int | None, float | None],
+    guidance: float,
 ) -> Tensor:
     """(B, context) ids after SOS: [label] T codes and one more, PAD after the end of a row."""
     c, v, device = model.config, model.config.vocab, model.slots.device
@@ -245,7 +253,8 @@ def _draw_block(
     ids[:, 0] = v.sos
     for t, value in forced.items():
         ids[:, t + 1] = value
-    store = KVCache(c, len(u), model.head.weight) if cache else None
+    told = _Reader(model, len(u), cache)
+    untold = _Reader(model, len(u), cache, labels=False) if guidance != 1 else None
     u, done = u.to(device), torch.zeros(len(u), dtype=torch.bool, device=device)
     for t in range(c.context):
         if t in forced:
@@ -253,7 +262,9 @@ def _draw_block(
         if grammar and t == c.context - 1:
             ids[:, t + 1] = v.eos
             break
-        logits = model(ids[:, store.length : t + 1] if cache else ids[:, : t + 1], cache=store)[:, -1].float()
+        logits = told(ids, t)
+        if untold is not None and t >= c.first - 1:  # the label itself is drawn as learnt
+            logits = guidance * logits + (1 - guidance) * untold(ids, t)
         if grammar:
             low, high = (v.pad + 1, v.size) if t < c.first - 1 else (0, v.codes)
             picked = low + choose(logits[:, low:high], u[:, t], *how)
@@ -264,6 +275,22 @@ def _draw_block(
         if done.all():
             break
     return ids[:, 1:].cpu()
+
+
+class _Reader:
+    """Reads rows as they grow; with `labels=False` as if their labels had been left out, which PAD in their place says."""
+
+    def __init__(self, model: GPT, rows: int, cache: bool, labels: bool = True):
+        self.model, self.labels = model, labels
+        self.store = KVCache(model.config, rows, model.head.weight) if cache else None
+
+    def __call__(self, ids: Tensor, t: int) -> Tensor:
+        """(B, vocab) logits of what follows position t."""
+        if not self.labels:
+            ids = ids.clone()
+            ids[:, 1] = self.model.config.vocab.pad
+        seen = 0 if self.store is None else self.store.length
+        return self.model(ids[:, seen : t + 1], cache=self.store)[:, -1].float()
 
 
 def classify(model: GPT, index: Tensor, ids: Tensor) -> Draws:

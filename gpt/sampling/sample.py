@@ -49,6 +49,8 @@ class SampleConfig(Overwrites):
     """Only the k likeliest codes."""
     top_p: float | None = None
     """Only the likeliest codes that together reach this probability."""
+    guidance: float = 1.0
+    """How much the label counts, for models trained with --label-dropout: 1 = as learnt, above 1 more, 0 not at all."""
     seed: int = 0
     """Of all draws."""
     grammar: bool = True
@@ -70,7 +72,7 @@ class SampleConfig(Overwrites):
     at a time as it has cores for."""
 
     def __post_init__(self):
-        check_sampling(self.temperature, self.top_k, self.top_p)
+        check_sampling(self.temperature, self.top_k, self.top_p, self.guidance)
         for name, low in {"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}.")
@@ -111,6 +113,8 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     if config.size is not None and kind_of(tokenizer.field).name == "images":
         info = {**info, "size": list(config.size)}
     label = alike(accelerator, find_label, config.label, info["label_names"])
+    if config.guidance != 1 and not info.get("label_dropout"):
+        raise ValueError("--guidance needs a model trained with --labels and --label-dropout; this one was not.")
     data = (
         None
         if config.fields is None
@@ -133,7 +137,14 @@ def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
 
 
 def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
-    return claim(config.out, config, parents=parents, seed=config.seed, free=FREE, kind="sample")
+    return claim(
+        config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=_with_guidance, kind="sample"
+    )
+
+
+def _with_guidance(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration saved before there was guidance."""
+    return {"guidance": 1.0, **config}
 
 
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:
@@ -148,6 +159,7 @@ def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any)
             temperature=config.temperature,
             top_k=config.top_k,
             top_p=config.top_p,
+            guidance=config.guidance,
             grammar=config.grammar,
             first=config.first,
             cache=config.cache,
