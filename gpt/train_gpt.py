@@ -26,6 +26,7 @@ FREE = (
     "stream",
     "threads",
     "compile",
+    "recompute",
     "keep",
     "micro_batch",
     "steps",

@@ -142,8 +142,13 @@ class FitConfig(runs.Overwrites):
         return self.out or Path("runs") / Path(self.signals).resolve().name / "fields"
 
 
-def fit(config: FitConfig) -> WeightDataset:
-    """The command: signals -> weight dataset in `config.folder`. Finished work is found again and not repeated."""
+def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
+    """The command: signals -> weight dataset in `config.folder`. Finished work is found again and not repeated.
+
+    Args:
+        config: what to fit, and how.
+        stream: leave the rows on disk, see `WeightDataset.load`.
+    """
     accelerator = launch.start(threads=config.threads, precision="fp32")
     out = config.folder
     signals = _limited(load_signals(_signals_config(config)), config.limit)
@@ -173,7 +178,7 @@ def fit(config: FitConfig) -> WeightDataset:
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
     if done:
-        data = WeightDataset.load(out)
+        data = WeightDataset.load(out, stream=stream)
         accelerator.print(f"{out} is complete: {summary(data)}")
         if accelerator.is_main_process:  # what a kill after the marker left undone
             shutil.rmtree(out / "parts", ignore_errors=True)
@@ -181,18 +186,18 @@ def fit(config: FitConfig) -> WeightDataset:
         return data
     accelerator.print(f"field {architecture}; {plural(len(signals), 'signal')} of {signals.name}")
     if not fitted:
-        fit_fields(architecture, signals, config, out=out, accelerator=accelerator)
+        fit_fields(architecture, signals, config, out=out, accelerator=accelerator, stream=stream)
     if accelerator.is_main_process:
         if config.align:
             save_aligned(WeightDataset.load(out), None, out)
-        _report(WeightDataset.load(out), signals, out)
+        _report(WeightDataset.load(out, stream=stream), signals, out)
     accelerator.wait_for_everyone()
-    return WeightDataset.load(out)
+    return WeightDataset.load(out, stream=stream)
 
 
 def main(config: FitConfig) -> None:
     """The command; exits with 1 when images had to be skipped or fields left out, after writing all the others."""
-    fit(config)
+    fit(config, stream=True)
     failed = config.folder / "failed.json"
     if failed.is_file():
         names = runs.read_json(failed)
@@ -209,11 +214,13 @@ def fit_fields(
     out: Path,
     accelerator,
     reference: Reference | None = None,
+    stream: bool = False,
 ) -> WeightDataset:
     """Fit every signal `config.fits` times and save the dataset to `out`.
 
     Args:
         reference: where the fits begin, if it was made before (from more signals, say); None = as `config` says.
+        stream: leave the rows on disk, see `WeightDataset.load`.
     Raises:
         ValueError: for channels that do not match.
         RuntimeError: if no field could be fitted.
@@ -228,7 +235,7 @@ def fit_fields(
     if accelerator.is_main_process:
         assemble(architecture, signals, reference, jobs, out, partial(field_seed, config.seed))
     accelerator.wait_for_everyone()
-    return WeightDataset.load(out)
+    return WeightDataset.load(out, stream=stream)
 
 
 def architecture_for(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
@@ -414,8 +421,8 @@ def _reference(architecture, signals, config, schedule, out: Path, accelerator) 
 
 
 def _check_disk(out: Path, fields: int, size: int) -> None:
-    """Refuse a job whose result cannot be written: parts and dataset stand side by side for a moment."""
-    need, free = 2 * fields * (size + 4) * 4, shutil.disk_usage(out).free
+    """Refuse a job whose result cannot be written: parts, mapped rows and dataset stand side by side for a moment."""
+    need, free = 3 * fields * (size + 4) * 4, shutil.disk_usage(out).free
     if need > free:
         raise OSError(f"{fields:,} fields need {need / 2**30:.1f} GiB under {out}, {free / 2**30:.1f} GiB are free.")
 

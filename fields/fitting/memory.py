@@ -119,7 +119,9 @@ def fit_from(
     rows = rows_of(signals, [jobs[i] for i in kept], weights[good].numpy(), quality[good].numpy(), seed_of)
     places = [signals.split[jobs[i][0]] for i in kept]
     splits = {s: rows.pick([i for i, place in enumerate(places) if place == s]) for s in SPLITS if s in places}
-    return WeightDataset.from_rows(field, splits, reference, described(signals, splits))
+    return WeightDataset.from_rows(
+        field, splits, reference, described(signals, {signals.ids[jobs[i][0]] for i in kept})
+    )
 
 
 def _start(

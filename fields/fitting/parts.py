@@ -10,7 +10,8 @@ import torch
 
 from fields.model import FieldConfig
 from fields.runtime import runs
-from fields.signals.base import Signals
+from fields.signals.base import SPLITS, Signals
+from fields.storage.columns import table_of
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
 
@@ -85,38 +86,71 @@ def assemble(
     out: Path,
     seed_of: Callable[[str, int], int],
 ) -> None:
-    """Parts -> dataset; fields that never became finite are left out and listed in failed.json."""
-    order = [(i, block.number) for part in parts for block in part for i in block.indices]
-    weights, quality = np.empty((len(order), architecture.size), np.float32), np.empty(len(order), np.float32)
-    at = 0
-    for i, part in enumerate(parts):
-        count = sum(len(b.indices) for b in part)
-        rows = read_part(out, i, count, architecture.size)
-        if rows is None:
-            raise RuntimeError(
-                f"{part_file(out, i)} is missing or damaged. Run the same command again: it goes on there."
-            )
-        weights[at : at + count], quality[at : at + count] = rows["weights"], rows["quality"]
-        at += count
-    good = np.isfinite(quality)
-    if not good.any():
+    """Parts -> dataset, a part at a time; fields that never became finite are left out and listed in failed.json."""
+    from datasets import Dataset
+
+    folder, failed, fitted = out / "parts", [], set()
+    with _Tables(folder, architecture, signals) as tables:
+        for i, part in enumerate(parts):
+            jobs = [(k, block.number) for block in part for k in block.indices]
+            found = read_part(out, i, len(jobs), architecture.size)
+            if found is None:
+                raise RuntimeError(
+                    f"{part_file(out, i)} is missing or damaged. Run the same command again: it goes on there."
+                )
+            good = np.isfinite(found["quality"])
+            failed += [signals.ids[jobs[r][0]] for r in np.flatnonzero(~good)]
+            fitted |= {jobs[r][0] for r in np.flatnonzero(good)}
+            for split in SPLITS:
+                rows = [r for r, (k, _) in enumerate(jobs) if good[r] and signals.split[k] == split]
+                if rows:
+                    weights, quality = found["weights"][rows], found["quality"][rows]
+                    tables.add(split, rows_of(signals, [jobs[r] for r in rows], weights, quality, seed_of))
+    if not fitted:
         raise RuntimeError("every field diverged; nothing is stored. Lower --lr.")
-    splits = {}
-    for split in ("train", "validation", "test"):
-        rows = [r for r, (i, _) in enumerate(order) if good[r] and signals.split[i] == split]
-        if rows:
-            splits[split] = rows_of(signals, [order[r] for r in rows], weights[rows], quality[rows], seed_of)
-    failed = [signals.ids[order[r][0]] for r in np.flatnonzero(~good)] + [name for name, _ in signals.skipped]
+    failed += [name for name, _ in signals.skipped]
     if failed:
         runs.write_json(out / "failed.json", failed)
-    data = WeightDataset.from_rows(architecture, splits, reference, described(signals, splits))
-    data.save(out)
-    shutil.rmtree(out / "parts")
+    splits = {s: Dataset.from_file(str(tables.file(s)), split=s) for s in SPLITS if s in tables.writers}  # mapped
+    about = described(signals, {signals.ids[k] for k in fitted})
+    WeightDataset(architecture, splits, reference, about).save(out)
+    del splits
+    shutil.rmtree(folder)
 
 
-def described(signals: Signals, splits: dict[str, Rows]) -> dict:
-    """What a dataset says of its signals, with the digest of those that were fitted and how many they are."""
-    ids = {name for rows in splits.values() for name in rows.ids}
+class _Tables:
+    """Rows appended to one Arrow file per split."""
+
+    def __init__(self, folder: Path, architecture: FieldConfig, signals: Signals):
+        self.folder, self.architecture, self.names = folder, architecture, signals.label_names
+        self.about, self.writers = signals.describe(), {}
+
+    def file(self, split: str) -> Path:
+        return self.folder / f"rows-{split}.arrow"
+
+    def add(self, split: str, rows: Rows) -> None:
+        """Append rows of a split."""
+        import pyarrow as pa
+
+        table = table_of(self.architecture, split, rows, self.names, self.about)
+        if split not in self.writers:
+            self.writers[split] = pa.ipc.new_stream(str(self.file(split)), table.schema)
+        self.writers[split].write_table(table)
+
+    def __enter__(self) -> "_Tables":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for writer in self.writers.values():
+            writer.close()
+
+
+def described(signals: Signals, ids: set[str]) -> dict:
+    """What a dataset says of its signals, with the digest of those that were fitted and how many they are.
+
+    Args:
+        ids: of those that were fitted.
+    """
     return {**signals.describe(), "digest": signals.digest(sorted(ids)), "digest_of": len(ids)}
 
 

@@ -207,6 +207,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         "out",
         "threads",
         "keep",
+        "recompute",
         "log_every",
         "save_every",
         "steps",

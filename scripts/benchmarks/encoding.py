@@ -1,25 +1,41 @@
-"""Weights encoded per second by scalar k-means, against scikit-learn."""
+"""Weights encoded per second by scalar k-means, against scikit-learn, a binary search, and the memory's own speed.
+
+Times are CPU seconds of the process, which other work on the machine does not change; the median of a few turns counts.
+"""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from fields.model import FieldConfig
-from fields.runtime.launch import cores
 
 
 @dataclass(frozen=True)
 class TokenizersBenchmark:
-    """Scalar k-means: encoding against scikit-learn's `KMeans.predict` over the same values and centres."""
+    """Scalar k-means: encoding against `KMeans.predict` and `np.searchsorted` over the same values and centres."""
 
-    n: int = 20_000
+    n: int = 4000
     """Fields of 593 weights (made up: the time does not depend on the values)."""
-    vocab_size: int = 256
-    """Codes."""
-    threads: int | None = None
-    """CPU threads; None = all cores."""
+    vocab_sizes: tuple[int, ...] = (16, 32, 64, 256, 1024)
+    """Codes; one table row each."""
+    turns: int = 3
+    """Measurements of each, of which the median counts."""
+    threads: int = 1
+    """CPU threads."""
     seed: int = 0
+
+
+def cpu_seconds(work: Callable[[], object], turns: int) -> float:
+    """Median CPU time of a call, after one that is not counted."""
+    times = []
+    for _ in range(turns + 1):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return sorted(times[1:])[turns // 2]
 
 
 def tokenizers(config: TokenizersBenchmark) -> None:
@@ -28,30 +44,33 @@ def tokenizers(config: TokenizersBenchmark) -> None:
 
     from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
 
-    threads = config.threads or cores()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads)
     field = FieldConfig()
     weights = torch.randn(config.n, field.size, generator=torch.Generator().manual_seed(config.seed))
-    tokenizer = KMeansTokenizer(KMeansConfig(field=field.to_dict(), vocab_size=config.vocab_size, standardize="none"))
-    tokenizer.fit(weights)
-    sample = weights[:100].reshape(-1, 1).numpy()
-    theirs = KMeans(config.vocab_size, n_init=1, max_iter=1, random_state=0).fit(sample)
-    theirs.cluster_centers_ = (
-        tokenizer.decode(torch.arange(tokenizer.codes).repeat(field.size, 1).T)[:, :1].double().numpy()
+    count, out = weights.numel(), torch.empty(weights.shape, dtype=torch.int64)
+    copied = cpu_seconds(lambda: out.copy_(weights), config.turns)
+    print(f"{count:,} weights, {config.threads} thread(s), seed {config.seed}; million weights per CPU second")
+    print(f"the memory's own speed: reading float32 and writing int64 {count / copied / 1e6:.0f}")
+    print(
+        f"{'codes':>6} {'predict':>9} {'searchsorted':>13} {'encode':>8} {'ratio':>7} {'of memory':>10} {'equal codes':>12}"
     )
-    values = weights.reshape(-1, 1).numpy().astype(theirs.cluster_centers_.dtype)
-    theirs._n_threads = threads
-    theirs.predict(values[:1000])
-    began = time.perf_counter()
-    expected = theirs.predict(values)
-    sklearn_time = time.perf_counter() - began
-    tokenizer.encode(weights[:10])
-    began = time.perf_counter()
-    ids = tokenizer.encode(weights)
-    our_time = time.perf_counter() - began
-    agree = (torch.from_numpy(expected).view(ids.shape) == ids).double().mean()
-    count = weights.numel()
-    print(f"{count:,} weights, {tokenizer.codes} codes, {threads} threads, seed {config.seed}")
-    print(f"scikit-learn KMeans.predict {count / sklearn_time / 1e6:8.1f} million weights/s")
-    print(f"tokenizers.kmeans encode    {count / our_time / 1e6:8.1f} million weights/s")
-    print(f"ratio {sklearn_time / our_time:.1f}; equal codes {100 * float(agree):.4f} %")
+    for size in config.vocab_sizes:
+        tokenizer = KMeansTokenizer(KMeansConfig(field=field.to_dict(), vocab_size=size, standardize="none"))
+        tokenizer.fit(weights[:1000])
+        every = torch.arange(tokenizer.codes).repeat(field.size, 1).T
+        centres = tokenizer.decode(every)[:, :1].double().numpy()
+        theirs = KMeans(tokenizer.codes, n_init=1, max_iter=1, random_state=0).fit(centres)
+        theirs.cluster_centers_, theirs._n_threads = centres, config.threads
+        values = weights.reshape(-1, 1).numpy().astype(centres.dtype)
+        bounds = ((centres[1:] + centres[:-1]) / 2)[:, 0]
+        ids, expected = tokenizer.encode(weights), theirs.predict(values)
+        agree = (torch.from_numpy(expected).view(ids.shape) == ids).double().mean()
+        predict = cpu_seconds(lambda k=theirs, v=values: k.predict(v), 1)
+        search = cpu_seconds(lambda b=bounds, v=values: np.searchsorted(b, v[:, 0]), 1)
+        ours = cpu_seconds(lambda t=tokenizer: t.encode(weights), config.turns)
+        speeds = [count / seconds / 1e6 for seconds in (predict, search, ours)]
+        print(
+            f"{tokenizer.codes:6} {speeds[0]:9.1f} {speeds[1]:13.1f} {speeds[2]:8.1f} {predict / ours:7.1f} "
+            f"{100 * copied / ours:8.0f} % {100 * float(agree):10.4f} %",
+            flush=True,
+        )

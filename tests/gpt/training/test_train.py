@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from accelerate import DistributedType
 from toy import TINY, config, make_corpus, make_fields, make_tokens
 
 import gpt.train_gpt
@@ -14,9 +15,10 @@ from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
 from gpt.token_task import CorpusTask
-from gpt.train_gpt import ModelConfig, train
+from gpt.train_gpt import ModelConfig, make_trainer, train
+from gpt.training.local import Local
 from gpt.training.schedule import learning_rate, warmup_steps
-from gpt.training.trainer import Trainer
+from gpt.training.trainer import Trainer, recompute_blocks
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,31 @@ def test_accumulation_changes_nothing(root, micro):
     assert all(torch.allclose(whole[k], cut[k], rtol=0, atol=1e-6) for k in whole)
     assert cut_log["loss"] == pytest.approx(whole_log["loss"], abs=1e-6)
     assert cut_log["terms"] == whole_log["terms"] == sum(range(3, 25, 3)) + 8
+
+
+def test_recomputed_blocks_give_the_same_gradients(root):
+    """Also with dropout, which is drawn again alike."""
+    corpus = load_corpus(root / "fields", root / "tokenizer")
+    states = []
+    for again in (False, True):
+        settings = config(root, batch=8, recompute=again)
+        trainer = make_trainer(settings, corpus, start(threads=1, precision="fp32", quiet=True))
+        trainer.step(1, 0.5, Interrupt())
+        states.append(trainer.model.state_dict())
+        trainer.usable()
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+    with pytest.raises(ValueError, match="--recompute needs a model with blocks"):
+        recompute_blocks(torch.nn.Linear(1, 1))
+
+
+def test_a_model_in_pieces_is_refused(root):
+    class Fsdp(Local):
+        distributed_type = DistributedType.FSDP
+
+    corpus = load_corpus(root / "fields", root / "tokenizer")
+    with pytest.raises(ValueError, match="FSDP cuts a model over processes"):
+        make_trainer(config(root), corpus, Fsdp())
 
 
 # -- a run -------------------------------------------------------------------------------------------------------------
