@@ -185,7 +185,8 @@ def sample_ids(
         first: number of the first field.
         cache: with a key-value cache; without one the same tokens, slowly.
         block: rows computed together.
-        prompt: (k,) codes every field begins with.
+        prompt: (k,) codes every field begins with; -1 where one is drawn. A code that is given later is known to the
+            model only from its place on.
         threads: CPU threads of a block; the same number, the same fields.
         workers: blocks drawn at a time, which changes no field.
         share: (rank, world): only every world-th block, from the rank-th on.
@@ -232,9 +233,11 @@ def _forced(model: GPT, label: int | None, prompt: Tensor | None) -> dict[int, i
             raise ValueError("this model was trained without labels (train with --labels); leave --label out.")
         given[0] = c.vocab.label(label)
     codes = [] if prompt is None else prompt.tolist()
-    if len(codes) > c.tokens_per_field or any(not 0 <= code < c.codes for code in codes):
-        raise ValueError(f"a prompt holds at most {c.tokens_per_field} codes in [0, {c.codes}), got {codes}.")
-    return given | {c.first - 1 + i: code for i, code in enumerate(codes)}
+    if len(codes) > c.tokens_per_field or any(not -1 <= code < c.codes for code in codes):
+        raise ValueError(
+            f"a prompt holds at most {c.tokens_per_field} codes in [0, {c.codes}), or -1 where one is drawn, got {codes}."
+        )
+    return given | {c.first - 1 + i: code for i, code in enumerate(codes) if code >= 0}
 
 
 @torch.no_grad()

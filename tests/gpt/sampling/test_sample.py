@@ -174,10 +174,18 @@ def test_labels_of_draws():
         find_label("red", None)
 
 
-@pytest.mark.parametrize("prompt", [[5], [-1], [0] * 10])
+@pytest.mark.parametrize("prompt", [[5], [-2], [0] * 10])
 def test_bad_prompts_are_refused(prompt):
     with pytest.raises(ValueError, match="a prompt holds at most 9 codes"):
         sample_ids(tiny(), 1, prompt=torch.tensor(prompt))
+
+
+def test_codes_given_anywhere_stay_and_the_others_are_drawn():
+    given = torch.tensor([-1, 2, -1, -1, 1, -1, -1, -1, 0])
+    codes = sample_ids(tiny(), 8, prompt=given, seed=3).codes
+    assert bool((codes[:, given >= 0] == given[given >= 0]).all()) and len(codes[:, given < 0].unique(dim=0)) > 1
+    again = sample_ids(tiny(), 8, prompt=given, seed=3, cache=False).codes
+    assert torch.equal(codes, again)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

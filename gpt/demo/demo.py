@@ -1,0 +1,97 @@
+"""The command: a model on a page of the local machine."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fields.runtime.text import one_line
+from gpt.demo.studio import open_studio
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """A model to be looked at in a browser: new fields of any size, their weights and tokens, completions, walks.
+
+    For example:
+        python scripts/demo.py --model runs/digits/gpt
+        python scripts/demo.py --model user/name --fields user/name-fields
+    """
+
+    model: str
+    """Training folder, model folder, or user/name on the Hub."""
+    fields: str | None = None
+    """Its training dataset (folder or user/name), for nearest training fields and held-out ones; default: what the training
+    run names, if that is still there."""
+    revision: str | None = None
+    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines in."""
+    port: int = 7860
+    """Port to listen on; 0 = any free one."""
+    threads: int = 1
+    """CPU threads."""
+
+    def __post_init__(self):
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"--port must lie between 0 and 65535, got {self.port}.")
+        if self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+def demo(config: DemoConfig) -> None:
+    """Open the model and serve the page until interrupted.
+
+    Raises:
+        RuntimeError: if Gradio is not installed.
+        ValueError, FileNotFoundError: for models or datasets that cannot be shown.
+    """
+    check_gradio()
+    torch.set_num_threads(config.threads)
+    app = make_app(config)
+    with socket.socket() as door:  # opened here, so that port 0 is known and a port in use is told in one sentence
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((config.host, config.port))
+        print(f"http://{config.host}:{door.getsockname()[1]}/ shows {config.model}; stop it with Ctrl-C", flush=True)
+        serve(app, door)
+
+
+def serve(app: Any, door: socket.socket) -> None:
+    """Answer on an open socket until interrupted."""
+    import uvicorn
+
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[door])
+
+
+def make_app(config: DemoConfig) -> Any:
+    """The page as an ASGI application.
+
+    Raises:
+        ValueError, FileNotFoundError: for models or datasets that cannot be shown.
+    """
+    import gradio as gr
+    from fastapi import FastAPI
+
+    from gpt.demo.app import CSS, build
+
+    studio = open_studio(config.model, config.fields, config.revision)
+    name = config.model if "/" in config.model and not Path(config.model).exists() else studio.name
+    blocks = build(studio, f"New fields of {one_line(name, 60)}")
+    blocks.queue(default_concurrency_limit=1)
+    return gr.mount_gradio_app(
+        FastAPI(), blocks, path="/", css=CSS, theme=gr.themes.Base(), footer_links=[], ssr_mode=False
+    )
+
+
+def check_gradio() -> None:
+    """Refuse to begin without Gradio, saying how to get it."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing is sent anywhere
+    try:
+        import gradio  # noqa: F401 is it there
+    except ImportError:
+        raise RuntimeError(
+            "the demo needs Gradio, which is not installed. Get it with: .venv/bin/python -m pip install -e '.[demo]'"
+        ) from None
