@@ -23,12 +23,12 @@ def address(home):
     """The demo as people start it, on a free port."""
     command = [sys.executable, str(ROOT / "scripts" / "demo.py"), "--model", str(home / "gpt"), "--port", "0"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    served = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
-    try:
-        yield re.search(r"http://\S+", served.stdout.readline()).group()
-    finally:
-        served.send_signal(signal.SIGTERM)
-        served.wait(timeout=60)
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            yield re.search(r"http://\S+", served.stdout.readline()).group()
+        finally:
+            served.send_signal(signal.SIGTERM)
+            served.wait(timeout=60)
 
 
 @pytest.mark.skipif(find_spec("gradio") is None, reason="no Gradio: pip install -e '.[demo]'")
@@ -76,7 +76,7 @@ def test_a_report_opens_from_disk(tmp_path, width):
     with browser.window(width, 800) as driver:
         driver.get((tmp_path / "report.html").as_uri())
         assert browser.width_of(driver) == width
-        driver.find_element("css selector", "td [data-tip]").click()
-        script = "return getComputedStyle(document.querySelector('td [data-tip]'), '::after').content"
+        driver.find_element("css selector", "td + td [data-tip]").click()
+        script = "return getComputedStyle(document.querySelector('td + td [data-tip]'), '::after').content"
         assert driver.execute_script(script) == '"N = 7"'
         assert not driver.get_log("browser")
