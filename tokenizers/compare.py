@@ -23,6 +23,7 @@ from tokenizers.counts import Counts
 from tokenizers.encode import check_field, divide
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
+from tokenizers.report.codecs import rows_beside
 from tokenizers.report.measures import Bench, make_bench, measure
 from tokenizers.selection import draw
 
@@ -114,6 +115,8 @@ def compare(config: CompareConfig) -> dict:
         own = {} if fields == config.fields else {"fields": fields}
         rows.append({"name": names[text], **own, **row})
         print(line(rows[-1]))
+    pictures = rows_beside(bench, main, config.counted, config.seed, config.signals, config.data_root)
+    print("\n".join(map(line, pictures)))
     result = {
         "split": bench.split,
         "fields": len(bench.weights),
@@ -121,6 +124,7 @@ def compare(config: CompareConfig) -> dict:
         "psnr_against": bench.against,
         "psnr_before": float(bench.before.mean()) if bench.before is not None else bench.fitted,
         "rows": rows,
+        "pictures": pictures,
     }
     write_json(config.out / "compare.json", result)
     with write_atomic(config.out / "compare.md") as temporary:
@@ -248,15 +252,27 @@ def _cell(row: dict, key: str, form: str) -> str:
     return "-" if row is None else format(row, form)
 
 
+CODECS = (
+    "KLT of pixels and WebP code the pictures themselves, with no field in between: the best linear transform of training "
+    "pictures, its coefficients rounded and charged by their counts, and a lossless file of each picture alone."
+)
+
+
+def every(result: dict) -> list[dict]:
+    """Tokenizers, then codecs of the pictures."""
+    return result["rows"] + result["pictures"]
+
+
 def markdown(result: dict) -> str:
     """compare.md."""
     before = "" if result["psnr_before"] is None else f", {result['psnr_before']:.2f} dB before"
     head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
-    body = [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in result["rows"]]
+    body = [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)]
     lines = [
         f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}{before}. PSNR (dB, mean over fields) "
         f"against {result['psnr_against']}. Bits of a field: nominal is tokens x log2 codes, per position is the "
-        "cross-entropy under each position's training counts (plain codes) plus 1.",
+        "cross-entropy under each position's training counts (plain codes) plus 1."
+        + (f" {CODECS}" if result["pictures"] else ""),
         "",
         *("| " + " | ".join(cells) + " |" for cells in [head, ["---"] + ["---:"] * len(COLUMNS), *body]),
     ]
@@ -273,7 +289,8 @@ def page(out: Path, result: dict) -> Page:
         f"{result['psnr_against']}.{known}",
     )
     head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
-    made.table(head, [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in result["rows"]])
+    made.table(head, [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)])
+    made.notes([CODECS] if result["pictures"] else [])
     made.heading("Bits and what they buy")
     made.picture(
         out / "compare.png",
@@ -285,7 +302,8 @@ def page(out: Path, result: dict) -> Page:
 
 def line(row: dict) -> str:
     """One row for the terminal."""
-    text = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {_cell(row, 'psnr_after', '.2f')} dB"
+    said = "as they are" if row.get("kind") == "lossless" else f"{_cell(row, 'psnr_after', '.2f')} dB"
+    text = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {said}"
     if "refit" in row:
         text += f"; refit {row['refit']['bits_per_field']:,.0f} bits, {_cell(row, 'refit.psnr_after', '.2f')} dB"
     return text
@@ -314,6 +332,14 @@ def draw_picture(path: Path, result: dict) -> None:
     axes.plot([], [], "o", color="gray", markerfacecolor="none", markersize=4, label="nominal bits")
     if any("refit" in r for r in result["rows"]):
         axes.plot([], [], "x", color="gray", label="after refit")
+    klt = [(r["bits_per_field"], r["psnr_after"]) for r in result["pictures"] if r["psnr_after"] is not None]
+    if klt:
+        axes.plot(*zip(*klt, strict=True), "k--", linewidth=0.8, label="KLT of pixels, no field")
+    for r in result["pictures"]:
+        if r["psnr_after"] is None:
+            axes.axvline(
+                r["bits_per_field"], color="gray", linewidth=0.8, linestyle=":", label=f"{r['name']}, no field"
+            )
     if result["psnr_before"] is not None:
         axes.axhline(result["psnr_before"], color="gray", linewidth=0.8, linestyle="--", label="fields as fitted")
     axes.set(xscale="log", xlabel="bits per field", ylabel=f"PSNR (dB) against {result['psnr_against']}")
