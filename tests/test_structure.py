@@ -18,7 +18,7 @@ EXCEPTIONS = {
     ("tokenizers.tokens", "tokenizers.hub"): "TokenDataset.push_to_hub and its publisher",
     ("tokenizers.learned.vqvae", "tokenizers.learned.train"): "a class and its trainer",
     ("tokenizers.learned.graph", "tokenizers.learned.graph_train"): "a class and its trainer",
-    ("tokenizers.learned.regions", "tokenizers.learned.regions_train"): "a class and its trainer",
+    ("tokenizers.learned.regions", "tokenizers.learned.regions_decoder"): "a class and its trainer",
     ("gpt.model", "gpt.hub"): "GPT.push_to_hub and its publisher",
 }
 """(from, to) -> why this import, made inside a function, may lead back."""

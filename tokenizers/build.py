@@ -125,7 +125,8 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     tokenizer.cpu()
     tokenizer.save_pretrained(out)
-    (out / RESUME_FILE).unlink(missing_ok=True)  # a finished fit has nothing to resume
+    for path in out.glob(f"*{RESUME_FILE}"):  # a finished fit has nothing to resume
+        path.unlink()
     seconds = time.perf_counter() - start
     kind, codes, t = tokenizer.config.kind, tokenizer.codes, tokenizer.tokens_per_field
     print(

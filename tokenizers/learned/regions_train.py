@@ -9,7 +9,7 @@ from fields.turned import turned, turns
 from tokenizers.distortion import distortion
 from tokenizers.learned import quantizers
 from tokenizers.learned.regions import RegionsTokenizer
-from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer, train
+from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer
 from tokenizers.selection import draw
 
 SEEN = 4000
@@ -171,20 +171,11 @@ class RegionsTrainer(Trainer):
 
     def swapped(self, quantised: Tensor) -> Tensor:
         """Some of each field's codes replaced; no gradient passes those."""
-        b, t = quantised.shape[:2]
         with torch.no_grad():
             book = self.quantizer.books()[0].to(quantised)  # (V, D)
-            near = torch.cdist(book, book).topk(min(NEAR + 1, len(book)), largest=False).indices[:, 1:]
-            ids = quantizers.nearest(quantised.flatten(0, 1)[:, None], book[None])[:, 0]
-            pick = torch.randint(near.shape[1], ids.shape, device=ids.device)
-            other = book[near[ids, pick]].view_as(quantised)
-            rows = torch.randint(b, (b, t), device=ids.device)
-            strange = quantised[rows, torch.arange(t, device=ids.device)]
-            close = torch.rand(b, t, 1, device=ids.device) < OFTEN
-            share = self.config.swap * torch.rand(b, 1, 1, device=ids.device)
-            replaced = torch.rand(b, t, 1, device=ids.device) < share
-            instead = torch.where(close, other, strange)
-        return torch.where(replaced, instead, quantised)
+            ids = quantizers.nearest(quantised.flatten(0, 1)[:, None], book[None]).view(quantised.shape[:2])
+            instead, hit = replaced(ids, neighbours(book), self.config.swap)
+        return torch.where(hit[..., None], book[instead], quantised)
 
     def publish(self) -> None:
         """The quantiser's codebook into the tokenizer."""
@@ -200,6 +191,24 @@ def _places(lattice: Tensor, turn: Tensor) -> Tensor | None:
     return None if None in found else torch.tensor(found, device=lattice.device)
 
 
-def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
-    """Fit a tokenizer of regions where it lies; gradients must be on."""
-    train(tokenizer, rows, held_out, begin=begin, make=RegionsTrainer)
+def neighbours(book: Tensor) -> Tensor:
+    """(V, D) code vectors -> (V, at most 8) the codes nearest to each."""
+    return torch.cdist(book, book).topk(min(NEAR + 1, len(book)), largest=False).indices[:, 1:]
+
+
+def replaced(ids: Tensor, near: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Some of each field's codes replaced, as `RegionsConfig.swap` says.
+
+    Args:
+        ids: (B, T).
+        near: (V, 8) from `neighbours`.
+        share: of a field's codes, at most.
+    Returns:
+        (B, T) other ids, and where they are meant to be taken.
+    """
+    (b, t), device = ids.shape, ids.device
+    other = near[ids, torch.randint(near.shape[1], ids.shape, device=device)]
+    strange = ids[torch.randint(b, (b, t), device=device), torch.arange(t, device=device)]
+    close = torch.rand(b, t, device=device) < OFTEN
+    share = share * torch.rand(b, 1, device=device)
+    return torch.where(close, other, strange), torch.rand(b, t, device=device) < share

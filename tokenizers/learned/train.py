@@ -150,6 +150,9 @@ class Watch:
 class Trainer:
     """One training run; `state` and `restore` are all of it."""
 
+    title = ""
+    """Of the progress bar, if not the tokenizer's kind."""
+
     def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, varied: bool):
         c, device = tokenizer.config, tokenizer.n_codes.device
         self.tokenizer, self.rows, self.config = tokenizer, rows.to(device), c
@@ -192,10 +195,14 @@ class Trainer:
         loss, function, bits = self.losses(self._rows().to(self.rows.device))
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.clipped(), 1.0)
         self.optimizer.step()
         self.step += 1
         return torch.stack([function.detach(), bits.detach()])  # not read here, which would wait for the GPU
+
+    def clipped(self) -> list[nn.Parameter]:
+        """Parameters whose gradients are clipped together."""
+        return list(self.net.parameters())
 
     def losses(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the training fields chosen: what is minimised, the distortion in it, and the bits (0 without a rate)."""
@@ -234,6 +241,10 @@ class Trainer:
     def publish(self) -> None:
         """The quantiser's codebooks into the tokenizer."""
         self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+    def score(self, found: dict) -> float:
+        """By which states are compared, after a look at held-out fields; the highest is kept."""
+        return found["score"]
 
     # -- all of it as tensors -----------------------------------------------------------------------------------------
 
@@ -280,6 +291,7 @@ def train(
     held_out: Tensor | None,
     begin: Callable[[VQVAETokenizer, Tensor], bool] = start,
     make: Callable[[VQVAETokenizer, Tensor, bool], Trainer] = Trainer,
+    stage: str = "",
 ) -> None:
     """Fit a tokenizer in place, its standardizer being fitted; gradients must be enabled.
 
@@ -289,6 +301,7 @@ def train(
         held_out: (M, P) fields to evaluate on, or None, on the CPU.
         begin: sets the initial state from training fields; returns whether they differ.
         make: the trainer of a tokenizer, its training fields, and whether they differ.
+        stage: name of a later stage of the same fit, which is resumed from a file of its own.
     """
     c, device = tokenizer.config, tokenizer.n_codes.device
     rows, held_out = _held_out(rows, held_out, c.seed)
@@ -300,13 +313,15 @@ def train(
         torch.manual_seed(c.seed)
         trainer = make(tokenizer, rows, varied)
         watch = Watch(tokenizer, rows, held_out, c.seed)
-        if not _resume(trainer, tokenizer.resume_dir, mark):
+        name = f"{stage}-{RESUME_FILE}" if stage else RESUME_FILE
+        path = None if tokenizer.resume_dir is None else Path(tokenizer.resume_dir) / name
+        if not _resume(trainer, path, mark):
             _evaluate(trainer, watch)
-        if c.steps and varied:
-            _loop(trainer, watch, mark)
+        if trainer.config.steps and varied:
+            _loop(trainer, watch, mark, path)
     if trainer.best:
         tokenizer.load_state_dict(trainer.best)
-    tokenizer.history = trainer.history
+    tokenizer.history = [*(tokenizer.history if stage else []), *trainer.history]
     last = max(trainer.history, key=lambda h: h["score"])
     if varied and last["used"] < RARE * c.codes:
         print(f"warning: only {last['used']} of {c.codes} codes are used. Ask for fewer, or another --quantizer.")
@@ -323,9 +338,9 @@ def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor,
     return rows[~away], rows[away]
 
 
-def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
+def _loop(trainer: Trainer, watch: Watch, mark: str, path: Path | None) -> None:
     c, seen = trainer.config, []
-    shown = bar(total=c.steps, initial=trainer.step, unit="step", desc=c.kind)
+    shown = bar(total=c.steps, initial=trainer.step, unit="step", desc=trainer.title or c.kind)
     while trainer.step < c.steps and not trainer.done:
         seen.append(trainer.advance())
         shown.update(1)
@@ -340,7 +355,7 @@ def _loop(trainer: Trainer, watch: Watch, mark: str) -> None:
             f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {found['psnr']:.2f} dB at {found['bits']:.0f} bits  "
             f"codes {found['used']} of {c.codes}, perplexity {found['perplexity']:.1f}"
         )
-        _save(trainer, mark)
+        _save(trainer, mark, path)
     shown.close()
 
 
@@ -348,6 +363,7 @@ def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict
     """Evaluate the state, and keep it if it is the best."""
     trainer.publish()
     found = {"step": trainer.step, "loss": loss, **watch.evaluate()}
+    found["score"] = trainer.score(found)
     best = max((h["score"] for h in trainer.history), default=-math.inf)
     trainer.history.append(found)
     late = 2 * trainer.step > trainer.config.steps  # while the learning rate is high, the start may long be better
@@ -358,20 +374,20 @@ def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict
     return found
 
 
-def _save(trainer: Trainer, mark: str) -> None:
+def _save(trainer: Trainer, mark: str, path: Path | None) -> None:
     from safetensors.torch import save_file
 
-    if trainer.tokenizer.resume_dir is not None:
-        with write_atomic(Path(trainer.tokenizer.resume_dir) / RESUME_FILE) as temporary:
+    if path is not None:
+        with write_atomic(path) as temporary:
             save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
 
 
-def _resume(trainer: Trainer, folder: Path | None, mark: str) -> bool:
-    """Continue from the folder's state, if it is of this run."""
+def _resume(trainer: Trainer, path: Path | None, mark: str) -> bool:
+    """Continue from the file's state, if it is of this run."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    if folder is None or not (path := Path(folder) / RESUME_FILE).is_file():
+    if path is None or not path.is_file():
         return False
     try:
         with safe_open(path, "pt") as file:

@@ -14,6 +14,7 @@ from fields.model import FieldConfig, values
 from fields.signals.images import grid
 from fields.turned import turned
 from fields.view.render import render
+from tokenizers.learned.critic import Critic
 from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, lattice, windows
 from tokenizers.learned.regions_train import RegionsTrainer
 from tokenizers.registry import load_tokenizer
@@ -174,3 +175,47 @@ def test_bad_settings_are_refused():
     wide = FieldConfig(hidden=(256, 256))
     with pytest.raises(ValueError, match="regions decodes fields of at most"):
         make(wide)
+
+
+def test_tuning_changes_the_decoder_and_no_code(fields):
+    settings = {"steps": 60, "batch": 32, "points": 64, "eval_every": 30, "hidden": 32, "encoder": 16, "vocab_size": 32}
+    plain, tuned = (make(**settings, tune=tune).fit(fields) for tune in (0, 40))
+    assert torch.equal(plain.books, tuned.books) and torch.equal(plain.encode(fields), tuned.encode(fields))
+    assert not torch.equal(plain.synthesis, tuned.synthesis)
+    assert [row["step"] for row in tuned.history] == [0, 30, 60, 0, 30, 40]
+
+
+def test_a_critic_learns_to_tell_blurred_from_sharp_and_its_features_vanish_between_equals(fields):
+    fitted = values(FIELD, fields[:64], lattice(FIELD, (4, 6), 2))
+    blurred = (fitted + fitted.roll(1, 1) + fitted.roll(-1, 1)) / 3
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        critic = Critic((8, 12), 1, float(fitted.mean()), float(fitted.std()))
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        critic.own_loss(blurred, fitted).backward()
+        optimizer.step()
+    with torch.no_grad():
+        scores = [float(critic(pictures)[1].mean()) for pictures in (fitted, blurred)]
+        same, far = (float(critic.distance(pictures, fitted)[0]) for pictures in (fitted, blurred))
+    assert scores[0] > scores[1] + 0.5
+    assert same == 0 < far
+
+
+def test_a_critic_needs_a_lattice_of_one_to_three_dimensions(fields):
+    with pytest.raises(ValueError, match="Give --adversarial 0"):
+        make(grid=(1, 1), side=2, margin=0, steps=1, tune=1).fit(fields)
+    make(grid=(1, 1), side=2, margin=0, steps=1, tune=1, adversarial=0.0).fit(fields)
+
+
+def test_settings_added_later_do_not_change_what_was_saved_before(fitted):
+    plain, tuned = (replace(fitted.config, tune=tune) for tune in (0, 5))
+    prints = []
+    for config in (plain, tuned):
+        other = RegionsTokenizer(config)
+        other.load_state_dict(fitted.state_dict())
+        prints.append(other.fingerprint)
+    assert prints[0] == fitted.fingerprint != prints[1]
+    without = {k: v for k, v in vars(plain).items() if k not in RegionsConfig.later}
+    assert RegionsConfig(**without) == plain

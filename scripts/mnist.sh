@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# MNIST from its files to an evaluation of new fields, in stages; started again, it goes on where it stopped.
+#   bash scripts/mnist.sh [--short] [--signals fashion-mnist] [--data-root DIR] [--unlabelled] [--threads N]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+signals=mnist short="" labels=--labels root=() threads=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --short) short=-short ;;
+        --unlabelled) labels=--no-labels ;;
+        --signals) signals="${2:?--signals needs mnist or fashion-mnist}"; shift ;;
+        --data-root) root=(--data-root "$(realpath -- "${2:?--data-root needs the folder with the files}")"); shift ;;
+        --threads) threads=(--threads "${2:?--threads needs a number}"); shift ;;
+        *) echo "mnist.sh: unknown argument $1; expected --short, --unlabelled, --signals NAME, --data-root DIR or --threads N." >&2; exit 2 ;;
+    esac
+    shift
+done
+case "$signals" in
+    mnist | fashion-mnist) ;;
+    *) echo "mnist.sh: --signals must be mnist or fashion-mnist, got $signals." >&2; exit 2 ;;
+esac
+vocabulary=(--grid 8 8 --vocab-size 1024 --batch 128 --steps 4000 --tune 4000) gpt=(--steps 12000)
+[ -z "$short" ] || { vocabulary=(--grid 8 8 --vocab-size 1024 --batch 128 --steps 1200 --tune 800); gpt=(--steps 4000); }
+[ "$labels" = --labels ] || name=-unlabelled
+out="runs/$signals" words="regions$short" model="gpt$short${name:-}"
+
+source scripts/environment.sh
+stage() { printf '\n== %s (%s)\n' "$1" "$(date +%T)"; shift; "$@"; }
+python=.venv/bin/python
+stage "1 of 5: fields" $python scripts/fit_fields.py --signals "$signals" "${root[@]}" "${threads[@]}" --out "$out/fields"
+stage "2 of 5: vocabulary" $python -m tokenizers.build regions --fields "$out/fields" --out "$out/$words" \
+    "${vocabulary[@]}" "${threads[@]}"
+stage "3 of 5: GPT" $python scripts/train_gpt.py --fields "$out/fields" --tokenizer "$out/$words" --out "$out/$model" $labels \
+    "${gpt[@]}" --batch 32 --lr 1.5e-3 --ema 0.998 --eval-every 400 --model.dropout 0 "${threads[@]}"
+stage "4 of 5: new fields" $python scripts/sample.py --model "$out/$model" --n 1000 --fields "$out/fields" \
+    --out "$out/$model-samples" "${threads[@]}"
+stage "5 of 5: evaluation" $python scripts/evaluate.py --samples "$out/$model-samples" --model "$out/$model" \
+    --fields "$out/fields" "${root[@]}" --out "$out/$model-evaluation" "${threads[@]}"
