@@ -51,13 +51,7 @@ def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDa
     splits = {}
     for split in tokens.splits:
         weights = torch.cat([tokenizer.decode(ids).cpu() for ids in tokens.batches(split, ROWS)])
-        splits[split] = {
-            "weights": weights,
-            "labels": tokens.labels(split),
-            "signal_id": tokens.signal_ids(split),
-            "seed": tokens.seeds(split),
-            "sizes": tokens.sizes(split),
-        }
+        splits[split] = tokens.about(split).with_weights(weights)
     reference = None if tokens.info.reference is None else Reference.from_dict(tokens.info.reference)
     return WeightDataset.from_rows(tokenizer.field, splits, reference, tokens.info.signals)
 

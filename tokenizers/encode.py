@@ -18,6 +18,7 @@ from fields.runtime.launch import Device, choose_device, run_cli
 from fields.runtime.runs import Overwrites, claim
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
+from fields.storage.rows import Rows
 from tokenizers.base import WeightTokenizer
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import load_tokenizer
@@ -100,13 +101,12 @@ def _tables(
             ids = tokenizer.encode(weights)
         except ValueError as error:
             raise ValueError(f"split {split}, rows from {at} on: {error}") from None
-        rows = {"ids": ids, "signal_id": table["signal_id"].to_pylist(), "sizes": extents(table["extent"])}
-        rows["seed"] = torch.from_numpy(table["seed"].to_numpy().copy())
+        labels = None if info.label_names is None else torch.from_numpy(table["label"].to_numpy().copy())
+        seeds = torch.from_numpy(table["seed"].to_numpy().copy())
+        rows = Rows(weights, table["signal_id"].to_pylist(), labels, seeds, extent=extents(table["extent"]))
         if refit is not None:
-            rows["ids"] = refit(weights, ids, rows["signal_id"], rows["sizes"], shown.update)
-        if info.label_names is not None:
-            rows["labels"] = torch.from_numpy(table["label"].to_numpy().copy())
-        yield to_table(info, rows, split)
+            ids = refit(weights, ids, rows.ids, rows.extent, shown.update)
+        yield to_table(info, ids, rows, split)
         at += len(table)
         if refit is None:
             shown.update(len(table))

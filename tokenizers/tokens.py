@@ -6,7 +6,7 @@ and `tokens.json` the slots and the fingerprints of the tokenizer and of the dat
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fields.runtime.runs import digest, read_json, replace_folder, write_json
 from fields.runtime.text import check_split
 from fields.storage.columns import current, extent_column, extents, stored_names
 from fields.storage.fetch import fetch
+from fields.storage.rows import Rows
 from fields.storage.streaming import open_splits
 from tokenizers.base import WeightTokenizer
 from tokenizers.vocab import Vocab
@@ -124,16 +125,19 @@ class TokenDataset:
         return cls(info, tables, values["fingerprint"])
 
     @classmethod
-    def from_ids(cls, tokenizer: WeightTokenizer, splits: dict[str, dict[str, Any]], data: Any = None):
+    def from_ids(
+        cls, tokenizer: WeightTokenizer, splits: Mapping[str, Tensor | tuple[Tensor, Rows] | Mapping], data: Any = None
+    ):
         """Rows in memory.
 
         Args:
             tokenizer: whose ids they are.
-            splits: per split a dict of `ids` (N, T), and optionally `labels`, `signal_id`, `seed`, `sizes` (N, K).
+            splits: per split the ids (N, T); or these and the rows that they stand for; or, as before, a mapping of `ids`
+                with the names of columns.
             data: the WeightDataset they were made from, if any.
         """
         info = TokenInfo.of(tokenizer, data)
-        made = {name: to_table(info, rows, name) for name, rows in splits.items()}
+        made = {name: to_table(info, *_with_rows(given), name) for name, given in splits.items()}
         marks = {name: mark([table]) for name, table in made.items() if len(table)}
         return cls(info, made, fingerprint_of(info, marks))
 
@@ -227,6 +231,11 @@ class TokenDataset:
         """(N, K) int64 extent of each signal: height and width of a picture."""
         return extents(self._table(split)["extent"])
 
+    def about(self, split: str) -> Rows:
+        """A split's rows without weights and quality."""
+        known = {"ids": self.signal_ids(split), "labels": self.labels(split), "seeds": self.seeds(split)}
+        return Rows(torch.empty(self.count(split), 0), **known, extent=self.sizes(split))
+
     def check_tokenizer(self, tokenizer: WeightTokenizer) -> None:
         """Refuse a tokenizer that did not make these ids, naming both."""
         if tokenizer.fingerprint != self.tokenizer_fingerprint:
@@ -262,26 +271,32 @@ def features(info: TokenInfo):
     return Features(columns | {"extent": List(Value("int32"))})
 
 
-def to_table(info: TokenInfo, rows: dict[str, Any], split: str = ""):
-    """An Arrow table of rows; see `TokenDataset.from_ids` for the keys."""
+def _with_rows(given: Tensor | tuple[Tensor, Rows] | Mapping) -> tuple[Tensor, Rows]:
+    """Ids, and rows without weights where only ids are given."""
+    if isinstance(given, tuple):
+        return given
+    columns = dict(given) if isinstance(given, Mapping) else {"ids": given}
+    ids = torch.as_tensor(columns.pop("ids"))
+    return ids, Rows.of({"weights": torch.empty(len(ids), 0), **columns})
+
+
+def to_table(info: TokenInfo, ids: Tensor, rows: Rows, split: str = ""):
+    """An Arrow table of (N, T) ids and of what is known of their rows; weights and quality stay behind."""
     import pyarrow as pa
 
     if split:
         check_split(split)  # it becomes part of a file's name
-    ids = torch.as_tensor(rows["ids"])
     n, width = len(ids), len(info.slots)
     if ids.shape != (n, width) or (n and not 0 <= int(ids.min()) <= int(ids.max()) < info.codes):
         raise ValueError(f"ids must have shape (N, {width}) and lie in [0, {info.codes}), got {tuple(ids.shape)}.")
     flat = pa.array(ids.cpu().contiguous().numpy().astype(smallest(info.codes)).ravel())
     columns = {"ids": pa.FixedSizeListArray.from_arrays(flat, width)}
     if info.label_names is not None:
-        columns["label"] = numbers(rows.get("labels"), n, -1)
-    names = rows.get("signal_id")
-    columns["signal_id"] = pa.array(list(names) if names is not None else [""] * n, pa.string())
+        columns["label"] = numbers(rows.labels, n, -1)
+    columns["signal_id"] = pa.array(rows.ids, pa.string())
     columns["split"] = pa.array([split] * n, pa.string())
-    columns["seed"] = numbers(rows.get("seed"), n, 0)
-    sizes = rows.get("sizes")
-    columns["extent"] = extent_column(torch.zeros(n, 2) if sizes is None else torch.as_tensor(sizes))
+    columns["seed"] = numbers(rows.seeds, n, 0)
+    columns["extent"] = extent_column(torch.zeros(n, 2) if rows.extent is None else rows.extent)
     return pa.table(columns).cast(features(info).arrow_schema)
 
 

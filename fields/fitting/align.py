@@ -127,18 +127,16 @@ def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
     """
     row = balance(data.config, data.weights("train", [at]))[0]
     name = data.ids("train")[at] or f"row {at}"
-    splits = {
-        split: _with(data, split, align(data.config, data.weights(split), row, quiet=False)) for split in data.splits
-    }
+    every = {split: data.rows(split) for split in data.splits}
+    splits = {s: rows.with_weights(align(data.config, rows.weights, row, quiet=False)) for s, rows in every.items()}
     how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
     return WeightDataset.from_rows(data.config, splits, Reference("unknown", how, row), data.signals), row
 
 
 def in_order(data: WeightDataset) -> WeightDataset:
     """Every field with its neurons in canonical order; each is checked to compute what it did before."""
-    splits = {
-        split: _with(data, split, canonical(data.config, data.weights(split), quiet=False)) for split in data.splits
-    }
+    every = {split: data.rows(split) for split in data.splits}
+    splits = {s: rows.with_weights(canonical(data.config, rows.weights, quiet=False)) for s, rows in every.items()}
     how = f"{data.reference.how}; neurons sorted by their weights on the output"
     start = data.reference.start if data.reference.row is None else "unknown"  # rows left the common start
     return WeightDataset.from_rows(data.config, splits, Reference(start, how), data.signals)
@@ -177,25 +175,13 @@ def _reference(data: WeightDataset, name: str | None) -> int:
     """Position of the reference in the training split."""
     _check_training(data)
     if name is None:
-        return int(data.psnr("train").nan_to_num(-1.0).argmax())
+        return data.kind.measure.best(data.quality("train"))
     ids = data.ids("train")
     if name not in ids:
         raise ValueError(
             f"--reference {name} is no training signal of the dataset; they are called {ids[0]} and so on."
         )
     return ids.index(name)
-
-
-def _with(data: WeightDataset, split: str, weights: Tensor) -> dict:
-    """A split's columns with other weights."""
-    return {
-        "weights": weights,
-        "psnr": data.psnr(split),
-        "labels": data.labels(split),
-        "signal_id": data.ids(split),
-        "seed": data.seeds(split),
-        "sizes": data.sizes(split),
-    }
 
 
 def measure(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from fields.runtime.processes import alike, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
+from fields.storage.rows import Rows
 from gpt.checkpoint import load_model
 from gpt.sampling.generate import Draws, check_sampling, sample_ids
 from gpt.sampling.sheet import save_samples_sheet
@@ -198,10 +199,8 @@ def _write(
     whole, weights = whole.pick(finite), weights[finite]
     made = _dataset(config, whole, weights, info, tokenizer, data)
     made.save(config.out)
-    rows = {"ids": whole.codes, "labels": made.labels("samples"), "signal_id": made.ids("samples"), "seed": whole.index}
-    TokenDataset.from_ids(tokenizer, {"samples": {**rows, "sizes": made.sizes("samples")}}, made).save(
-        config.out / "tokens"
-    )
+    samples = {"samples": (whole.codes, made.rows("samples"))}
+    TokenDataset.from_ids(tokenizer, samples, made).save(config.out / "tokens")
     save_samples_sheet(config.out / "samples.png", made.config, weights, info["size"], data)
     write_json(config.out / "samples.json", report)  # last: it says that the folder is complete
     left_out = {
@@ -224,13 +223,9 @@ def _dataset(
     data: WeightDataset | None,
 ) -> WeightDataset:
     """Fields as a weight dataset whose only split is `samples`; `seed` is the number of each field."""
-    rows = {
-        "weights": weights,
-        "labels": draws.labels if info["label_names"] else None,
-        "signal_id": [f"sample/{config.seed}/{i}" for i in draws.index.tolist()],
-        "seed": draws.index,
-        "sizes": torch.tensor([info["size"]] * len(weights)),
-    }
+    ids = [f"sample/{config.seed}/{i}" for i in draws.index.tolist()]
+    labels = draws.labels if info["label_names"] else None
+    rows = Rows(weights, ids, labels, draws.index, extent=torch.tensor([info["size"]] * len(weights)))
     signals = {
         **info["signals"],
         "label_names": info["label_names"],
