@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from fields.hub.cards import TAGS, TASK, front_matter, licence, table
-from fields.hub.publish import Layout, Publish, PublishFields, publish, publish_fields, read_run
+from fields.hub.publish import Publication, Publish, PublishFields, publish, publish_fields, read_run
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
@@ -89,7 +89,7 @@ def publish_model(options: PublishModel) -> Sent | None:
         return path in (*FILES, *EVALUATED, "run.json") or path.startswith("tokenizer/")
 
     message = f"GPT of {model.size():,} parameters, step {info.get('step')}"
-    return publish(options, Layout("model", message, ("model.json",), prepare, card, mine))
+    return publish(options, Publication("model", message, ("model.json",), prepare, card, mine))
 
 
 def find_evaluation(options: PublishModel, info: dict) -> Path | None:

@@ -1,6 +1,6 @@
 """A decoder-only transformer over the tokens of neural fields (GPT-2's shape: pre-norm, GELU, learned positions).
 
-What differs from a text model: the place of every token in the network (layer, neuron, ...) is known beforehand, so the
+What differs from a text model: the place of every token in the network (layer, neuron, ...) is known before it is drawn, so the
 input at position t also gets the embedding of the place of the token to be predicted NEXT; what codes mean depends on
 their position, so embedding and head are scaled by its gates; and how often each code stands where is counted, not
 learnt (`unigram`; `gpt.training.priors` fills it in). No training, no sampling.

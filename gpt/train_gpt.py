@@ -8,7 +8,7 @@ import tyro
 from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, start
-from fields.runtime.processes import alike, on_main
+from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
@@ -168,7 +168,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     known = on_main(accelerator, _claim, config, corpus.parents)
     trainer = make_trainer(config, corpus, accelerator)
     if known:
-        alike(accelerator, trainer.resume)
+        on_all(accelerator, trainer.resume)
     steps = _steps(config, trainer)
     if trainer.state["step"] > steps:
         raise ValueError(
@@ -213,7 +213,7 @@ def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
     mapped = config.out.with_name(f"{config.out.name}-mapped") if config.stream else None
     if mapped is not None and accelerator.num_processes > 1:
         on_main(accelerator, lambda: load_corpus(*sources(config), config.labels, mapped) and None)
-    return alike(accelerator, load_corpus, *sources(config), config.labels, mapped)
+    return on_all(accelerator, load_corpus, *sources(config), config.labels, mapped)
 
 
 def new_names(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ if __name__ == "__main__":
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Union
 
 import torch
 import tyro
 
 from fields.kinds.preview import save_preview, spread
 from fields.runtime.launch import Device, choose_device, cores, run_cli
-from fields.runtime.runs import Overwrites, claim, read_json
+from fields.runtime.runs import Overwrites, claim
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
 from tokenizers.base import RESUME_FILE, WeightTokenizer
@@ -24,7 +24,7 @@ from tokenizers.classic.kmeans import KMeansConfig
 from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
 from tokenizers.refit import Refit, RefitConfig
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.report.report import ReportConfig, report, write_report
+from tokenizers.report.report import ReportConfig, read_report, report, write_report
 from tokenizers.report.report import summary as report_summary
 from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
@@ -157,7 +157,7 @@ def _report(
 ) -> None:
     path, asked = out / "report.json", _asked(config)
     if path.is_file():
-        old: dict[str, Any] = read_json(path)
+        old = read_report(path)
         if old.get("settings") == asked and old.get("tokens") == tokens.fingerprint:
             print(report_summary(old))
             print(f"{out}: the report exists")

@@ -10,15 +10,16 @@ from typing import Any
 import torch
 
 from fields.hub.cards import TAGS, TASK, command, front_matter, licence, size_category, table
-from fields.hub.publish import Layout, Publish, publish, read_run
+from fields.hub.publish import Publication, Publish, publish, read_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
-from fields.runtime.runs import read_json, write_json
+from fields.runtime.runs import write_json
 from fields.runtime.text import inside
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.registry import load_tokenizer
+from tokenizers.report.report import read_report
 from tokenizers.tokens import TokenDataset, features
 
 SHOWN = 40
@@ -69,7 +70,7 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
     """Push a tokenizer's folder; see `PublishTokenizer`."""
     tokenizer = load_tokenizer(options.path)
     run = read_run(options.path)
-    report = read_json(options.path / "report.json") if (options.path / "report.json").is_file() else None
+    report = read_report(options.path / "report.json") if (options.path / "report.json").is_file() else None
     if report is not None and report.get("tokenizer") != tokenizer.fingerprint:
         print(f"{options.path}/report.json is of another tokenizer and is left out")
         report = None
@@ -93,7 +94,7 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
             raise ValueError(f"{options.repo} holds a model that is no tokenizer. Choose another name.")
 
     message = f"{tokenizer.config.kind}, {tokenizer.codes} codes"
-    return publish(options, Layout("model", message, ("config.json",), prepare, card, mine, check))
+    return publish(options, Publication("model", message, ("config.json",), prepare, card, mine, check))
 
 
 def tokenizer_card(
@@ -121,7 +122,7 @@ def tokenizer_card(
         lines += [
             table(["codes", "tokens", "bits per field", "PSNR before (dB)", "after"], [row], 0),
             "",
-            f"On {report['judged_fields']:,} fields of split {report['judged_on']}, against {report['psnr_against']}; bits "
+            f"On {report['evaluated_fields']:,} fields of split {report['evaluated_on']}, against {report['psnr_against']}; bits "
             f"under each position's training counts. Learnt from {report['training_fields']:,} training fields.",
             "",
         ]
@@ -191,7 +192,7 @@ def publish_tokens(options: PublishTokens, given: TokenDataset | None = None) ->
 
     total = sum(tokens.count(split) for split in tokens.splits)
     return publish(
-        options, Layout("dataset", f"tokens of {total:,} fields", ("tokens.json",), prepare, card, mine)
+        options, Publication("dataset", f"tokens of {total:,} fields", ("tokens.json",), prepare, card, mine)
     )  # fmt: skip
 
 

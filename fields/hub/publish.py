@@ -110,7 +110,7 @@ def read_run(folder: Path) -> dict:
 
 
 @dataclass
-class Layout:
+class Publication:
     """What a kind's preparation gives.
 
     Attributes:
@@ -133,18 +133,18 @@ class Layout:
     check: Callable[[Push | None], None] = lambda push: None
 
 
-def publish(options: Publish, layout: Layout) -> Sent | None:
+def publish(options: Publish, content: Publication) -> Sent | None:
     """Check, prepare, push, and say what happened; None for a dry run."""
     push = None
     if not options.dry_run:
-        push = Push(options.repo, layout.kind, options.private, options.revision).check()
-    check_place(layout, push)
+        push = Push(options.repo, content.kind, options.private, options.revision).check()
+    check_place(content, push)
     with stage(options) as folder:
-        layout.prepare(folder)
+        content.prepare(folder)
 
         def finish(now: Push | None) -> None:
-            check_place(layout, now)
-            (folder / "README.md").write_text(layout.card(folder, now), encoding="utf-8")
+            check_place(content, now)
+            (folder / "README.md").write_text(content.card(folder, now), encoding="utf-8")
 
         if push is None:
             finish(None)
@@ -152,7 +152,7 @@ def publish(options: Publish, layout: Layout) -> Sent | None:
             size = sum(p.stat().st_size for p in files)
             print(f"dry run: {len(files)} files, {size / 1e6:,.1f} MB in {folder}; nothing was sent")
             return None
-        done = push.send(folder, layout.message, layout.mine, finish)
+        done = push.send(folder, content.message, content.mine, finish)
     if done.files or done.deleted:
         print(
             f"{done.url}: {done.files} files new or changed ({done.sent / 1e6:,.1f} MB), {done.deleted} deleted, "
@@ -163,15 +163,15 @@ def publish(options: Publish, layout: Layout) -> Sent | None:
     return done
 
 
-def check_place(layout: Layout, push: Push | None) -> None:
+def check_place(content: Publication, push: Push | None) -> None:
     """Refuse a repository that holds something else; of a dry run nothing is known."""
     others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")] if push else []
-    if others and not any(name in push.files for name in layout.mark):
+    if others and not any(name in push.files for name in content.mark):
         raise ValueError(
             f"{push.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
             "Choose another name, or empty it first."
         )
-    layout.check(push)
+    content.check(push)
 
 
 # -- weight datasets -------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         return fields_card(options.repo, variants)
 
     message = f"{name}: {sum(len(rows) for rows in data.splits.values()):,} fields"
-    return publish(options, Layout("dataset", message, ("field.json",), prepare, card, place.mine, place.find))
+    return publish(options, Publication("dataset", message, ("field.json",), prepare, card, place.mine, place.find))
 
 
 class FieldsPlace:

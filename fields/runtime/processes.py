@@ -207,7 +207,7 @@ def on_main(accelerator: Any, function: Callable, *args: Any) -> Any:
     return box[0]
 
 
-def alike(accelerator: Any, function: Callable, *args: Any) -> Any:
+def on_all(accelerator: Any, function: Callable, *args: Any) -> Any:
     """Call `function` on every process, where it does the same and fails alike: its mistake is told once."""
     try:
         return function(*args)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fields.kinds.registry import kind_of
 from fields.runtime.launch import Precision, start
-from fields.runtime.processes import alike, on_main
+from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
@@ -229,7 +229,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data)
     trainer = Trainer(config, task, accelerator)
     if known:
-        alike(accelerator, trainer.resume)
+        on_all(accelerator, trainer.resume)
     result = (
         trainer.summary()
         if trainer.finished(config.steps)

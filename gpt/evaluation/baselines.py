@@ -1,4 +1,4 @@
-"""The lines that every table carries beside the samples: what copies, blurs and guesses would score.
+"""The baselines of every table: training fields, round trips, noise, means and independent draws, as samples would be measured.
 
 All draw N without replacement from a pool of training fields (at most `POOL` of them, at random), seeded. None of them
 sees a reference.

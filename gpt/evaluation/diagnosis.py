@@ -175,10 +175,8 @@ def _db(value: float | None) -> str:
 
 
 def _row(row: dict) -> str:
-    fid, alike = row["fid"]["value"], row["l2"]["1-nna"]["value"]
-    return (
-        f"| {row['name']} | {'n/a' if fid is None else f'{fid:.0f}'} | {'n/a' if alike is None else f'{alike:.3f}'} |"
-    )
+    fid, nna = row["fid"]["value"], row["l2"]["1-nna"]["value"]
+    return f"| {row['name']} | {'n/a' if fid is None else f'{fid:.0f}'} | {'n/a' if nna is None else f'{nna:.3f}'} |"
 
 
 def write_diagnosis(out: Path, result: dict, rows: list[SignalSet]) -> str:

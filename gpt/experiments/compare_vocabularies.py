@@ -1,7 +1,7 @@
 """A comparison of vocabularies: a GPT over each, trained equally long on fields of the same signals, sampled and evaluated in the same way.
 
-This file fixes what is done in which order and what is not done again; `contest_entries` says who takes part,
-`contest_judge` compares, `contest_report` writes. Everything of one vocabulary lies in OUT/NAME: `tokens/` (where the
+This file fixes what is done in which order and what is not done again; `compare_inputs` says which take part,
+`compare_scores` measures, `compare_report` writes. Everything of one vocabulary lies in OUT/NAME: `tokens/` (where the
 tokenizer's folder has none of these fields), `gpt/`, `samples/`, and `row.json`, which says what is finished.
 """
 
@@ -16,7 +16,7 @@ import tyro
 from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, cores, start
-from fields.runtime.processes import alike, on_main
+from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
@@ -123,7 +123,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         KeyboardInterrupt: after SIGINT or SIGTERM in a training, when its state has been saved.
     """
     accelerator = start(threads=config.threads, precision="fp32", quiet=True)
-    entries, data = alike(accelerator, enter, config)
+    entries, data = on_all(accelerator, enter, config)
     benches: list[Bench] = []  # of the main process, which alone evaluates
     n = on_main(accelerator, _open, config, entries, data, benches)
     announce = Stages(accelerator, time.perf_counter())
@@ -279,9 +279,9 @@ def seconds_per_step(trainings: list[TrainConfig], **launch: Any) -> list[float]
     accelerator = start(**launch, quiet=True, kwargs_handlers=handlers)
     trainers = []
     for config in trainings:
-        corpus = alike(accelerator, load_corpus, *sources(config), config.labels)
+        corpus = on_all(accelerator, load_corpus, *sources(config), config.labels)
         small = replace(corpus, tokens=None, held_out=None)  # neither is needed here
-        trainers.append(alike(accelerator, make_trainer, config, small, accelerator))
+        trainers.append(on_all(accelerator, make_trainer, config, small, accelerator))
     times = [[trainer.seconds_of_pass(step) for trainer in trainers] for step in range(1, ROUNDS + 1)]
     fastest = [OVERHEAD * min(seen) for seen in zip(*times, strict=True)]
     return on_main(accelerator, lambda: fastest)  # the main process' clock

@@ -19,7 +19,7 @@ from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule
 from fields.fitting.starts import Start, make_reference
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural
-from fields.runtime.processes import Interrupt, Stopped, alike, on_main
+from fields.runtime.processes import Interrupt, Stopped, on_all, on_main
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
@@ -140,7 +140,7 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
     on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
-    pool = alike(accelerator, choose_signals, signals, config)
+    pool = on_all(accelerator, choose_signals, signals, config)
     data = {way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)}
     if "aligned" in config.starts:
         data["aligned"] = align_to_best(data["unconditioned"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from fields.kinds.registry import kind_of
 from fields.runtime.console import bar
 from fields.runtime.launch import cores, start
-from fields.runtime.processes import alike, on_main
+from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
@@ -108,18 +108,18 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         RuntimeError: if no field could be read.
     """
     accelerator = start(threads=config.threads, precision="fp32")
-    model, tokenizer, info = alike(
+    model, tokenizer, info = on_all(
         accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
     )
     if config.size is not None and kind_of(tokenizer.field).name == "images":
         info = {**info, "size": list(config.size)}
-    label = alike(accelerator, find_label, config.label, info["label_names"])
+    label = on_all(accelerator, find_label, config.label, info["label_names"])
     if config.guidance != 1 and not info.get("label_dropout"):
         raise ValueError("--guidance needs a model trained with --labels and --label-dropout; this one was not.")
     data = (
         None
         if config.fields is None
-        else alike(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
+        else on_all(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
     )
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
     on_main(accelerator, _claim, config, parents)

@@ -4,7 +4,7 @@ import pytest
 
 from tokenizers.report.report import warnings
 
-GOOD = {"codes_made": 128, "codes_asked": 128, "codes_used": 128, "judged_on": "test", "judged_fields": 40,
+GOOD = {"codes_made": 128, "codes_asked": 128, "codes_used": 128, "evaluated_on": "test", "evaluated_fields": 40,
         "layer_error": [0.1, 0.2], "psnr_loss": 0.1}  # fmt: skip
 
 
@@ -22,6 +22,6 @@ def test_fewer_codes_are_advised_where_nothing_is_lost(loss, advised):
     ("loss", "fields", "warned"), [(8.0, 40, True), (None, 40, True), (0.1, 40, False), (8.0, 1, False)]
 )
 def test_lost_variance_is_said_where_the_signal_shows_it(loss, fields, warned):
-    found = warnings({**GOOD, "layer_error": [0.1, 0.9], "psnr_loss": loss, "judged_fields": fields})
+    found = warnings({**GOOD, "layer_error": [0.1, 0.9], "psnr_loss": loss, "evaluated_fields": fields})
     assert any("more than 50" in said for said in found) == warned
-    assert not warnings({**GOOD, "judged_fields": fields, "psnr_loss": loss})
+    assert not warnings({**GOOD, "evaluated_fields": fields, "psnr_loss": loss})

@@ -65,7 +65,7 @@ def test_from_a_notebook_outside_the_checkout(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_whole_way_in_small(tmp_path, decoy):
+def test_the_pipeline_in_small(tmp_path, decoy):
     """fit -> build -> encode -> train -> sample -> decode -> evaluate, in an empty folder, then once more at once."""
     import shutil
 

@@ -51,7 +51,9 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
     data, run = WeightDataset.load(folder), json.loads((out / "run.json").read_text())
     assert run["parents"] == {"fields": data.fingerprint}
     values = json.loads((out / "report.json").read_text())
-    assert values["judged_on"] == "validation" and values["judged_fields"] == 10 and values["training_fields"] == 40
+    assert (
+        values["evaluated_on"] == "validation" and values["evaluated_fields"] == 10 and values["training_fields"] == 40
+    )
     assert values["codes_made"] == values["codes_asked"] == 16
     assert values["codes_used"] == 16 or (tokenizer.slow_to_fit and values["codes_used"] >= 8)
     raw = 4 * tokenizer.tokens_per_field / tokenizer.field.size  # 16 codes are 4 bits a token

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fields.runtime.runs import write_atomic, write_json
+from fields.runtime.runs import read_json, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
@@ -86,8 +86,8 @@ def report(
         "dataset": data.fingerprint,
         "tokens": tokens.fingerprint,
         "training_fields": counts.fields,
-        "judged_on": bench.split,
-        "judged_fields": len(bench.weights),
+        "evaluated_on": bench.split,
+        "evaluated_fields": len(bench.weights),
         "psnr_against": bench.against,
         **row,
         **refitted,
@@ -129,15 +129,20 @@ def warnings(result: dict) -> list[str]:
         # that the rest can be done without is true only where the decoded signals lose nothing
         fewer = " Ask for fewer." if lost is not None and lost < LOSSLESS else ""
         found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used.{fewer}")
-    if result["judged_on"] == "train":
+    if result["evaluated_on"] == "train":
         found.append("evaluated on the training fields: there are no others.")
     poor = [i for i, error in enumerate(result["layer_error"]) if error > POOR]
-    if poor and result["judged_fields"] > 1 and (lost is None or lost > LOSSLESS):  # a loss that the signal shows
+    if poor and result["evaluated_fields"] > 1 and (lost is None or lost > LOSSLESS):  # a loss that the signal shows
         found.append(f"layers {poor} lose more than {POOR:.0%} of their variance. Ask for more codes.")
     return found
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What report.json holds; reports of before spoke of judged fields."""
+    return {key.replace("judged_", "evaluated_"): value for key, value in read_json(path).items()}
 
 
 def write_report(out: Path, result: dict) -> None:
@@ -226,7 +231,7 @@ def introduction(result: dict) -> str:
     """What was evaluated, on what, as sentences."""
     return (
         f"Field {result['field']}. {result['training_fields']:,} training fields; evaluated on "
-        f"{result['judged_fields']:,} of split {result['judged_on']}. PSNR (dB, mean over fields) "
+        f"{result['evaluated_fields']:,} of split {result['evaluated_on']}. PSNR (dB, mean over fields) "
         f"against {result['psnr_against']}."
     )
 

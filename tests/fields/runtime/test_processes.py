@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy import config, make_corpus
 
-from fields.runtime.processes import REPEAT, SIGNALS, Interrupt, Stopped, alike, on_main
+from fields.runtime.processes import REPEAT, SIGNALS, Interrupt, Stopped, on_all, on_main
 from fields.storage.dataset import WeightDataset
 from gpt.train_gpt import train
 
@@ -45,9 +45,9 @@ def test_alone_the_main_process_does_it():
 
 def test_a_common_mistake_is_told_once():
     with pytest.raises(ValueError):
-        alike(Alone, int, "x")
+        on_all(Alone, int, "x")
     with pytest.raises(SystemExit):
-        alike(Other, int, "x")
+        on_all(Other, int, "x")
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -218,7 +218,7 @@ def test_few_readable_samples(home, n):
     assert "nan" not in text.lower() and ("N < 2" in text or f"N = {n}" in text)
 
 
-def test_constant_samples_are_judged(home):
+def test_constant_samples_are_evaluated(home):
     save_samples(home / "samples", torch.zeros(8, CONFIG.size))
     result = run(home, samples=str(home / "samples"))
     row = line(result, "SAMPLES")
@@ -226,7 +226,7 @@ def test_constant_samples_are_judged(home):
     assert result["novelty"]["duplicates"]["weights"] == 1
 
 
-def test_a_folder_of_pictures_is_judged_and_may_be_the_reference(home):
+def test_a_folder_of_pictures_is_evaluated_and_may_be_the_reference(home):
     weights = fields(24, seed=7).weights("train")[:9]
     for i, image in enumerate(render(CONFIG, weights, *SIZE)):
         save_png(home / "pictures" / f"{i}.png", image)
@@ -246,7 +246,7 @@ def test_pictures_of_another_size_are_refused_naming_both(home):
     run(home)  # the folder is still free
 
 
-def test_fields_of_another_layout_are_judged_by_their_pictures(home):
+def test_fields_of_another_layout_are_compared_by_their_pictures(home):
     other = FieldConfig(hidden=(5, 5), octaves=0)
     signals = {"name": "theirs", "label_names": None}
     rows_ = {"samples": {"weights": rows(other, 8)}}
@@ -325,7 +325,7 @@ def test_hub_ids_are_fetched_only_where_no_folder_is(home):
         fetch("user/name", "--samples")
 
 
-def test_near_copies_are_judged_by_how_crowded_their_place_is():
+def test_near_copies_are_recognised_by_how_crowded_their_place_is():
     held_out = novelty.Neighbours(torch.ones(200), torch.zeros(200), torch.linspace(0.8, 1, 200))
     ratios = torch.tensor([0.1, 0.79, 0.9, 1.0, 1.0])
     found = novelty.Neighbours(torch.tensor([3.0, 2.0, 1.0, 1.0, 0.0]), torch.zeros(5), ratios)

@@ -60,7 +60,7 @@ def rows_of(result: dict) -> dict[str, dict]:
     return {row["name"]: row for row in result["rows"]}
 
 
-def test_rows_are_judged_alike_and_nothing_is_made_twice(home, capsys, monkeypatch):
+def test_rows_are_evaluated_in_the_same_way_and_nothing_is_made_twice(home, capsys, monkeypatch):
     first = rows_of(run(home, "eight"))
     monkeypatch.setattr(
         "gpt.experiments.compare_scores.training_fields", lambda *a: pytest.fail("the common lines were made twice")
@@ -87,7 +87,7 @@ def test_rows_are_judged_alike_and_nothing_is_made_twice(home, capsys, monkeypat
     assert run(home, "four", "eight")["rows"] == result["rows"]
 
 
-def test_an_interrupted_contest_goes_on(home, monkeypatch):
+def test_an_interrupted_comparison_goes_on(home, monkeypatch):
     whole = rows_of(run(home, "eight", out=home / "whole"))["eight"]
 
     def dies(*args):

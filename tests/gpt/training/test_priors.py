@@ -57,7 +57,7 @@ def test_the_first_guess_is_the_unigram(tie):
     assert abs(bits.bits_per_field / bits.unigram_bits_per_field - 1) < 0.05
 
 
-def test_codes_that_mean_alike_start_alike():
+def test_codes_of_similar_meaning_start_with_similar_weights():
     data = Sequences(torch.randint(9, (200, 6), generator=generator(1)), Vocab(9))
     before = torch.get_rng_state()
     models = [initialise_from_counts(fresh(data, n_embd=256), data, torch.arange(9)[:, None], 3) for _ in range(2)]

@@ -33,7 +33,7 @@ def weights() -> torch.Tensor:
 
 @pytest.mark.parametrize("options", QUANTIZERS, ids=lambda o: "-".join(map(str, o.values())))
 def test_every_quantizer(options, weights, tmp_path):
-    """Ids of one row alone, in another order, after loading; decoding is what was judged; encoding changes nothing."""
+    """Ids of one row alone, in another order, after loading; decoding is what was evaluated; encoding changes nothing."""
     tokenizer = unfitted(**options).fit(weights)
     tokenizer.train()  # a caller's mistake that must not matter
     mark, ids = tokenizer.fingerprint, tokenizer.encode(weights)
