@@ -16,6 +16,7 @@ from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import inside
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
+from gpt.demo.space import PublishDemo, publish_demo
 from gpt.evaluation.config import model_bits_of
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
@@ -240,6 +241,7 @@ PUBLISH = {
     "tokens": (PublishTokens, publish_tokens),
     "tokenizer": (PublishTokenizer, publish_tokenizer),
     "model": (PublishModel, publish_model),
+    "demo": (PublishDemo, publish_demo),
 }
 Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
 
@@ -247,7 +249,7 @@ Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (opt
 def parse(args: list[str] | None = None) -> Publish:
     """The command line as options."""
     said = (
-        "Publish a weight dataset, tokens, a tokenizer or a model on the Hugging Face Hub.\n\n"
+        "Publish a weight dataset, tokens, a tokenizer, a model or its demo on the Hugging Face Hub.\n\n"
         "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
         "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
     )
@@ -256,6 +258,6 @@ def parse(args: list[str] | None = None) -> Publish:
 
 def run(options: Publish) -> None:
     """The command."""
-    if not options.path.is_dir():
+    if not isinstance(options, PublishDemo) and not options.path.is_dir():
         raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
     next(function for kind, function in PUBLISH.values() if kind is type(options))(options)

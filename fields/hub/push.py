@@ -208,7 +208,10 @@ class Push:
     def _make(self) -> None:
         """The repository and the branch, where they are missing."""
         if not self.exists:
-            self._ask(self.api.create_repo, self.repo, repo_type=self.kind, private=self.private, exist_ok=False)
+            more = {"space_sdk": "gradio"} if self.kind == "space" else {}
+            self._ask(
+                self.api.create_repo, self.repo, repo_type=self.kind, private=self.private, exist_ok=False, **more
+            )
             self.made = True
             branch, self.branch = self.branch, None
             self._look()
@@ -243,7 +246,7 @@ class Push:
         """The repository's page."""
         from huggingface_hub import constants
 
-        return f"{constants.ENDPOINT}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo}"
+        return f"{constants.ENDPOINT}/{'' if self.kind == 'model' else f'{self.kind}s/'}{self.repo}"
 
     # -- errors ---------------------------------------------------------------------------------------------------
 

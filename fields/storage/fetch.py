@@ -13,7 +13,7 @@ from typing import Literal
 
 from fields.runtime.runs import read_json
 
-Kind = Literal["dataset", "model"]
+Kind = Literal["dataset", "model", "space"]
 PATTERN = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")
 PATIENCE = 5.0
 """Seconds to wait for the Hub's first answer before the cache is asked."""

@@ -46,9 +46,11 @@ class Page:
 
     # -- new fields ----------------------------------------------------------------------------------------------------
 
-    def draw(self, label: str, temperature: float, top_p: float, seed: float, n: float) -> tuple[Drawn, list, str]:
+    def draw(
+        self, label: str, temperature: float, top_p: float, seed: float, guidance: float, n: float
+    ) -> tuple[Drawn, list, str]:
         """New fields, their pictures with captions, and what came of it."""
-        drawn = self.studio.draw(int(n), None if label == ANY else label, temperature, top_p, int(seed))
+        drawn = self.studio.draw(int(n), None if label == ANY else label, temperature, top_p, int(seed), guidance)
         lost = int(n) - len(drawn)
         said = f"{len(drawn)} new fields, seed {int(seed)}." + (f" {lost} could not be decoded." if lost else "")
         return drawn, self.gallery(drawn), said + " Choose one to see its weights and tokens."
@@ -174,7 +176,14 @@ class Page:
         return kept, shown, self._kept_text("given field", kept)
 
     def complete(
-        self, given: Drawn | None, kept: torch.Tensor | None, label: str, temperature: float, top_p: float, seed: float
+        self,
+        given: Drawn | None,
+        kept: torch.Tensor | None,
+        label: str,
+        temperature: float,
+        top_p: float,
+        seed: float,
+        guidance: float,
     ) -> tuple[list, str]:
         """Eight completions, the given field first."""
         if given is None or kept is None:
@@ -182,7 +191,7 @@ class Page:
         s, known = self.studio, int(given.labels[0])
         if label == ANY:  # the given field's own, where it has one
             label = s.label_names[known] if 0 <= known < len(s.label_names) else None
-        made = s.complete(given.codes[0], kept, 8, label, temperature, top_p, int(seed))
+        made = s.complete(given.codes[0], kept, 8, label, temperature, top_p, int(seed), guidance)
         first = (board.grid_picture(s.kind, s.field, given.weights[0], s.extent), "given")
         return [first, *self.gallery(made)], f"{len(made)} completions of {int(kept.sum())} kept tokens."
 
@@ -238,9 +247,10 @@ def build(studio: Studio, title: str) -> Any:
             label = gr.Dropdown([ANY, *studio.label_names], value=ANY, label="Label", visible=bool(studio.label_names))
             temperature = gr.Slider(0, 1.5, 1.0, step=0.05, label="Temperature")
             top_p = gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p")
+            guidance = gr.Slider(0, 5, 1.0, step=0.25, label="Guidance by the label", visible=studio.guided)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             n = gr.Slider(2, 32, 8 if shapes else 16, step=1, label="Fields")
-        rules = [temperature, top_p, seed]
+        rules = [temperature, top_p, seed, guidance]
         with gr.Tab("New fields"):
             go = gr.Button("Draw", variant="primary", elem_id="draw")
             status = gr.Markdown(elem_id="status")

@@ -55,6 +55,7 @@ def demo(config: DemoConfig) -> None:
     with socket.socket() as door:  # opened here, so that port 0 is known and a port in use is told in one sentence
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind((config.host, config.port))
+        door.listen()
         print(f"http://{config.host}:{door.getsockname()[1]}/ shows {config.model}; stop it with Ctrl-C", flush=True)
         serve(app, door)
 

@@ -69,6 +69,7 @@ class Studio:
         kind: of their signals.
         extent: of a new field's signal: height and width of a picture.
         label_names: classes that can be asked for; empty for a model without labels.
+        guided: whether the model learnt without labels too, so that a label can count for more (guidance).
         grid: regions along each coordinate if tokens stand for regions, else None.
     """
 
@@ -78,6 +79,7 @@ class Studio:
         self.kind: Kind = kind_of(self.field, info.get("signals"))
         self.extent: list[int] = list(info.get("size") or [0] * len(self.kind.axes))
         self.label_names: list[str] = list(info.get("label_names") or []) if model.config.labels else []
+        self.guided: bool = bool(self.label_names) and bool(info.get("label_dropout"))
         self.name: str = str((info.get("signals") or {}).get("name") or "fields")
         self.grid: tuple[int, ...] | None = getattr(tokenizer, "grid", None)
 
@@ -88,16 +90,26 @@ class Studio:
 
     # -- new fields ----------------------------------------------------------------------------------------------------
 
-    def draw(self, n: int, label: str | None, temperature: float, top_p: float, seed: int) -> Drawn:
+    def draw(
+        self, n: int, label: str | None, temperature: float, top_p: float, seed: int, guidance: float = 1.0
+    ) -> Drawn:
         """The first n fields of a seed; fewer where one cannot be decoded.
 
         Raises:
             ValueError: for settings out of range, or a label that the model does not have.
         """
-        return self._sampled(n, label, temperature, top_p, seed, None)
+        return self._sampled(n, label, temperature, top_p, seed, guidance, None)
 
     def complete(
-        self, codes: Tensor, kept: Tensor, n: int, label: str | None, temperature: float, top_p: float, seed: int
+        self,
+        codes: Tensor,
+        kept: Tensor,
+        n: int,
+        label: str | None,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        guidance: float = 1.0,
     ) -> Drawn:
         """Fields that have some of their tokens in common with a given one.
 
@@ -105,14 +117,29 @@ class Studio:
             codes: (T,) of the field.
             kept: (T,) bool, which of them stay; the model draws the others from left to right.
         """
-        return self._sampled(n, label, temperature, top_p, seed, torch.where(kept, codes, -1))
+        return self._sampled(n, label, temperature, top_p, seed, guidance, torch.where(kept, codes, -1))
 
     def _sampled(
-        self, n: int, label: str | None, temperature: float, top_p: float, seed: int, prompt: Tensor | None
+        self,
+        n: int,
+        label: str | None,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        guidance: float,
+        prompt: Tensor | None,
     ) -> Drawn:
         number = find_label(label, self.label_names)
         draws = sample_ids(
-            self.model, n, seed=seed, label=number, temperature=temperature, top_p=top_p, block=BLOCK, prompt=prompt
+            self.model,
+            n,
+            seed=seed,
+            label=number,
+            temperature=temperature,
+            top_p=top_p,
+            block=BLOCK,
+            prompt=prompt,
+            guidance=guidance if self.guided else 1.0,
         )
         draws = draws.pick(draws.complete)
         weights = self.tokenizer.decode(draws.codes)

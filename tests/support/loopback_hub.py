@@ -163,17 +163,17 @@ class Handler(BaseHTTPRequestHandler):
     def validate(self) -> None:
         self.reply({"errors": [], "warnings": []})
 
-    @route("GET", "/api/(models|datasets)/([^/]+/[^/]+)")
+    @route("GET", "/api/(models|datasets|spaces)/([^/]+/[^/]+)")
     def info(self, kinds: str, name: str) -> None:
         repo = self.repo(kinds, name)
         self.reply(repo.info(repo.at("main"), "blobs" in self.query))
 
-    @route("GET", "/api/(models|datasets)/([^/]+/[^/]+)/revision/([^/]+)")
+    @route("GET", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/revision/([^/]+)")
     def revision(self, kinds: str, name: str, revision: str) -> None:
         repo = self.repo(kinds, name)
         self.reply(repo.info(repo.at(revision), "blobs" in self.query))
 
-    @route("GET", "/api/(models|datasets)/([^/]+/[^/]+)/refs")
+    @route("GET", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/refs")
     def refs(self, kinds: str, name: str) -> None:
         repo = self.repo(kinds, name)
         listed = lambda group, names: [  # noqa: E731
@@ -181,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         ]
         self.reply({"branches": listed("heads", repo.branches), "converts": [], "tags": listed("tags", repo.tags)})
 
-    @route("POST DELETE", "/api/(models|datasets)/([^/]+/[^/]+)/(branch|tag)/(.+)")
+    @route("POST DELETE", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/(branch|tag)/(.+)")
     def ref(self, kinds: str, name: str, what: str, ref: str) -> None:
         self.writer()
         repo, asked = self.repo(kinds, name), json.loads(self.data or b"{}")
@@ -195,7 +195,7 @@ class Handler(BaseHTTPRequestHandler):
             repo.branches[ref] = repo.at(asked.get("startingPoint") or "main").sha
         self.reply()
 
-    @route("GET", "/api/(models|datasets)/([^/]+/[^/]+)/commits/([^/]+)")
+    @route("GET", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/commits/([^/]+)")
     def commits(self, kinds: str, name: str, revision: str) -> None:
         repo, out = self.repo(kinds, name), []
         at = repo.at(revision)
@@ -206,7 +206,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @route("GET", "/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?")
+    @route("GET", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/tree/([^/]+)(?:/(.*))?")
     def tree(self, kinds: str, name: str, revision: str, under: str | None) -> None:
         files = self.repo(kinds, name).at(revision).files
         start = f"{under}/" if under else ""
@@ -223,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(404, "EntryNotFound", f"{under} does not exist")
         self.reply(list(entries.values()))
 
-    @route("POST", "/api/(models|datasets)/([^/]+/[^/]+)/paths-info/([^/]+)")
+    @route("POST", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/paths-info/([^/]+)")
     def paths_info(self, kinds: str, name: str, revision: str) -> None:
         files = self.repo(kinds, name).at(revision).files
         as_json = self.headers.get("Content-Type", "").startswith("application/json")
@@ -236,7 +236,7 @@ class Handler(BaseHTTPRequestHandler):
                 out.append({"type": "directory", "oid": "0" * 40, "size": 0, "path": path})
         self.reply(out)
 
-    @route("GET HEAD", "/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+    @route("GET HEAD", "/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
     def resolve(self, kinds: str | None, name: str, revision: str, path: str) -> None:
         commit = self.repo(kinds, name).at(revision)
         file = commit.files.get(path)
@@ -256,7 +256,7 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    @route("POST", "/api/(models|datasets)/([^/]+/[^/]+)/preupload/([^/]+)")
+    @route("POST", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/preupload/([^/]+)")
     def preupload(self, kinds: str, name: str, revision: str) -> None:
         self.writer()
         commit, out = self.repo(kinds, name).at(revision), []
@@ -266,7 +266,7 @@ class Handler(BaseHTTPRequestHandler):
             out.append({"path": asked["path"], "uploadMode": mode, "shouldIgnore": False, "oid": there and there.oid})
         self.reply({"files": out, "commitOid": commit.sha})
 
-    @route("POST", r"/(?:(datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
+    @route("POST", r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
     def batch(self, kinds: str | None, name: str) -> None:
         self.writer()
         self.repo(kinds, name)
@@ -285,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         self.hub.lfs[oid] = self.data
         self.reply()
 
-    @route("POST", "/api/(models|datasets)/([^/]+/[^/]+)/commit/([^/]+)")
+    @route("POST", "/api/(models|datasets|spaces)/([^/]+/[^/]+)/commit/([^/]+)")
     def commit(self, kinds: str, name: str, branch: str) -> None:
         self.writer()
         repo, added, deleted, message = self.repo(kinds, name), {}, [], ""

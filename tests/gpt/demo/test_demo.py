@@ -42,19 +42,19 @@ def make_other(home):
 
 
 def test_draws_are_those_of_their_seed_and_label(page):
-    drawn, pictures, said = page.draw("green", 1.0, 0.9, 3, 5)
-    again, _, _ = page.draw("green", 1.0, 0.9, 3, 5)
+    drawn, pictures, said = page.draw("green", 1.0, 0.9, 3, 1.0, 5)
+    again, _, _ = page.draw("green", 1.0, 0.9, 3, 1.0, 5)
     assert (
         torch.equal(drawn.codes, again.codes) and len(pictures) == len(drawn) == 5 and said.startswith("5 new fields")
     )
     assert drawn.labels.tolist() == [1] * 5 and pictures[0][1] == "0: green" and pictures[0][0].shape == (96, 96, 3)
-    assert len(page.draw(ANY, 1.0, 1.0, 0, 2)[0]) == 2
+    assert len(page.draw(ANY, 1.0, 1.0, 0, 1.0, 2)[0]) == 2
     with pytest.raises(ValueError, match="--label mauve"):
-        page.draw("mauve", 1.0, 1.0, 0, 2)
+        page.draw("mauve", 1.0, 1.0, 0, 1.0, 2)
 
 
 def test_details_of_one_field(page, studio):
-    drawn, _, _ = page.draw("red", 1.0, 1.0, 0, 3)
+    drawn, _, _ = page.draw("red", 1.0, 1.0, 0, 1.0, 3)
     picture, mesh, heat, tokens, said, png, glb, weights = page.details(drawn, 2, 200)
     near, how = page.nearest(drawn, 2)
     assert picture.shape == (200, 200, 3) and mesh is None and glb is None
@@ -77,7 +77,7 @@ def test_the_nearest_training_field_of_one_is_itself(studio):
 def test_completions_keep_what_they_are_told_to(page, studio):
     given, kept, shown, said = page.take_held_out(1, "upper half")
     assert kept.tolist() == [True] * 3 + [False] * 3 and "3 of 6 tokens kept" in said and "held out" in said
-    pictures, _ = page.complete(given, kept, "blue", 1.0, 1.0, 0)
+    pictures, _ = page.complete(given, kept, "blue", 1.0, 1.0, 0, 1.0)
     assert len(pictures) == 9 and pictures[0][1] == "given"
     made = studio.complete(given.codes[0], kept, 4, None, 1.0, 1.0, 0)
     assert bool((made.codes[:, :3] == given.codes[0, :3]).all())
@@ -85,7 +85,7 @@ def test_completions_keep_what_they_are_told_to(page, studio):
     assert changed.tolist() == [True] * 3 + [False, False, True] and not np.array_equal(other, shown)
     assert page.choose_part(given, "none")[0].sum() == 0 and page.choose_part(None, "all")[0] is None
     with pytest.raises(ValueError, match="take a field"):
-        page.complete(None, None, ANY, 1.0, 1.0, 0)
+        page.complete(None, None, ANY, 1.0, 1.0, 0, 1.0)
 
 
 def test_a_drawing_becomes_a_field(page):
@@ -98,7 +98,7 @@ def test_a_drawing_becomes_a_field(page):
 
 
 def test_a_walk_ends_at_its_fields(page):
-    drawn, _, _ = page.draw(ANY, 1.0, 1.0, 0, 2)
+    drawn, _, _ = page.draw(ANY, 1.0, 1.0, 0, 1.0, 2)
     rows, strip, film, _ = page.walk(drawn, 0, 1, 32)
     assert torch.equal(rows[0], drawn.weights[0]) and torch.allclose(rows[-1], drawn.weights[1]) and len(strip) == 9
     with Image.open(film) as animation:
