@@ -25,7 +25,7 @@ MODELS = {
     "flow": "gpt.continuous.flow:Flow",
 }
 """`kind` in config.json -> module and class; the class names its `Config`. A new model is one class and one line here."""
-HINT = "A model is made with: accelerate launch scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
+HINT = "A model is made with: python scripts/train_gpt.py --fields DIR --tokenizer DIR --out DIR"
 
 
 # -- model folders -----------------------------------------------------------------------------------------------------

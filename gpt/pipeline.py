@@ -28,9 +28,9 @@ class PipelineConfig(TrainConfig):
     (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
 
     For example:
-        accelerate launch scripts/train_gpt.py
-        accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/pca --minutes 30
-        accelerate launch scripts/train_gpt.py --fields user/fields --tokenizer user/pca --tokens user/tokens
+        python scripts/train_gpt.py
+        python scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/pca --minutes 30
+        python scripts/train_gpt.py --fields user/fields --tokenizer user/pca --tokens user/tokens
     """
 
     fields: str | None = None

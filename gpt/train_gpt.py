@@ -165,6 +165,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
+    architecture_of(config, corpus)  # refuses sizes that do not fit, before the folder is claimed
     known = on_main(accelerator, _claim, config, corpus.parents)
     trainer = make_trainer(config, corpus, accelerator)
     if known:
@@ -190,17 +191,25 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
 def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Trainer:
     """A fresh model of the configured sizes, ready to be trained."""
-    sizes = config.model
-    architecture = GPTConfig(
+    model = GPT.create(architecture_of(config, corpus), corpus.tokenizer.slots, config.seed)
+    vectors = corpus.tokenizer.code_vectors if config.model.similar else None
+    initialise_from_counts(model, corpus.train, vectors, config.seed)
+    return Trainer(config, CorpusTask(config, corpus, model), accelerator)
+
+
+def architecture_of(config: TrainConfig, corpus: Corpus) -> GPTConfig:
+    """The model's sizes, for the corpus's tokens.
+
+    Raises:
+        ValueError: for sizes that do not go together.
+    """
+    return GPTConfig(
         codes=corpus.vocab.codes,
         tokens_per_field=corpus.tokenizer.tokens_per_field,
         slot_sizes=tuple(corpus.tokenizer.slot_sizes),
         labels=corpus.vocab.labels,
-        **{name: getattr(sizes, name) for name in ModelConfig.__dataclass_fields__ if name != "similar"},
+        **{name: getattr(config.model, name) for name in ModelConfig.__dataclass_fields__ if name != "similar"},
     )
-    model = GPT.create(architecture, corpus.tokenizer.slots, config.seed)
-    initialise_from_counts(model, corpus.train, corpus.tokenizer.code_vectors if sizes.similar else None, config.seed)
-    return Trainer(config, CorpusTask(config, corpus, model), accelerator)
 
 
 def sources(config: TrainConfig) -> list[Any]:

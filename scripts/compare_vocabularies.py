@@ -1,6 +1,6 @@
 """A GPT over each of several vocabularies, trained equally long and evaluated in the same way:
 
-accelerate launch scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
+python scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
 """
 
 import sys

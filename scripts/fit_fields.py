@@ -1,4 +1,4 @@
-"""Fit one neural field to every signal:  accelerate launch scripts/fit_fields.py --signals mnist --out runs/mnist/fields"""
+"""Fit one neural field to every signal:  python scripts/fit_fields.py --signals mnist --out runs/mnist/fields"""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Train a GPT on the tokens of neural fields; without arguments the pipeline on the embedded digits:
 
-accelerate launch scripts/train_gpt.py
-accelerate launch scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --out runs/mnist/gpt
+python scripts/train_gpt.py
+python scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --out runs/mnist/gpt
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""How many fields can a regression transformer memorise?  accelerate launch scripts/train_regression.py --signals mnist"""
+"""How many fields can a regression transformer memorise?  python scripts/train_regression.py --signals mnist"""
 
 import sys
 from pathlib import Path

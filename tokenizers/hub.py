@@ -255,7 +255,7 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
         "`tokens.json` gives each token's place in the network (`slots`) and the fingerprints of the tokenizer "
         f"(`{tokens.tokenizer_fingerprint}`) and of the weight dataset (`{tokens.dataset_fingerprint}`). With the code "
         "that made it, the name stands wherever a folder does:", "", "```bash",
-        f"accelerate launch scripts/train_gpt.py --fields {options.fields or 'DIR'}{words} --tokens {options.repo}",
+        f"python scripts/train_gpt.py --fields {options.fields or 'DIR'}{words} --tokens {options.repo}",
         "```", "", "## Source and licence", "",
         f"Pictures: {source}. Licence of this dataset: {label or 'not stated'}.", "",
         *([f"Tokenizer: [{options.tokenizer}](https://huggingface.co/{options.tokenizer}).", ""]

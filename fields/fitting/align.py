@@ -29,7 +29,7 @@ class AlignConfig(runs.Overwrites):
     after alignment is closer in weight space: easier to interpolate, to quantise and to learn.
 
     For example:
-        accelerate launch scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
+        python scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
         python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
         python scripts/align_fields.py --fields runs/digits/unconditioned --how sort --out runs/digits/sorted
     """

@@ -64,9 +64,9 @@ class FitConfig(runs.Overwrites):
     """Fit one neural field to every signal and write a weight dataset.
 
     For example:
-        accelerate launch scripts/fit_fields.py                                  # the embedded digits
-        accelerate launch scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
-        accelerate launch scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
+        python scripts/fit_fields.py                                  # the embedded digits
+        python scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
+        python scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
     """
 
     signals: str = "digits"
@@ -104,6 +104,10 @@ class FitConfig(runs.Overwrites):
     """Solids that are made; None = 2,500."""
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     """Points of solids and meshes."""
+    resize: int | None = None
+    """For a folder of pictures: pixels of the shorter side of each, once it is resized; None = as they are."""
+    crop: bool = False
+    """For a folder of pictures: only the square in the middle of each. With --resize N all are N x N."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
     seed: int = 0
@@ -157,8 +161,9 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
     config = replace(config, steps=config.steps or default_steps(signals, config.start))
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
     claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
-    if not config.align:
-        del claimed["align"]  # folders made before there was a choice
+    for name in ("align", "resize", "crop"):
+        if not claimed[name]:
+            del claimed[name]  # folders made before there was a choice
     if config.start != "amortised":
         del claimed["encoder_steps"]
     if signals.kind != "shapes":
@@ -173,7 +178,7 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
             upgrade=lambda made: {**older, **made},
             kind="fit",
         )
-        remember(out, config.signals, config.data_root)
+        remember(out, config.signals, config.data_root, config.resize, config.crop)
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
@@ -373,7 +378,8 @@ class Worker:
 
 
 def _signals_config(config: FitConfig) -> SignalsConfig:
-    return SignalsConfig(config.signals, config.data_root, config.split_seed, config.strict, config.count, config.shape)
+    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape")
+    return SignalsConfig(**{name: getattr(config, name) for name in names})
 
 
 def _limited(signals: Signals, limit: int | None) -> Signals:

@@ -1,7 +1,10 @@
 """Starting a command: threads, precision, processes, and what a user sees when something is wrong."""
 
+import contextlib
 import dataclasses
+import io
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -45,7 +48,9 @@ def run_cli(function: Callable, *args: Any, alone: str | None = None) -> None:
             if alone is not None:
                 refuse_several(alone)
             check_words()
-            configs = [checked(arg() if callable(arg) and not dataclasses.is_dataclass(arg) else arg) for arg in args]
+            configs = [
+                checked(_parsed(arg) if callable(arg) and not dataclasses.is_dataclass(arg) else arg) for arg in args
+            ]
             function(*configs)
         except KeyboardInterrupt as stopped:
             number = stopped.number if isinstance(stopped, Stopped) else 2
@@ -61,6 +66,64 @@ def run_cli(function: Callable, *args: Any, alone: str | None = None) -> None:
             code = 1
     if code:
         sys.exit(code)
+
+
+def _parsed(parse: Callable) -> Any:
+    """What a parser of the command line gives. A mistake it explains in a frame ends in one sentence below it."""
+    framed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(framed):
+            return parse()
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        print(framed.getvalue(), end="", file=sys.stderr)
+        say_last(f"error: {usage_sentence(framed.getvalue())}")
+        raise
+    finally:
+        if sys.exc_info()[0] is not SystemExit:
+            print(framed.getvalue(), end="", file=sys.stderr)
+
+
+def usage_sentence(framed: str) -> str:
+    """A parser's explanation in one sentence.
+
+    Args:
+        framed: what tyro printed: paragraphs between rules, in a frame.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", framed).replace("─", "-").replace("│", "|")
+    lines = [line for line in plain.splitlines() if line.strip()]
+    lines = lines[1:-1] if plain.startswith(("╭", "+")) else lines[2:]  # the title, in a frame or over a rule
+    lines = [re.sub(r"^\|", " ", line).rstrip(" |") for line in lines]
+    first: dict[str, list[str]] = {"": []}  # the paragraphs by their first words
+    for line in lines:
+        if re.fullmatch(r" *-{5,}", line):
+            first[""] = []
+            continue
+        key = next(
+            (k for k in ("Missing from", "Unrecognized options", "Perhaps you meant") if line.strip().startswith(k)), ""
+        )
+        if key:
+            first[key] = first[""] = []
+        first[""].append(line)
+        first.setdefault("said", first[""])
+    flag = re.compile(r"^ {5,7}(--[\w.-]+|[A-Z][A-Z0-9_-]*|\{[^}]*\})(?= |$)")
+    if "Unrecognized options" in first:
+        words = (
+            " ".join(line.strip() for line in first["Unrecognized options"]).split(":", 1)[1].replace(",", " ").split()
+        )
+        close = [m[1] for line in first.get("Perhaps you meant", ()) if (m := flag.match(line))]
+        meant = f"; did you mean {close[0]}?" if close else "."
+        return f"unknown: {one_line(' '.join(words), 200)}{meant} All flags: --help."
+    if "Missing from" in first:
+        flags = [m[1] for line in first["Missing from"] if (m := flag.match(line))]
+        return f"missing: {', '.join(flags) or 'an argument'}. All flags: --help."
+    said: list[str] = []
+    for line in first.get("said", ()):
+        if said and not line.strip():
+            break
+        said.append(line.strip())
+    return f"{one_line(' '.join(said) or 'the command line was not understood.', 300)} All flags: --help."
 
 
 def sentence(error: BaseException, configs: Any = (), known: bool = True) -> str:

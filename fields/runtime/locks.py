@@ -82,7 +82,12 @@ def lock_file(out: Path) -> Path:
 def _open(out: Path) -> int:
     """The lock's file, locked, with our name in it."""
     path = lock_file(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+    except OSError as error:
+        error.filename = str(out)  # a user knows the folder, not its lock
+        raise
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -115,6 +115,10 @@ def claim(
         if upgrade is not None:
             before = {**before, "config": upgrade(before["config"])}
         if not overwrite:
+            if kind is not None and before.get("kind") not in (None, kind):
+                raise ValueError(
+                    f"--out {out} was made by {before['kind']}, not by this command. Choose another folder."
+                )
             _check_same(out, before, config, parents or {}, free)
             return True
         _check_kind(out, before, config, kind)
@@ -173,7 +177,8 @@ def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], 
     if differing:
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:4])
         raise ValueError(
-            f"--out {out} was made with another configuration ({shown}). Choose another folder or delete it."
+            f"--out {out} was made with another configuration ({shown}). Choose another folder, or begin "
+            "anew with --overwrite."
         )
 
 

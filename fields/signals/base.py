@@ -19,6 +19,10 @@ from fields.runtime.digests import of_signals
 from fields.signals.options import ShapeOptions
 
 SPLITS = ("train", "validation", "test")
+NAMED = ("digits", "mnist", "fashion-mnist", "solids")
+"""Signals that have a size of their own."""
+LARGEST = 1 << 14
+"""Pixels along a side of what pictures are resized to."""
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 
@@ -34,6 +38,10 @@ class SignalsConfig:
     """Seed of the split into train, validation and test."""
     strict: bool = False
     """Refuse a folder with unreadable files, instead of leaving them out."""
+    resize: int | None = None
+    """For a folder of pictures: pixels of the shorter side of each, once it is resized; None = as they are."""
+    crop: bool = False
+    """For a folder of pictures: only the square in the middle of each."""
     count: int | None = None
     """Solids that are made; None = 2,500."""
     shape: ShapeOptions = field(default_factory=ShapeOptions)
@@ -45,6 +53,10 @@ class SignalsConfig:
                 f"--count is how many solids are made, at least 1; got {self.count} with --signals {self.signals}. "
                 "To use fewer signals of another kind give --limit."
             )
+        if self.resize is not None and not 1 <= self.resize <= LARGEST:
+            raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")
+        if (self.resize is not None or self.crop) and self.signals in NAMED:
+            raise ValueError(f"--resize and --crop are for folders of pictures, got --signals {self.signals}.")
         if self.split_seed < 0:
             raise ValueError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist"):

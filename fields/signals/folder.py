@@ -41,10 +41,14 @@ SMALLEST_SPLIT = 10  # fewer pictures are not split
 NAMED = 20  # bad files named in an error
 
 
-def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Images:
+def load_folder(
+    root: Path, *, split_seed: int = 0, strict: bool = False, resize: int | None = None, crop: bool = False
+) -> Images:
     """All pictures of a folder.
 
     Args:
+        resize: pixels of the shorter side of each, None = as they are.
+        crop: only the square in the middle of each.
         strict: refuse the folder if any picture is unreadable.
     Raises:
         ValueError: if there is no readable picture; with `strict`, naming every bad file.
@@ -54,7 +58,7 @@ def load_folder(root: Path, *, split_seed: int = 0, strict: bool = False) -> Ima
     names, pictures = [], []
     for relative in _progress(files):
         try:
-            pictures.append(read_picture(root / relative))
+            pictures.append(fitted(read_picture(root / relative), resize, crop))
             names.append(relative)
         except Exception as error:  # Pillow raises nearly any type on a broken file; one file must not end the reading
             skipped.append((relative, _reason(error)))
@@ -141,6 +145,30 @@ def read_picture(path: Path) -> np.ndarray:
         with path.open("rb") as file, Image.open(file, formats=_formats()) as image:
             image.load()
             return _collapsed(_array(_upright(image)))
+
+
+def fitted(values: np.ndarray, resize: int | None, crop: bool) -> np.ndarray:
+    """A picture (H, W, C) of another size, its aspect kept; first cut to the square in its middle, if asked for.
+
+    Args:
+        values: uint8, uint16, or float32 in [0, 1].
+        resize: pixels of the shorter side.
+        crop: whether to cut.
+    """
+    height, width = values.shape[:2]
+    if crop and height != width:
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        values = values[top : top + side, left : left + side]
+        height = width = side
+    if resize is None or resize == min(height, width):
+        return np.ascontiguousarray(values)
+    shape = [max(1, round(resize * n / min(height, width))) for n in (width, height)]
+    planes = [Image.fromarray(values[..., c].astype(np.float32)) for c in range(values.shape[2])]
+    made = np.stack([np.asarray(plane.resize(shape, Image.Resampling.BICUBIC)) for plane in planes], -1)
+    if values.dtype == np.float32:
+        return made.clip(0, 1)
+    return made.round().clip(0, np.iinfo(values.dtype).max).astype(values.dtype)
 
 
 def _formats() -> list[str]:

@@ -11,17 +11,18 @@ ORIGIN = "signals.json"
 """Beside a weight dataset, never published: where on this machine the signals of its fields were read from."""
 
 
-def remember(folder: Path, signals: str, data_root: Path | None) -> None:
+def remember(folder: Path, signals: str, data_root: Path | None, resize: int | None = None, crop: bool = False) -> None:
     """Note in a dataset's folder where its signals lie, so that no later command need be told again.
 
     Args:
         folder: of the dataset.
         signals: the name of a data set, or a folder.
         data_root: of a data set's files, if they were laid by hand.
+        resize, crop: what was done to pictures of a folder (see `SignalsConfig`).
     """
     name = signals if signals in LOADERS else str(Path(signals).expanduser().resolve())
     root = None if data_root is None else str(Path(data_root).expanduser().resolve())
-    origin = {"signals": name, "data_root": root}
+    origin = {"signals": name, "data_root": root, "resize": resize, "crop": crop}
     if read_origin(folder) != origin:
         write_json(Path(folder) / ORIGIN, origin)
 
@@ -38,6 +39,8 @@ class Origin:
 
     signals: str
     data_root: str | None = None
+    resize: int | None = None
+    crop: bool = False
 
 
 def locate(
@@ -62,4 +65,5 @@ def locate(
         data_root = Path(origin["data_root"])
     if signals is None and not origin and name not in LOADERS:
         return None, f"signals {name!r} of the dataset are not at hand; give --signals PATH"
-    return SignalsConfig(signals=name, data_root=data_root, split_seed=described.get("split_seed") or 0), ""
+    how = {} if name in LOADERS else {"resize": origin.get("resize"), "crop": origin.get("crop", False)}
+    return SignalsConfig(name, data_root, described.get("split_seed") or 0, **how), ""

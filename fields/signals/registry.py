@@ -86,5 +86,8 @@ def load_signals(config: SignalsConfig) -> Signals:
             f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures or meshes.{hint}"
         )
     if not find_files(path)[0] and find_files(path, MESHES)[0]:
+        if config.resize is not None or config.crop:
+            raise ValueError(f"--resize and --crop are for pictures, {path} holds meshes. Leave them out.")
         return load_meshes(path, config.shape, split_seed=config.split_seed, strict=config.strict)
-    return load_folder(path, split_seed=config.split_seed, strict=config.strict)
+    how = {"resize": config.resize, "crop": config.crop}
+    return load_folder(path, split_seed=config.split_seed, strict=config.strict, **how)

@@ -33,7 +33,7 @@ FORMATS = ("neural-fields-as-data/weights/1", "neural-fields-as-data/weights/2")
 FORMAT = FORMATS[-1]
 KEPT = ("run.json", "README.md", ORIGIN)
 """What stays in a folder when its dataset is replaced."""
-HINT = "A weight dataset is made with: accelerate launch scripts/fit_fields.py --signals digits --out DIR"
+HINT = "A weight dataset is made with: python scripts/fit_fields.py --signals digits --out DIR"
 ENCODER = "encoder.safetensors"
 """Beside field.json where fields began from an amortised start."""
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"

@@ -83,6 +83,9 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
     signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
+    if signals is not None and len(torch.unique(signals.extent, dim=0)) > 1:
+        note = "the signals have several sizes (fit with --resize N --crop for one), so fields are compared at one size"
+        signals = None
     return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
 
 
@@ -128,7 +131,7 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object |
     described = next(
         (p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json"
     )
-    info = read_json(described, "A model is made with: accelerate launch scripts/train_gpt.py")
+    info = read_json(described, "A model is made with: python scripts/train_gpt.py")
     if info.get("dataset", data.fingerprint) != data.fingerprint:
         raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
     if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:

@@ -5,6 +5,7 @@ makes the other lines, `scores` computes a line, `novelty` looks for copies, `re
 """
 
 import time
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -45,6 +46,8 @@ def evaluate(config: EvaluateConfig) -> dict:
     except BaseException:
         if not again:  # nothing was made: the folder is free for another try
             (config.out / "run.json").unlink(missing_ok=True)
+            with suppress(OSError):
+                config.out.rmdir()
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(write_report(config.out, result, pictures))

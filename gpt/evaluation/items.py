@@ -222,9 +222,10 @@ def reference_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
 
 
 def common_extent(data: WeightDataset, split: str) -> tuple[int, ...]:
-    """The most frequent extent of a split's signals: height and width of pictures."""
+    """The extent (height and width) of most of a split's signals, or the median where they differ."""
     extents, counts = torch.unique(data.extent(split), dim=0, return_counts=True)
-    extent = tuple(extents[counts.argmax()].tolist())
+    most = 2 * int(counts.max()) > int(counts.sum())
+    extent = tuple((extents[counts.argmax()] if most else data.extent(split).median(0).values).tolist())
     if not data.kind.known(extent):
         raise ValueError(f"the dataset does not say how large its signals are (split {split}); give --signals.")
     return extent

@@ -87,6 +87,9 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
         ValueError: for fields that are no shapes, or too few of them.
     """
     data, new = WeightDataset.load(config.fields), WeightDataset.load(config.samples)
+    for flag, given in (("--fields", data), ("--samples", new)):
+        if given.kind.name != "shapes":
+            raise ValueError(f"{flag}: shapes are fields from 3 coordinates to 1 value, got {given.config}.")
     parents = {"fields": data.fingerprint, "samples": new.fingerprint}
     splits = {"samples": (new, next(iter(new.splits))), "training fields": (data, "train")}
     splits["references"] = (data, config.reference)

@@ -47,8 +47,8 @@ class CompareConfig(Overwrites):
     made again: the same command goes on where it stopped, and one more tokenizer costs only its own training.
 
     For example:
-        accelerate launch scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
-        accelerate launch scripts/compare_vocabularies.py runs/mnist/pca runs/mnist/aligned-pca=runs/mnist/aligned \\
+        python scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
+        python scripts/compare_vocabularies.py runs/mnist/pca runs/mnist/aligned-pca=runs/mnist/aligned \\
             --fields runs/mnist/fields --data-root DIR --minutes 10 --labels --out runs/mnist/aligned-or-not
     """
 

@@ -49,9 +49,9 @@ class MemoriseConfig(runs.Overwrites):
     Ends with table.md, roll-outs.png and curves.png in OUT. May be interrupted; finished cells are kept.
 
     For example:
-        accelerate launch scripts/train_regression.py                                   # the embedded digits
-        accelerate launch scripts/train_regression.py --signals mnist --data-root DIR   # the table of the README
-        accelerate launch scripts/train_regression.py --starts conditioned --n 4 --between --seeds 1
+        python scripts/train_regression.py                                   # the embedded digits
+        python scripts/train_regression.py --signals mnist --data-root DIR   # the table of the README
+        python scripts/train_regression.py --starts conditioned --n 4 --between --seeds 1
     """
 
     signals: str = "digits"

@@ -39,7 +39,7 @@ class AnimateAutoregressive(Film):
     Weights whose tokens are not drawn yet are taken as the mean of the training fields, and the picture says so.
 
     For example:
-        accelerate launch scripts/train_gpt.py                  # makes runs/digits/gpt in some minutes
+        python scripts/train_gpt.py                  # makes runs/digits/gpt in some minutes
         python scripts/animate.py autoregressive --model runs/digits/gpt
         python scripts/animate.py autoregressive --model runs/mnist/gpt --label 3 --temperature 0.8 --readme
     """

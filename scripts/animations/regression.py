@@ -18,7 +18,7 @@ from gpt.experiments.memorise import align_to_best
 from scripts.animations.canvas import Animation, Film, Stage
 from scripts.animations.panels import Curves, drawn, set_image
 
-HINT = "The experiment is made with: accelerate launch scripts/train_regression.py --out DIR"
+HINT = "The experiment is made with: python scripts/train_regression.py --out DIR"
 BLOCKS = (44, 672)
 """Left ends of the blocks."""
 LABELS = 92
@@ -38,7 +38,7 @@ class AnimateRegression(Film):
     Each picture shows the field whose first t weights are predicted; the rest are the mean of the fields of that start.
 
     For example:
-        accelerate launch scripts/train_regression.py             # makes runs/digits/regression
+        python scripts/train_regression.py             # makes runs/digits/regression
         python scripts/animate.py regression --experiment runs/digits/regression
     """
 

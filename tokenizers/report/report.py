@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fields.runtime.console import plural
 from fields.runtime.runs import read_json, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
@@ -109,7 +110,7 @@ def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config
         return []
     seed = tokenizer.config.seed
     rows = data.weights("train", draw(len(data.splits["train"]), config.sweep_fields, seed))
-    say(f"rate-distortion: {len(config.sizes)} sizes on {len(rows):,} training fields")
+    say(f"rate-distortion: {plural(len(config.sizes), 'size')} on {plural(len(rows), 'training field')}")
     out = []
     for size in config.sizes:
         other = make_tokenizer(replace(tokenizer.config, vocab_size=size)).set_reference(data.reference.row).fit(rows)

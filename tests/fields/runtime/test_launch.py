@@ -141,3 +141,39 @@ def test_every_file_follows_the_umask(tmp_path):
         assert (tmp_path / "d" / "secret").stat().st_mode & 0o777 == 0o640
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--fields", "f", "--out", "o", "--fieldz", "x"], "unknown: --fieldz x; did you mean --fields?"),
+        (["--fields", "f", "--out", "o", "--referenc", "x"], "did you mean --reference?"),
+        (["--fields", "f"], "missing: --out."),
+        ([], "missing: --fields, --out."),
+        (["--fields", "f", "--out", "o", "--threads", "many"], "Error parsing --threads"),
+        (["--fields", "f", "--out", "o", "--threads", "0"], "--threads must be at least 1, got 0."),
+        (["--fields", "f", "--out", "o", "--how", "guess"], "--how"),
+    ],
+)
+def test_a_mistake_on_the_command_line_ends_in_a_sentence(words, expected, capsys):
+    """Below the frame that explains it."""
+    import tyro
+
+    from fields.fitting.align import AlignConfig
+
+    with pytest.raises(SystemExit) as end:
+        launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=words))
+    shown = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and len(shown) > 2
+    assert shown[-1].startswith("error: ") and expected in shown[-1] and shown[-1].endswith("All flags: --help.")
+
+
+def test_help_is_help(capsys):
+    import tyro
+
+    from fields.fitting.align import AlignConfig
+
+    with pytest.raises(SystemExit) as end:
+        launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=["--help"]))
+    shown = capsys.readouterr()
+    assert end.value.code == 0 and "usage" in shown.out and "error" not in shown.err

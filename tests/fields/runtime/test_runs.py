@@ -55,6 +55,8 @@ def test_only_what_the_command_made_is_overwritten(tmp_path):
     runs.claim(tmp_path / "d" / "inner", {"a": 1}, kind="sample")
     with pytest.raises(ValueError, match="was made by fit, not by this command"):
         runs.claim(tmp_path / "d", {"a": 1}, kind="train_gpt", overwrite=True)
+    with pytest.raises(ValueError, match="was made by fit, not by this command"):
+        runs.claim(tmp_path / "d", {"a": 1}, kind="train_gpt")
     with pytest.raises(ValueError, match="inner was made by another command"):
         runs.claim(tmp_path / "d", {"a": 1}, kind="fit", overwrite=True)
     assert (tmp_path / "d" / "inner" / "run.json").is_file()

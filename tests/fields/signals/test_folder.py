@@ -294,3 +294,23 @@ def test_equal_pictures_share_a_split(tmp_path, capsys):
     signals = load_signals(SignalsConfig(str(tmp_path)))
     found = {s for name, s in zip(signals.ids, signals.split, strict=True) if name.split("/")[-1] in same}
     assert len(found) == 1 and "equal an earlier one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_pictures_are_cut_and_resized(dtype, white):
+    """Constant pictures stay constant, ramps stay ramps, the shorter side is what was asked for."""
+    flat = np.full((20, 30, 3), white, dtype)
+    for resize, crop, shape in [
+        (10, False, (10, 15, 3)),
+        (10, True, (10, 10, 3)),
+        (None, True, (20, 20, 3)),
+        (40, False, (40, 60, 3)),
+    ]:
+        made = folder.fitted(flat, resize, crop)
+        assert made.shape == shape and made.dtype == dtype and (made == white).all()
+    ramp = np.linspace(0, white, 64).astype(dtype)[None, :, None].repeat(64, 0)
+    made = folder.fitted(ramp, 16, False)[..., 0].astype(float)
+    assert (np.diff(made, axis=1) > 0).all() and np.allclose(made.mean(), ramp.mean(), rtol=0.02)
+    assert folder.fitted(ramp, None, False) is ramp or (folder.fitted(ramp, None, False) == ramp).all()
+    inner = folder.fitted(np.arange(15, dtype=dtype).reshape(3, 5, 1), None, True)
+    assert inner[..., 0].tolist() == [[1, 2, 3], [6, 7, 8], [11, 12, 13]]

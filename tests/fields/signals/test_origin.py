@@ -33,7 +33,7 @@ def fitted(tmp_path, monkeypatch):
 
 
 def test_no_command_need_be_told_again(fitted, tmp_path, monkeypatch):
-    assert read_origin(fitted) == {"signals": str(tmp_path / "p"), "data_root": None}
+    assert read_origin(fitted) == {"signals": str(tmp_path / "p"), "data_root": None, "resize": None, "crop": False}
     monkeypatch.chdir("/")  # the note does not depend on where a command is started
     for folder in (fitted, tmp_path / "aligned"):
         data = WeightDataset.load(folder)
@@ -55,7 +55,7 @@ def test_a_flag_wins_and_a_folder_that_is_gone_is_named(fitted, tmp_path):
 def test_data_sets_are_found_where_their_files_lay(tmp_path):
     remember(tmp_path, "mnist", Path("~/files"))
     origin = read_origin(tmp_path)
-    assert origin == {"signals": "mnist", "data_root": str(Path("~/files").expanduser())}
+    assert (origin["signals"], origin["data_root"]) == ("mnist", str(Path("~/files").expanduser()))
     config, missing = locate({"name": "mnist"}, origin, None, None)
     assert config is None and "files, which is gone; give --data-root DIR" in missing
     (tmp_path / "files").mkdir()
@@ -64,6 +64,22 @@ def test_data_sets_are_found_where_their_files_lay(tmp_path):
         assert locate({"name": "mnist"}, read_origin(tmp_path), *flags)[0].data_root == tmp_path / "files"
     assert locate({"name": "mnist"}, read_origin(tmp_path), None, tmp_path)[0].data_root == tmp_path
     assert locate({"name": "mnist"}, read_origin(tmp_path), "digits", None)[0].data_root is None
+
+
+def test_pictures_are_found_at_the_size_they_were_fitted_at(tmp_path):
+    random = np.random.default_rng(0)
+    (tmp_path / "p").mkdir()
+    for i, shape in enumerate([(9, 12), (14, 8), (8, 8), (10, 9, 3)] * 3):
+        Image.fromarray(random.integers(0, 255, shape, np.uint8)).save(tmp_path / "p" / f"{i}.png")
+    how = {"signals": str(tmp_path / "p"), "steps": 2, "meta_steps": 2, "threads": 1}
+    with pytest.raises(ValueError, match="folders of pictures"):
+        fit(FitConfig(resize=6))
+    data = fit(FitConfig(out=tmp_path / "f", resize=6, crop=True, **how))
+    assert set(map(tuple, data.extent("train").tolist())) == {(6, 6)}
+    found, note = open_signals(WeightDataset.load(tmp_path / "f"), None, None)
+    assert not note and len(find_signals(data, None, None)[0]) == len(found) == 12
+    with pytest.raises(ValueError, match="resize: 6 there"):
+        fit(FitConfig(out=tmp_path / "f", crop=True, **how))
 
 
 def test_it_is_not_part_of_the_dataset(fitted):
