@@ -174,9 +174,9 @@ def _db(value: float | None) -> str:
     return "PSNR not known" if value is None else f"{value:.1f} dB"
 
 
-def _row(row: dict) -> str:
+def _row(row: dict) -> list[str]:
     fid, nna = row["fid"]["value"], row["l2"]["1-nna"]["value"]
-    return f"| {row['name']} | {'n/a' if fid is None else f'{fid:.0f}'} | {'n/a' if nna is None else f'{nna:.3f}'} |"
+    return [row["name"], "n/a" if fid is None else f"{fid:.0f}", "n/a" if nna is None else f"{nna:.3f}"]
 
 
 def write_diagnosis(out: Path, result: dict, rows: list[SignalSet]) -> str:
@@ -196,7 +196,7 @@ def html(out: Path, result: dict) -> Page:
     made = Page(f"Diagnosis: {title}", follow)
     made.table(first[0], first[2], main=[i for i, line in enumerate(first[2]) if line[0] == result["stage"]])
     made.picture(
-        out / "diagnosis.png", "Every row's measure, and its first pictures; held-out rows show the same fields"
+        out / "diagnosis.png", "Every row's measure, and some of its pictures; held-out rows show the same fields"
     )
     made.table(second[0], second[2], main=[i for i, kind in enumerate(result["rows"]) if kind == "samples"])
     made.notes([last, *result["notes"]])
@@ -205,7 +205,7 @@ def html(out: Path, result: dict) -> Page:
 
 
 def picture(path: Path, result: dict, rows: list[SignalSet]) -> None:
-    """Bars of the measure, and beside each row its first pictures; held-out rows show the same fields."""
+    """Bars of the measure, and beside each row some of its pictures; held-out rows show the same fields."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -228,7 +228,7 @@ def picture(path: Path, result: dict, rows: list[SignalSet]) -> None:
 
 
 def strip(images: Tensor) -> Tensor:
-    """The first pictures side by side."""
+    """Pictures spread over a row's order, side by side."""
     if not len(images):
         return torch.ones(1, 1, 3)
-    return sheet(images[:SHOWN], SHOWN)
+    return sheet(images[torch.linspace(0, len(images) - 1, min(SHOWN, len(images))).long()], SHOWN)

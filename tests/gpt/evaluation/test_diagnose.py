@@ -116,6 +116,7 @@ def test_one_page_and_one_picture(trained, monkeypatch, capsys):
     assert page.startswith("# Diagnosis: ") and "Try next: " in page and "signals not at hand" in page
     for stage in ("fit", "round trip", "unigram", "GPT", "sampling", "decode"):
         assert f"\n| {stage} | " in page
+    assert page.count("\n| samples | ") == 1 and (out / "report.html").is_file()
     known = json.loads((out / "diagnosis.json").read_text())
     assert known["rows"].keys() == made["rows"].keys() and known["bits"]["held_out"] > 0 and known["measure"] == "fid"
     assert known["kept"] == {"round_trip": 1.0, "samples": 1.0}  # k-means of single weights: codes are what is decoded
