@@ -1,4 +1,4 @@
-"""Speed and memory, as ratios measured side by side in one run:  python scripts/benchmark.py fit|tokenizers|shapes|gpt"""
+"""Speed and memory, as ratios measured side by side in one run:  python scripts/benchmark.py fit|tokenizers|shapes|gpt|scale"""
 
 import sys
 from pathlib import Path

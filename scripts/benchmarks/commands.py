@@ -7,6 +7,7 @@ import tyro
 from scripts.benchmarks.encoding import TokenizersBenchmark, tokenizers
 from scripts.benchmarks.fitting import FitBenchmark, fit
 from scripts.benchmarks.gpt import GPTBenchmark, gpt
+from scripts.benchmarks.scale import ScaleBenchmark, scale
 from scripts.benchmarks.shapes import ShapesBenchmark, shapes
 
 BENCHMARKS = {
@@ -14,6 +15,7 @@ BENCHMARKS = {
     "tokenizers": (TokenizersBenchmark, tokenizers),
     "shapes": (ShapesBenchmark, shapes),
     "gpt": (GPTBenchmark, gpt),
+    "scale": (ScaleBenchmark, scale),
 }
 """name -> (config, function that measures and prints). To add one: a file, and a line here."""
 
