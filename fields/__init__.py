@@ -15,7 +15,7 @@ from typing import Any
 
 _HOMES = {
     "FieldConfig": "model",
-    "FieldModule": "layout",
+    "FieldModule": "module",
     "FIELDS": "model",
     "values": "model",
     "ACTIVATIONS": "activations",

@@ -7,7 +7,7 @@ Functions take the `widths` (E, hidden ..., out) of a field or its config.
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from fields.model import FieldConfig
@@ -93,36 +93,6 @@ def permute(config: "FieldConfig", weights: Tensor, orders: list[Tensor]) -> Ten
         layers[i] = (weight.gather(1, order[..., None].expand_as(weight)), bias.gather(1, order))
         layers[i + 1] = (after.gather(2, order[:, None].expand_as(after)), after_bias)
     return join(layers)
-
-
-class FieldModule(nn.Module):
-    """One field as an ordinary module: coords (M, in_dim) -> values (M, out_dim)."""
-
-    def __init__(self, config: "FieldConfig"):
-        super().__init__()
-        self.config = config
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(config.widths, config.widths[1:], strict=False))
-
-    def forward(self, coords: Tensor) -> Tensor:
-        """(M, in_dim) -> (M, out_dim)."""
-        from fields import model  # model imports this file
-
-        h = model.encode(self.config, coords)
-        for layer in self.layers[:-1]:
-            h = model.activate(self.config, layer(h))
-        return model.to_values(self.config, self.layers[-1](h))
-
-
-def to_module(config: "FieldConfig", row: Tensor) -> FieldModule:
-    """A row (P,) as an `nn.Module`."""
-    module = FieldModule(config)
-    module.load_state_dict(to_state_dict(config, row))
-    return module
-
-
-def from_module(module: FieldModule) -> Tensor:
-    """The row (P,) of a module."""
-    return from_state_dict(module.config, module.state_dict())
 
 
 def to_state_dict(config: "FieldConfig", row: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, start
 from fields.runtime.processes import on_all, on_main
@@ -153,6 +152,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         RuntimeError: if training diverges, or a checkpoint cannot be written.
         KeyboardInterrupt: after SIGINT or SIGTERM, when the state has been saved.
     """
+    from accelerate import DistributedDataParallelKwargs  # a second, which --help does not need
+
     accelerator = start(
         threads=config.threads,
         precision=config.precision,

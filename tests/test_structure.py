@@ -12,7 +12,6 @@ LONGEST = 800
 """Lines of one module."""
 
 EXCEPTIONS = {
-    ("fields.layout", "fields.model"): "FieldModule evaluates itself; the model knows the order of a row",
     ("fields.storage.dataset", "fields.hub.publish"): "WeightDataset.push_to_hub and its publisher",
     ("tokenizers.base", "tokenizers.hub"): "WeightTokenizer.push_to_hub and its publisher",
     ("tokenizers.tokens", "tokenizers.hub"): "TokenDataset.push_to_hub and its publisher",

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from accelerate import DistributedDataParallelKwargs
 
 from fields.runtime.launch import Precision, cores, start
 from fields.runtime.processes import on_all, on_main
@@ -275,6 +274,8 @@ def seconds_per_step(trainings: list[TrainConfig], **launch: Any) -> list[float]
         trainings: of GPTs that are all held in memory, with their tokens.
         launch: threads and precision.
     """
+    from accelerate import DistributedDataParallelKwargs
+
     handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     accelerator = start(**launch, quiet=True, kwargs_handlers=handlers)
     trainers = []

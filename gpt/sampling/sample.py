@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
@@ -172,6 +171,8 @@ def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any)
                 done * share[1] if shown.n + done * share[1] <= config.n else config.n - shown.n
             ),
         )
+    from accelerate.utils import gather_object
+
     return Draws.join(gather_object([mine]))
 
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fields import layout
 from fields.fitting.engine import Points, Schedule, quality
 from fields.fitting.fit import FitConfig, architecture_for, schedule_for
 from fields.fitting.memory import fit_from
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig, forward
+from fields.module import from_module, to_module
 from fields.runtime.launch import cores
 from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
@@ -43,7 +43,7 @@ class FitBenchmark:
 def one_at_a_time(config: FieldConfig, image: Tensor, seed: int, goal: float = 33.0) -> tuple[float, float]:
     """A field as an `nn.Module`, Adam, mini-batches of 64 pixels, until the picture reaches `goal` dB: (seconds, dB)."""
     coords, targets = grid(config, *image.shape[:2]), image.flatten(0, 1)
-    module = layout.to_module(config, random_rows(config, [seed])[0])
+    module = to_module(config, random_rows(config, [seed])[0])
     adam = torch.optim.Adam(module.parameters(), lr=4e-3)
     began, reached = time.perf_counter(), 0.0
     for epoch in range(1000):
@@ -52,7 +52,7 @@ def one_at_a_time(config: FieldConfig, image: Tensor, seed: int, goal: float = 3
             F.binary_cross_entropy(module(coords[batch]).clamp(1e-6, 1 - 1e-6), targets[batch]).backward()
             adam.step()
         if epoch % 5 == 4:
-            reached = float(quality(config, layout.from_module(module)[None], targets[None], coords))
+            reached = float(quality(config, from_module(module)[None], targets[None], coords))
             if reached >= goal:
                 break
     return time.perf_counter() - began, reached

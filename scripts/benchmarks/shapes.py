@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fields import layout
 from fields.fitting.engine import Points, fit_block, quality
 from fields.fitting.fit import FitConfig, architecture_for, schedule_for
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig
+from fields.module import from_module, to_module
 from fields.runtime.launch import cores
 from fields.signals.base import SignalsConfig
 from fields.signals.registry import load_signals
@@ -39,7 +39,7 @@ class ShapesBenchmark:
 
 def one_shape(config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, goal: float) -> tuple[float, float]:
     """A field as an `nn.Module` from random weights, Adam, 512 points a step, until `goal`: (seconds, IoU)."""
-    module = layout.to_module(config, random_rows(config, [seed])[0])
+    module = to_module(config, random_rows(config, [seed])[0])
     adam = torch.optim.Adam(module.parameters(), lr=4e-3)
     generator, began, reached = torch.Generator().manual_seed(seed), time.perf_counter(), 0.0
     for step in range(1, 4001):
@@ -48,7 +48,7 @@ def one_shape(config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, g
         F.binary_cross_entropy(module(coords[chosen]).clamp(1e-6, 1 - 1e-6), targets[chosen]).backward()
         adam.step()
         if step % 50 == 0:
-            reached = float(quality(config, layout.from_module(module)[None], targets[None], coords))
+            reached = float(quality(config, from_module(module)[None], targets[None], coords))
             if reached >= goal:
                 break
     return time.perf_counter() - began, reached

@@ -9,6 +9,7 @@ from made import generator, rows
 
 from fields import layout, model
 from fields.model import FIELDS, FieldConfig, encode, forward, values
+from fields.module import from_module, to_module
 
 CONFIGS = {
     "digits": FIELDS["digits"],
@@ -29,10 +30,10 @@ def test_sizes_of_the_named_fields():
 def test_module_gives_the_same_values(name):
     config = CONFIGS[name]
     weights, coords = rows(config, 3), torch.rand(11, 2, generator=generator()) * 2 - 1
-    module = layout.to_module(config, weights[1])
+    module = to_module(config, weights[1])
     with torch.no_grad():
         assert torch.allclose(module(coords), values(config, weights, coords)[1], atol=1e-5)
-    assert torch.equal(layout.from_module(module), weights[1])
+    assert torch.equal(from_module(module), weights[1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)

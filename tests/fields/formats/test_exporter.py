@@ -13,6 +13,7 @@ from fields import layout
 from fields.formats.exporter import IMPORT, WRITERS, ExportConfig, export, fidelity, main, safe, unique
 from fields.formats.importer import ImportConfig, import_fields
 from fields.model import FieldConfig, values
+from fields.module import FieldModule
 from fields.runtime.runs import read_json
 from fields.storage.dataset import Reference, WeightDataset
 
@@ -112,7 +113,7 @@ def test_arena_files_are_as_fit_a_nef_reads_them(sirens, tmp_path):
 def test_safetensors_are_stacked_and_computed_at_once(dataset, tmp_path):
     export(dataset, "safetensors", tmp_path / "s")
     stacked = load_file(tmp_path / "s" / "train.safetensors")
-    module = layout.FieldModule(dataset.config)
+    module = FieldModule(dataset.config)
     coords = torch.rand(7, 2)
     found = torch.func.vmap(lambda p: torch.func.functional_call(module, p, coords))(stacked)
     assert (found - values(dataset.config, dataset.weights("train"), coords)).abs().max() < 1e-5
