@@ -32,13 +32,20 @@ def modules() -> dict[str, Path]:
     return found
 
 
+def only_for_types(node: ast.stmt) -> bool:
+    """Whether this is an `if TYPE_CHECKING:`, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def imports() -> dict[str, set[str]]:
     """Module -> the modules of this project that it imports, anywhere in its text, exceptions left out."""
     known, found = modules(), defaultdict(set)
     for name, path in known.items():
         if path.name == "__init__.py":
             continue  # a contents page names what lies below it
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree.body = [node for node in tree.body if not only_for_types(node)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 found[name] |= {alias.name for alias in node.names if alias.name in known}
             elif isinstance(node, ast.ImportFrom) and node.module:

@@ -71,7 +71,7 @@ class Lines:
 
     def __iter__(self) -> Iterator:
         with self:
-            for one in self.over or ():
+            for one in () if self.over is None else self.over:  # a tensor has no truth value
                 yield one
                 self.update()
 
