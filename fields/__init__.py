@@ -10,8 +10,7 @@ Names are imported on first use. Rooms: `signals` (what fields are fitted to), `
 shapes), `fitting`, `storage`, `view`, `metrics`, `formats` (other projects' files), `hub`, `runtime`.
 """
 
-from importlib import import_module
-from typing import Any
+from fields.runtime.contents import contents
 
 _HOMES = {
     "FieldConfig": "model",
@@ -42,13 +41,4 @@ _HOMES = {
 }
 """Public name -> the module that defines it."""
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}.")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = contents(__name__, _HOMES)

@@ -9,8 +9,7 @@ Names are imported on first use. This is not Hugging Face's package of the same 
 `transformers` in the same process, fails with "cannot import name 'Encoding' from 'tokenizers'". See the main README, "Names".
 """
 
-from importlib import import_module
-from typing import Any
+from fields.runtime.contents import contents
 
 _HOMES = {
     "load_tokenizer": "registry",
@@ -41,13 +40,4 @@ _HOMES = {
 }
 """Public name -> the module that defines it."""
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}.")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = contents(__name__, _HOMES)
