@@ -30,6 +30,7 @@ FREE = (
     "micro_batch",
     "steps",
     "tracker",
+    "project",
     "log_every",
     "sample_every",
     "save_every",
@@ -157,12 +158,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     accelerator = start(
         threads=config.threads,
         precision=config.precision,
-        log_with=config.tracker,
-        project_dir=str(config.out),
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # buffers never change
     )
-    if config.tracker and not accelerator.log_with:
-        raise ValueError(f"--tracker {config.tracker} is not installed here. Install it, or leave the flag out.")
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
@@ -182,12 +179,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             "Raise --steps to go on, or choose another --out."
         )
         return trainer.finish()
-    if config.tracker:
-        accelerator.init_trackers("gpt", config={k: str(v) for k, v in vars(config).items()})
-    result = trainer.run(steps, warmup_steps(config.warmup, steps))
-    if config.tracker:
-        accelerator.end_training()
-    return result
+    return trainer.run(steps, warmup_steps(config.warmup, steps))
 
 
 def make_trainer(config: TrainConfig, corpus: Corpus, accelerator: Any) -> Trainer:

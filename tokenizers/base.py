@@ -76,6 +76,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         slots: (T, S) int64, each token's place (layer, neuron, input where a token is one weight).
         standardizer: weights <-> numbers of order one.
         n_codes: the effective number of codes as a tensor, 0 before `fit`.
+        tracking: a `fields.runtime.tracking.Tracking` that a long fit logs to, or None.
         resume_dir: folder where a long fit saves its state, to continue after an interruption; None = no folder.
         slow_to_fit: a fit takes minutes, so a report does not fit the same kind again at other sizes.
         preserves_weights: decoding returns a row close to the encoded one; if not, another row of the same function.
@@ -84,6 +85,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     slots: Tensor
     n_codes: Tensor
     resume_dir: Path | None = None
+    tracking: Any = None
     slow_to_fit: bool = False
     preserves_weights: bool = True
 

@@ -17,6 +17,7 @@ import tyro
 from fields.kinds.preview import save_preview, spread
 from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import Overwrites, claim
+from fields.runtime.tracking import Tracking, check_tracker
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
 from tokenizers.base import RESUME_FILE, WeightTokenizer
@@ -68,8 +69,13 @@ class BuildConfig(Overwrites):
     """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
     to encode, a pass or two for the report. A dataset on the Hub is streamed and not kept on disk."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
+    tracker: str | None = None
+    """Log the training of a learnt vocabulary to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
+    project: str | None = None
+    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
 
     def __post_init__(self):
+        check_tracker(self.tracker)
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
@@ -87,7 +93,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     tokenizer.check_reference()
     asked = {**settings.settings(), **refit_settings(config.refitting), "overwrite": config.overwrite}
     claim(out, {"kind": settings.kind, **asked}, parents={"fields": data.fingerprint}, seed=settings.seed, kind="build")
-    tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit))
+    tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit), config)
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)
     return tokenizer
@@ -109,7 +115,9 @@ def _dataset(path: str | Path, revision: str | None = None, stream: bool = False
     return WeightDataset.load(path, revision=revision, stream=stream, flag="--fields")
 
 
-def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: torch.device) -> WeightTokenizer:
+def _fit(
+    tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: torch.device, config: BuildConfig
+) -> WeightTokenizer:
     """The tokenizer of the folder, or a new one; on the CPU either way."""
     if (out / "config.json").is_file() and (out / "model.safetensors").is_file():
         print(f"{out}: the tokenizer exists")
@@ -122,7 +130,14 @@ def _fit(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, device: tor
     watched = draw(len(data.splits.get("validation", ())), max(1, VALUES // data.config.size), tokenizer.config.seed)
     held_out = data.weights("validation", watched) if len(watched) else None
     tokenizer.resume_dir = out
-    tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
+    if config.tracker and tokenizer.slow_to_fit:
+        tokenizer.tracking = Tracking(config.tracker, out, config.project, tokenizer.config)
+    try:
+        tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
+    finally:
+        if tokenizer.tracking is not None:
+            tokenizer.tracking.close()
+            tokenizer.tracking = None
     tokenizer.cpu()
     tokenizer.save_pretrained(out)
     for path in out.glob(f"*{RESUME_FILE}"):  # a finished fit has nothing to resume

@@ -214,6 +214,8 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         "n",
         "integration",
         "guidance",
+        "tracker",
+        "project",
         "samples",
     )
     known = on_main(

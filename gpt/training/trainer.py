@@ -8,8 +8,8 @@ import math
 import signal
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from fields.runtime.console import duration, plural
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest
+from fields.runtime.tracking import Tracking, check_tracker
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.training.checkpoints import Checkpoints
 from gpt.training.log import Metrics
@@ -73,7 +74,9 @@ class LoopConfig:
     """Keep no activations of the blocks but compute them again in the backward pass (gradient checkpointing): a third more
     time, a fraction of the memory, the same numbers."""
     tracker: str | None = None
-    """One of accelerate's trackers: tensorboard, wandb, ..."""
+    """Also log to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
+    project: str | None = None
+    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
     seed: int = 0
     """Of weights, order and dropout."""
 
@@ -89,6 +92,7 @@ class LoopConfig:
             raise ValueError(f"--clip must be above 0 (or None), got {self.clip}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"--ema must lie between 0 and 1, got {self.ema}.")
+        check_tracker(self.tracker)
 
     @property
     def least_lr(self) -> float:
@@ -149,6 +153,7 @@ class Trainer:
         )
         self.state: dict[str, Any] = {"step": 0, "best": None, "stale": 0, "stopped": False, "last": None}
         self.saved = -1  # step of the newest checkpoint
+        self.tracking: Tracking | None = None
         self.trained = False
         self.best: nn.Module | None = None
 
@@ -292,7 +297,7 @@ class Trainer:
         self._announce(steps)
         self.trained = True
         terms, began, logged = 0, time.perf_counter(), self.state["step"]
-        with nullcontext(interrupt) if interrupt is not None else Interrupt() as stopping:
+        with nullcontext(interrupt) if interrupt is not None else Interrupt() as stopping, self._tracked():
             for step in range(self.state["step"] + 1, steps + 1):
                 rate = learning_rate(step, steps=steps, warmup=warmup, top=c.lr, least=c.least_lr)
                 values = self.step(step, rate, stopping)
@@ -319,6 +324,19 @@ class Trainer:
                     a.print(f"stopped at step {step}: no improvement in {c.patience} validations")
                     break
         return self.finish()  # a signal ends it: all is saved
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """An open tracker, in the main process and where one is asked for."""
+        c = self.config
+        if c.tracker and c.out is not None and self.accelerator.is_main_process:
+            self.tracking = Tracking(c.tracker, c.out, c.project, c, self.state["step"])
+        try:
+            yield
+        finally:
+            if self.tracking is not None:
+                self.tracking.close()
+                self.tracking = None
 
     def finish(self) -> dict[str, Any]:
         """Final pictures, if they are not there yet; to be called by all processes."""
@@ -351,7 +369,7 @@ class Trainer:
             return
         count = step // c.eval_every
         if c.sample_every and c.samples and count and count % c.sample_every == 0:
-            on_main(a, self.task.draw, c.out / "samples" / f"step-{step:07d}.png", model)
+            on_main(a, self._draw_samples, c.out / "samples" / f"step-{step:07d}.png", model, step)
         on_main(a, self._draw_curves)
 
     def save(self, step: int) -> None:
@@ -376,6 +394,11 @@ class Trainer:
     def _save_model(self, name: str, model: nn.Module) -> None:
         info = {"step": self.state["step"], "validation": self.state["last"], "ema": self.config.ema}
         self.task.save(self.config.out / name, model, info)
+
+    def _draw_samples(self, path: Path, model: nn.Module, step: int) -> None:
+        self.task.draw(path, model)
+        if self.tracking is not None and path.is_file():
+            self.tracking.picture("samples", path, step)
 
     def _draw_curves(self) -> None:
         self.task.curves(self.config.out / "training.png", self.metrics.read())
@@ -407,13 +430,13 @@ class Trainer:
         )
         if a.is_main_process and self.metrics is not None:
             self.metrics.add(**values, **{f"{self.task.counted}_per_second": round(speed, 1)})
-        if self.config.tracker:
-            a.log({k: v for k, v in values.items() if k != "batch"}, step=values["step"])
+        if self.tracking is not None:
+            self.tracking.log("train", {**values, f"{self.task.counted}_per_second": speed}, step)
 
     def _log_validation(self, step: int, numbers: dict[str, Any], better: bool) -> None:
         a = self.accelerator
         a.print(f"step {step:>6}  validation {self.task.describe_validation(numbers)}{'  best' if better else ''}")
         if a.is_main_process and self.metrics is not None:
             self.metrics.add(step=step, **numbers)
-        if self.config.tracker:
-            a.log(numbers, step=step)
+        if self.tracking is not None:
+            self.tracking.log("validation", numbers, step)

@@ -351,6 +351,9 @@ def _loop(trainer: Trainer, watch: Watch, mark: str, path: Path | None) -> None:
         if not bool(loss.isfinite().all()):
             raise RuntimeError(f"training diverged at step {trainer.step}. Lower --lr.")
         found = _evaluate(trainer, watch, float(loss[0]))
+        if (tracking := trainer.tokenizer.tracking) is not None:
+            tracking.log("train", {"loss": found["loss"]}, trainer.step)
+            tracking.log("validation", {k: v for k, v in found.items() if k not in ("loss", "score")}, trainer.step)
         shown.write(
             f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {found['psnr']:.2f} dB at {found['bits']:.0f} bits  "
             f"codes {found['used']} of {c.codes}, perplexity {found['perplexity']:.1f}"

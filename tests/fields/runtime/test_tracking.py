@@ -1,0 +1,69 @@
+"""Trackers: event files of TensorBoard are read back, other trackers are named in the error."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import pytest
+import torch
+from toy import config, make_corpus
+
+from fields.runtime.tracking import Tracking, check_tracker
+from fields.view.render import save_png
+from gpt.train_gpt import train
+from tokenizers.build import BuildConfig, build
+from tokenizers.learned.regions import RegionsConfig
+from tokenizers.report.report import ReportConfig
+
+pytestmark = pytest.mark.skipif(
+    find_spec("tensorboard") is None, reason="no tensorboard: pip install -e '.[tensorboard]'"
+)
+
+
+@dataclass
+class Settings:
+    seed: int = 3
+
+
+def events(folder):
+    """What TensorBoard reads in a folder: scalars, as name -> steps, and images, as name -> steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder)).Reload()
+    tags = found.Tags()
+    scalars = {name: [e.step for e in found.Scalars(name)] for name in tags["scalars"]}
+    return scalars, {name: [e.step for e in found.Images(name)] for name in tags["images"]}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_numbers_and_pictures_in_groups(tmp_path):
+    save_png(tmp_path / "a.png", torch.rand(4, 6, 3))
+    tracking = Tracking("tensorboard", tmp_path / "toy" / "run", config=Settings())
+    tracking.log("train", {"step": 5, "loss": 0.5, "batch": "words"}, 5)
+    tracking.log("validation", {"bits_per_weight": 2.0}, 5)
+    tracking.picture("samples", tmp_path / "a.png", 5)
+    tracking.close()
+    scalars, images = events(tmp_path / "toy" / "run" / "tensorboard")
+    assert scalars == {"train/loss": [5], "validation/bits_per_weight": [5]} and images == {"samples": [5]}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_gpt_and_a_vocabulary_are_tracked(tmp_path):
+    root = make_corpus(tmp_path, n=16)
+    train(config(root, steps=4, eval_every=2, sample_every=1, samples=2, tracker="tensorboard"))
+    scalars, images = events(root / "gpt" / "tensorboard")
+    assert scalars["train/loss"] == [1, 2, 3, 4] and scalars["validation/bits_per_weight"] == [2, 4]
+    assert images == {"samples": [2, 4]} and "train/batch" not in scalars
+    words = RegionsConfig(
+        vocab_size=4, grid=(2, 2), side=2, margin=0, width=2, encoder=4, hidden=4, steps=4, batch=4, eval_every=2
+    )
+    build(BuildConfig(words, ReportConfig(sizes=(), probe_rows=0), root / "fields", root / "r", tracker="tensorboard"))
+    scalars, _ = events(root / "r" / "tensorboard")
+    assert scalars["train/loss"] == [2, 4] and scalars["validation/psnr"] == [2, 4]
+
+
+def test_unknown_or_missing_trackers_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="--tracker takes tensorboard, wandb, trackio, got 'paper'"):
+        check_tracker("paper")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install wandb"):
+        check_tracker("wandb")
