@@ -26,6 +26,8 @@ class ScaleBenchmark:
 
     fits: tuple[int, ...] = (1, 4, 16)
     """Fits of each of the 1,797 embedded digits: N = 1,797 x fits."""
+    mapped: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    """Rows of token sets that are mapped from disk."""
     tokens: tuple[int, ...] = (64, 256, 1024)
     """T of a GPT whose step is measured."""
     batch: int = 8
@@ -75,6 +77,21 @@ def against_n(config: ScaleBenchmark, folder: Path) -> list[dict]:
     return rows
 
 
+def mapped(config: ScaleBenchmark, folder: Path) -> list[dict]:
+    """A row per size of a token set that training reads from a mapped file."""
+    rows = []
+    for n in config.mapped:
+        call = [sys.executable, "-m", "scripts.benchmarks.mapped", str(n), str(config.tokens[0]), str(folder / "ids")]
+        row = json.loads(subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+        print(
+            f"N = {n:>9,} x {config.tokens[0]} tokens mapped ({row['file']:.0f} MiB): {row['own']:.0f} MiB of its own after "
+            f"200 batches, {row['cpu']:.1f} CPU s",
+            flush=True,
+        )
+        rows.append(row)
+    return rows
+
+
 def said(name: str, found: dict[str, float]) -> str:
     """One measurement in words."""
     return f"{name} {found['cpu']:6.1f} s {found['peak']:6.0f} MiB"
@@ -108,7 +125,7 @@ def slope(x: list[float], y: list[float]) -> tuple[float, float]:
 def scale(config: ScaleBenchmark) -> None:
     """Measure, print the slopes, draw."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = against_n(config, Path(folder))
+        rows, tokens = against_n(config, Path(folder)), mapped(config, Path(folder))
     n = [row["n"] / 1e6 for row in rows]
     for name in ("fit", "encode", "train"):
         seconds, start = slope(n, [row[name]["cpu"] for row in rows])
@@ -118,7 +135,7 @@ def scale(config: ScaleBenchmark) -> None:
         )
     steps = against_t(config)
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.with_suffix(".json").write_text(json.dumps({"n": rows, "t": steps}, indent=1) + "\n")
+    config.out.with_suffix(".json").write_text(json.dumps({"n": rows, "mapped": tokens, "t": steps}, indent=1) + "\n")
     draw(config, rows, steps)
     print(f"wrote {config.out} and {config.out.with_suffix('.json')}")
 
