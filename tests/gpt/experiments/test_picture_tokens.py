@@ -27,13 +27,13 @@ def test_patches_are_cut_in_the_grid_s_order():
 
 def test_equal_patches_have_equal_codes_wherever_they_stand():
     pictures = quadrants(64)
-    words = Patches(pictures, settings(vocab_size=2, decoder_steps=300))
+    words = Patches(pictures, settings(vocab_size=2, decoder_steps=300, hidden=64))
     ids = words.encode(pictures)
     white = words.cut(pictures)[..., 0] > 0.5
     assert torch.equal(ids == ids[white][0], white)
     decoded = words.decode(ids)
     assert torch.equal(decoded.round(), pictures)
-    again = Patches(pictures, settings(vocab_size=2, decoder_steps=300))
+    again = Patches(pictures, settings(vocab_size=2, decoder_steps=300, hidden=64))
     assert torch.equal(again.decode(ids), decoded)
 
 
