@@ -142,10 +142,6 @@ class Kind:
         """
         raise ValueError(f"fields {config} are of the kind {self.name}, which has no picture.")
 
-    def size_text(self, extent: Sequence[int]) -> str:
-        """`8 x 8 (height x width)`."""
-        return f"{' x '.join(map(str, extent))} ({' x '.join(self.axes)})"
-
 
 def random_points(config: FieldConfig, n: int, seed: int = 0) -> Tensor:
     """(n, d) points spread over [-1, 1]^d, the same for the same seed."""

@@ -36,11 +36,6 @@ def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: An
     return state.hexdigest()[:DIGITS]
 
 
-def of_each(values: Iterable[Any]) -> list[str]:
-    """Of each array alone: equal digests are equal contents, whatever their names."""
-    return [of_arrays(array) for array in values]
-
-
 def of_file(path: Path) -> str:
     """Of a file's bytes."""
     state = hashlib.sha256()

@@ -84,22 +84,6 @@ def check(path: Path | str, values: Any, schema: type, hint: str = "") -> dict[s
     return _filled(values, schema)
 
 
-def check_format(path: Path | str, found: Any, wanted: str) -> None:
-    """Refuse a file of another kind or of a later version.
-
-    Args:
-        path: the file, for the message.
-        found: its `format`, `project/kind/version`.
-        wanted: the newest that is known here.
-    """
-    kind, _, newest = wanted.rpartition("/")
-    name, _, number = found.rpartition("/") if isinstance(found, str) else ("", "", "")
-    if name != kind or not number.isdigit():
-        raise ValueError(f"{path} has format {found!r}, expected {wanted!r}. Give a file of that kind.")
-    if int(number) > int(newest):
-        raise ValueError(f"{path} has format {found!r}, this version reads up to {wanted!r}. Use a newer checkout.")
-
-
 @cache
 def _keys(schema: type) -> dict[str, tuple[Any, bool]]:
     """key -> (annotation, whether it must be there)."""

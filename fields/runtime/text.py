@@ -74,17 +74,6 @@ def _below(folder: Path, path: Path) -> bool:
     return path.resolve().is_relative_to(Path(folder).resolve())
 
 
-def check_links(folder: Path) -> None:
-    """Refuse a folder with symbolic links that leave it: what they point at would be published.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    for path in sorted(Path(folder).rglob("*")):
-        if path.is_symlink() and not _below(folder, path):
-            raise ValueError(f"{path} is a symbolic link that leaves {folder}. Put a copy there, or remove it.")
-
-
 def printable(character: str) -> bool:
     """Whether a terminal and a file name can take a character: no controls, no changes of direction, no halves."""
     return unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from fields.runtime.records import add_line, check_format, read_json, read_lines
+from fields.runtime.records import add_line, read_json, read_lines
 
 
 @dataclass
@@ -61,13 +61,6 @@ def test_other_json_is_refused(tmp_path, text):
     (tmp_path / "c.json").write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match="c.json"):
         read_json(tmp_path / "c.json", "", Card)
-
-
-def test_formats_carry_a_version():
-    check_format("f", "project/kind/1", "project/kind/2")
-    for found, said in (("project/kind/3", "newer"), ("project/other/1", "expected"), (None, "expected"), ("x", "exp")):
-        with pytest.raises(ValueError, match=said):
-            check_format("f", found, "project/kind/2")
 
 
 def test_a_cut_last_line_swallows_nothing(tmp_path):
