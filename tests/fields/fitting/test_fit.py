@@ -76,6 +76,33 @@ def test_interrupted_fits_go_on(tmp_path, monkeypatch, capsys):
         fit(replace(QUICK, out=tmp_path / "parts", steps=13))
 
 
+def test_parts_of_a_lost_process_are_fitted_alone(tmp_path, monkeypatch):
+    """Of two processes one is lost with its parts: the next start, alone, fits these and no others."""
+    monkeypatch.setattr(parts, "PART", 16)
+    for room in ("CACHE", "MEMORY"):
+        monkeypatch.setattr(parts, room, 8 * 8 * 64)
+    whole = fit(replace(QUICK, out=tmp_path / "whole"))
+    calls, original = [], Worker.__call__
+
+    def count(self, block):
+        calls.append(block)
+        return original(self, block)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("fields.fitting.fit.assemble", killed)
+        fit(replace(QUICK, out=tmp_path / "d"))
+    kept = sorted((tmp_path / "d" / "parts").glob("part-*.npz"))
+    for file in kept[1::2]:  # those of the second process
+        file.unlink()
+    monkeypatch.setattr(Worker, "__call__", count)
+    assert fit(replace(QUICK, out=tmp_path / "d")).fingerprint == whole.fingerprint
+    every = cut(FIELDS["digits"], load_signals(SignalsConfig()).subset(list(range(72))), 1, torch.device("cpu"))
+    assert 0 < len(calls) < sum(map(len, every)) and len(kept) > 2
+
+
 def test_several_fits_of_one_signal_share_its_split_and_differ(tmp_path):
     data = fit(replace(QUICK, out=tmp_path / "d", fits=3))
     assert len(data.weights("train")) == 72 and len(set(data.ids("train"))) == 24
