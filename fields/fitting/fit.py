@@ -28,7 +28,7 @@ from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural, say
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.options import ShapeOptions
-from fields.signals.origin import remember
+from fields.signals.origin import COLUMNS, remember
 from fields.signals.registry import LOADERS, load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
@@ -67,10 +67,11 @@ class FitConfig(runs.Overwrites):
         python scripts/fit_fields.py                                  # the embedded digits
         python scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
         python scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
+        python scripts/fit_fields.py --signals user/name --image-column image --label-column label --resize 32 --crop
     """
 
     signals: str = "digits"
-    """digits | mnist | fashion-mnist | solids | a folder of images or meshes."""
+    """digits | mnist | fashion-mnist | solids | a folder of images or meshes | an image dataset of the Hub, user/name."""
     out: Path | None = None
     """Output folder; default runs/SIGNALS/fields."""
     data_root: Path | None = None
@@ -105,9 +106,15 @@ class FitConfig(runs.Overwrites):
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     """Points of solids and meshes."""
     resize: int | None = None
-    """For a folder of pictures: pixels of the shorter side of each, once it is resized; None = as they are."""
+    """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
     crop: bool = False
-    """For a folder of pictures: only the square in the middle of each. With --resize N all are N x N."""
+    """For pictures of a folder or the Hub: only the square in the middle of each. With --resize N all are N x N."""
+    image_column: str | None = None
+    """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
+    label_column: str | None = None
+    """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
+    split: str | None = None
+    """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
     seed: int = 0
@@ -161,7 +168,7 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
     config = replace(config, steps=config.steps or default_steps(signals, config.start))
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
     claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
-    for name in ("align", "resize", "crop"):
+    for name in ("align", "resize", "crop", "image_column", "label_column", "split"):
         if not claimed[name]:
             del claimed[name]  # folders made before there was a choice
     if config.start != "amortised":
@@ -178,7 +185,8 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
             upgrade=lambda made: {**older, **made},
             kind="fit",
         )
-        remember(out, config.signals, config.data_root, config.resize, config.crop)
+        columns = {name: getattr(config, name) for name in COLUMNS}
+        remember(out, config.signals, config.data_root, config.resize, config.crop, columns)
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
@@ -378,7 +386,7 @@ class Worker:
 
 
 def _signals_config(config: FitConfig) -> SignalsConfig:
-    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape")
+    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape", *COLUMNS)
     return SignalsConfig(**{name: getattr(config, name) for name in names})
 
 

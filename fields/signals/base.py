@@ -31,7 +31,7 @@ class SignalsConfig:
     """Which signals, and how they are split."""
 
     signals: str = "digits"
-    """digits, mnist, fashion-mnist, solids, or a folder of pictures or meshes."""
+    """digits, mnist, fashion-mnist, solids, a folder of pictures or meshes, or an image dataset of the Hub, user/name."""
     data_root: Path | None = None
     """Folder with the four idx files of mnist or fashion-mnist laid by hand (.gz or raw); no network is used then."""
     split_seed: int = 0
@@ -39,9 +39,15 @@ class SignalsConfig:
     strict: bool = False
     """Refuse a folder with unreadable files, instead of leaving them out."""
     resize: int | None = None
-    """For a folder of pictures: pixels of the shorter side of each, once it is resized; None = as they are."""
+    """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
     crop: bool = False
-    """For a folder of pictures: only the square in the middle of each."""
+    """For pictures of a folder or the Hub: only the square in the middle of each."""
+    image_column: str | None = None
+    """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
+    label_column: str | None = None
+    """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
+    split: str | None = None
+    """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
     count: int | None = None
     """Solids that are made; None = 2,500."""
     shape: ShapeOptions = field(default_factory=ShapeOptions)
@@ -57,6 +63,10 @@ class SignalsConfig:
             raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")
         if (self.resize is not None or self.crop) and self.signals in NAMED:
             raise ValueError(f"--resize and --crop are for folders of pictures, got --signals {self.signals}.")
+        for name in ("image_column", "label_column", "split"):
+            if getattr(self, name) is not None and self.signals in NAMED:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} is for image datasets of the Hub, got --signals {self.signals}.")
         if self.split_seed < 0:
             raise ValueError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist"):

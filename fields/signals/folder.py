@@ -22,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -61,17 +62,17 @@ def load_folder(
             pictures.append(fitted(read_picture(root / relative), resize, crop))
             names.append(relative)
         except Exception as error:  # Pillow raises nearly any type on a broken file; one file must not end the reading
-            skipped.append((relative, _reason(error)))
+            skipped.append((relative, reason(error)))
     skipped.sort()
     _refuse(root, len(names), skipped, strict)
-    split, inner = _splits(names, split_seed)
-    twins = _join_twins(split, pictures) if inner is names else 0
+    split, inner = divided(names, split_seed)
+    twins = join_twins(split, pictures) if inner is names else 0
     labels, label_names = _labels(inner)
     name = root.resolve().name or "root"
     if inner is not names:
-        _note(f"splits are the folders {', '.join(sorted({n.split('/')[0] for n in names}))} of {root}")
+        note(f"splits are the folders {', '.join(sorted({n.split('/')[0] for n in names}))} of {root}")
     if twins:
-        _note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
+        note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
     return Images(
         name,
         [f"{name}/{relative}" for relative in names],
@@ -97,9 +98,9 @@ def find_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> tuple[li
             if name.startswith(".") or Path(name).suffix.lower() not in extensions:
                 continue
             path, relative = here / name, _relative(here / name, root)
-            reason = _left_out(path, top)
-            if reason:
-                skipped.append((relative, reason))
+            why = _left_out(path, top)
+            if why:
+                skipped.append((relative, why))
             else:
                 files.append(relative)
     return sorted(files), skipped
@@ -130,8 +131,8 @@ def _left_out(path: Path, top: Path) -> str | None:
     return "empty file (0 bytes)" if path.stat().st_size == 0 else None
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """One picture by the rules above.
+def read_picture(path: Path | BinaryIO) -> np.ndarray:
+    """One picture by the rules above, from a file by its path or opened.
 
     Returns:
         (H, W, 1 or 3) uint8, uint16 (white is 65535) or float32 in [0, 1].
@@ -142,7 +143,7 @@ def read_picture(path: Path) -> np.ndarray:
         warnings.simplefilter("ignore")  # odd metadata is no reason to leave a picture out
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         # An open file, not a path: Pillow maps plain TIFFs given by path into memory and then turns them wrongly.
-        with path.open("rb") as file, Image.open(file, formats=_formats()) as image:
+        with path.open("rb") if isinstance(path, Path) else path as file, Image.open(file, formats=_formats()) as image:
             image.load()
             return _collapsed(_array(_upright(image)))
 
@@ -219,7 +220,7 @@ def _collapsed(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values[..., :1] if gray else values)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Why a file could not be read, in a few words without its path."""
     if isinstance(error, UnidentifiedImageError):
         return "not a picture in a format known here"
@@ -235,7 +236,7 @@ def _reason(error: Exception) -> str:
 
 def _refuse(root: Path, good: int, skipped: list[tuple[str, str]], strict: bool) -> None:
     """Refuse an empty folder, and a bad file where that was asked for."""
-    listed = "; ".join(f"{name}: {reason}" for name, reason in (skipped if strict else skipped[:NAMED]))
+    listed = "; ".join(f"{name}: {why}" for name, why in (skipped if strict else skipped[:NAMED]))
     if strict and skipped:
         raise ValueError(
             f"{root}: {len(skipped)} of {good + len(skipped)} pictures are unreadable ({listed}). "
@@ -256,7 +257,7 @@ SPLIT_NAMES = {
 """Names of folders, in any case, that say to which split their pictures belong."""
 
 
-def _splits(names: list[str], seed: int) -> tuple[list[str], list[str]]:
+def divided(names: list[str], seed: int) -> tuple[list[str], list[str]]:
     """The split of each picture, and the paths below the splits' folders (`names` itself, where there are none).
 
     Folders count as splits if every picture lies in one of such a name, and there is one for training. Where they hold out
@@ -275,7 +276,7 @@ def _splits(names: list[str], seed: int) -> tuple[list[str], list[str]]:
     return given, [name.split("/", 1)[1] for name in names]
 
 
-def _join_twins(split: list[str], pictures: list[np.ndarray]) -> int:
+def join_twins(split: list[str], pictures: list[np.ndarray]) -> int:
     """Put pictures of equal content into the split of the first of them, in place; how many equal an earlier one."""
     seen: dict[tuple, int] = {}
     twins = 0
@@ -286,7 +287,7 @@ def _join_twins(split: list[str], pictures: list[np.ndarray]) -> int:
     return twins
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
     """A line about how a folder was read, from the first process."""
     if os.environ.get("RANK", "0") == "0":
         print(f"note: {text}", file=sys.stderr)

@@ -5,24 +5,38 @@ from pathlib import Path
 
 from fields.runtime.runs import read_json, write_json
 from fields.signals.base import SignalsConfig
+from fields.signals.hub import is_hub_name
 from fields.signals.registry import LOADERS
 
 ORIGIN = "signals.json"
 """Beside a weight dataset, never published: where on this machine the signals of its fields were read from."""
 
 
-def remember(folder: Path, signals: str, data_root: Path | None, resize: int | None = None, crop: bool = False) -> None:
+COLUMNS = ("image_column", "label_column", "split")
+"""Settings of datasets of the Hub (see `SignalsConfig`)."""
+
+
+def remember(
+    folder: Path,
+    signals: str,
+    data_root: Path | None,
+    resize: int | None = None,
+    crop: bool = False,
+    columns: dict[str, str | None] | None = None,
+) -> None:
     """Note in a dataset's folder where its signals lie, so that no later command need be told again.
 
     Args:
         folder: of the dataset.
         signals: the name of a data set, or a folder.
         data_root: of a data set's files, if they were laid by hand.
-        resize, crop: what was done to pictures of a folder (see `SignalsConfig`).
+        resize, crop: what was done to pictures (see `SignalsConfig`).
+        columns: those of `COLUMNS`, of a dataset of the Hub.
     """
-    name = signals if signals in LOADERS else str(Path(signals).expanduser().resolve())
+    name = signals if signals in LOADERS or is_hub_name(signals) else str(Path(signals).expanduser().resolve())
     root = None if data_root is None else str(Path(data_root).expanduser().resolve())
     origin = {"signals": name, "data_root": root, "resize": resize, "crop": crop}
+    origin |= {column: (columns or {}).get(column) for column in COLUMNS}
     if read_origin(folder) != origin:
         write_json(Path(folder) / ORIGIN, origin)
 
@@ -41,6 +55,9 @@ class Origin:
     data_root: str | None = None
     resize: int | None = None
     crop: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    split: str | None = None
 
 
 def locate(
@@ -59,11 +76,12 @@ def locate(
     if signals is None and data_root is None and origin:
         name = origin["signals"]
         folder, flag = (name, "--signals FOLDER") if name not in LOADERS else (origin["data_root"], "--data-root DIR")
-        if folder is not None and not Path(folder).is_dir():
+        if folder is not None and not is_hub_name(folder) and not Path(folder).is_dir():
             return None, f"the signals were read from {folder}, which is gone; give {flag}"
     if data_root is None and origin.get("signals") == name and origin.get("data_root"):
         data_root = Path(origin["data_root"])
     if signals is None and not origin and name not in LOADERS:
         return None, f"signals {name!r} of the dataset are not at hand; give --signals PATH"
     how = {} if name in LOADERS else {"resize": origin.get("resize"), "crop": origin.get("crop", False)}
+    how |= {k: origin[k] for k in COLUMNS if origin.get(k) is not None} if origin.get("signals") == name else {}
     return SignalsConfig(name, data_root, described.get("split_seed") or 0, **how), ""

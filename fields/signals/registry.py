@@ -8,6 +8,7 @@ from pathlib import Path
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.digits import load_digits
 from fields.signals.folder import find_files, load_folder
+from fields.signals.hub import is_hub_name, load_hub
 from fields.signals.meshes import EXTENSIONS as MESHES
 from fields.signals.mnist import load_mnist
 from fields.signals.shapes import load_meshes, load_solids
@@ -77,13 +78,20 @@ def load_signals(config: SignalsConfig) -> Signals:
     """
     if config.signals in LOADERS:
         return LOADERS[config.signals].load(config)
+    if is_hub_name(config.signals):
+        return load_hub(config)
+    if config.image_column or config.label_column or config.split:
+        raise ValueError(
+            f"--image-column, --label-column and --split are for image datasets of the Hub, user/name; got them with "
+            f"--signals {config.signals}."
+        )
     path = Path(config.signals).expanduser()
     if not path.is_dir():
         close = difflib.get_close_matches(config.signals, LOADERS, 1)
         hint = f" Did you mean {close[0]}?" if close else ""
         what = "a file, not a folder" if path.exists() else "not found"
         raise FileNotFoundError(
-            f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures or meshes.{hint}"
+            f"--signals {config.signals}: {what}. Give {', '.join(LOADERS)} or a folder of pictures or meshes, or user/name on the Hub.{hint}"
         )
     if not find_files(path)[0] and find_files(path, MESHES)[0]:
         if config.resize is not None or config.crop:
