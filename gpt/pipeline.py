@@ -23,7 +23,7 @@ class PipelineConfig(TrainConfig):
     """Train a GPT on the tokens of neural fields.
 
     Without --fields and --tokenizer the pipeline is run on the 1,797 digits of scikit-learn, in at most ten minutes on
-    two cores: fields are fitted, a vocabulary of principal components is built, a GPT is trained, new fields are drawn
+    two cores: fields are fitted, a vocabulary of regions is learnt, a GPT is trained, new fields are drawn
     and evaluated. Each stage whose output lies under runs/digits already is skipped. The defaults below are the pipeline's
     (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
 
@@ -51,8 +51,15 @@ class PipelineConfig(TrainConfig):
         return TrainConfig(**{**{f.name: getattr(self, f.name) for f in fields(TrainConfig)}, **changes})
 
 
-DIGITS = PipelineConfig(labels=True, steps=1500, batch=32, model=ModelConfig(dropout=0.2))
+DIGITS = PipelineConfig(
+    labels=True, steps=1500, batch=32, token_noise=0.1, label_dropout=0.1, model=ModelConfig(dropout=0.2)
+)
 """The pipeline's settings: 1,437 digits are soon memorised."""
+VOCABULARY = (
+    *("regions", "--grid", "4", "4", "--side", "2", "--margin", "1", "--vocab-size", "64", "--width", "8"),
+    *("--hidden", "512", "--steps", "2000", "--batch", "128"),
+)
+"""The pipeline's vocabulary: 16 cells of 2 x 2 pixels."""
 
 
 def defaults(words: list[str]) -> PipelineConfig:
@@ -79,15 +86,16 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
     if config.overwrite or not (folder / "field.json").is_file():
         fit(FitConfig(signals="digits", out=folder, threads=config.threads, overwrite=config.overwrite))
 
-    announce(f"2/5 vocabulary: principal components of what the fields compute -> {root}/pca")
-    vocabulary = root / "pca"
+    announce(f"2/5 vocabulary: what the fields say in each cell of a grid -> {root}/regions")
+    vocabulary = root / "regions"
     if config.overwrite or not (vocabulary / "report.json").is_file():
         on_main(accelerator, build, folder, vocabulary, config.overwrite)
 
     out = config.out or root / "gpt"
     announce(f"3/5 GPT over the tokens -> {out}")
     steps = None if config.minutes and config.steps == DIGITS.steps else config.steps
-    train(config.training(fields=str(folder), tokenizer=str(vocabulary), out=out, steps=steps))
+    dropped = config.label_dropout if config.labels else 0.0
+    train(config.training(fields=str(folder), tokenizer=str(vocabulary), out=out, steps=steps, label_dropout=dropped))
 
     drawn = root / "samples"
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
@@ -117,7 +125,7 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     """
     launcher = ("ACCELERATE_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC", "GROUP_", "ROLE_", "OMP_NUM")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(launcher)}
-    words = ["pca", "--fields", str(folder.resolve()), "--out", str(out.resolve()), "--components", "64"]
+    words = [*VOCABULARY, "--fields", str(folder.resolve()), "--out", str(out.resolve())]
     words += ["--overwrite"] if overwrite else []
     done = subprocess.run([sys.executable, "-m", "tokenizers.build", *words], cwd=ROOT, env=environment)
     if done.returncode:

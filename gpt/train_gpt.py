@@ -137,8 +137,6 @@ class TrainConfig(OptimizerConfig, Overwrites):
         super().__post_init__()
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
-        if self.label_dropout and not self.labels:
-            raise ValueError("--label-dropout leaves labels out of some fields: it needs --labels.")
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
@@ -155,6 +153,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     from accelerate import DistributedDataParallelKwargs  # a second, which --help does not need
 
+    if config.label_dropout and not config.labels:
+        raise ValueError("--label-dropout leaves labels out of some fields: it needs --labels.")
     accelerator = start(
         threads=config.threads,
         precision=config.precision,

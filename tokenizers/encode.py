@@ -34,7 +34,7 @@ class EncodeConfig(Overwrites):
 
     For example:
         python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
-        python -m tokenizers.encode --tokenizer runs/digits/pca --fields runs/digits/fields --refit --out runs/digits/refit
+        python -m tokenizers.encode --tokenizer runs/digits/regions --fields runs/digits/fields --refit --out runs/digits/refit
     """
 
     tokenizer: str

@@ -44,14 +44,17 @@ def workplace(tmp_path_factory) -> Path:
     quiet = {"cwd": here, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "check": True, "capture_output": True}
     run = [sys.executable, str(ROOT / "scripts" / "fit_fields.py"), "--limit", "60", "--steps", "30", "--fits", "1"]
     subprocess.run([*run, "--meta-steps", "20", "--threads", "1"], **quiet)
-    words = ["pca", "--components", "8", "--vocab-size", "8", "--fields", "runs/digits/fields", "--threads", "1"]
+    words = ["regions", "--grid", "2", "2", "--vocab-size", "8", "--steps", "10", "--hidden", "16", "--threads", "1"]
+    words += ["--fields", "runs/digits/fields"]
     subprocess.run(
         [sys.executable, "-m", "tokenizers.build", *words],
         **{**quiet, "env": {**quiet["env"], "PYTHONPATH": str(ROOT)}},
     )
     run = [sys.executable, str(ROOT / "scripts" / "train_gpt.py"), "--fields", "runs/digits/fields", "--tokenizer"]
     small = ["--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2", "--samples", "0", "--threads", "1"]
-    subprocess.run([*run, "runs/digits/pca", "--out", "runs/digits/gpt", "--steps", "10", "--labels", *small], **quiet)
+    subprocess.run(
+        [*run, "runs/digits/regions", "--out", "runs/digits/gpt", "--steps", "10", "--labels", *small], **quiet
+    )
     return here
 
 

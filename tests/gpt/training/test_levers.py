@@ -88,7 +88,7 @@ def test_guidance_moves_draws_towards_their_class():
 def test_guided_samples_need_a_model_that_was_trained_for_them(tmp_path):
     root = make_corpus(tmp_path)
     with pytest.raises(ValueError, match="needs --labels"):
-        config(root, label_dropout=0.1)
+        train(config(root, label_dropout=0.1))
     with pytest.raises(ValueError, match="between 0 and 1"):
         config(root, token_noise=1.5)
     train(config(root, "plain", labels=True, steps=2))
