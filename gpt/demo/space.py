@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from fields.hub.cards import front_matter
-from fields.hub.publish import Layout, Publish, publish
+from fields.hub.publish import Publication, Publish, publish
 from fields.hub.push import Sent
 from fields.runtime.runs import read_json, write_json
 from fields.storage.fetch import HubName
@@ -80,7 +80,7 @@ def publish_demo(options: PublishDemo) -> Sent | None:
     def mine(path: str) -> bool:
         return path in ("app.py", "requirements.txt", MARK) or path.split("/")[0] in CODE
 
-    return publish(options, Layout("space", f"Demo of {options.path}", (MARK,), prepare, card, mine))
+    return publish(options, Publication("space", f"Demo of {options.path}", (MARK,), prepare, card, mine))
 
 
 def requirements() -> list[str]:
