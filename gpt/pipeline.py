@@ -89,7 +89,7 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
     announce(f"2/5 vocabulary: what the fields say in each cell of a grid -> {root}/regions")
     vocabulary = root / "regions"
     if config.overwrite or not (vocabulary / "report.json").is_file():
-        on_main(accelerator, build, folder, vocabulary, config.overwrite)
+        on_main(accelerator, build, folder, vocabulary, config.overwrite, config.threads)
 
     out = config.out or root / "gpt"
     announce(f"3/5 GPT over the tokens -> {out}")
@@ -117,7 +117,7 @@ class Stages:
         self.accelerator.print(f"\n== {text}  ({(time.perf_counter() - self.began) / 60:.1f} min)", flush=True)
 
 
-def build(folder: Path, out: Path, overwrite: bool = False) -> None:
+def build(folder: Path, out: Path, overwrite: bool = False, threads: int | None = None) -> None:
     """`python -m tokenizers.build` in a process of its own, which knows nothing of the launcher's variables.
 
     Raises:
@@ -126,7 +126,7 @@ def build(folder: Path, out: Path, overwrite: bool = False) -> None:
     launcher = ("ACCELERATE_", "WORLD_SIZE", "RANK", "LOCAL_", "MASTER_", "TORCHELASTIC", "GROUP_", "ROLE_", "OMP_NUM")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(launcher)}
     words = [*VOCABULARY, "--fields", str(folder.resolve()), "--out", str(out.resolve())]
-    words += ["--overwrite"] if overwrite else []
+    words += (["--overwrite"] if overwrite else []) + (["--threads", str(threads)] if threads else [])
     done = subprocess.run([sys.executable, "-m", "tokenizers.build", *words], cwd=ROOT, env=environment)
     if done.returncode:
         raise RuntimeError(f"python -m tokenizers.build {' '.join(words)} failed; see above.")

@@ -21,15 +21,21 @@ from fields.runtime.runs import read_json
 from fields.runtime.text import file_name
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, fetch, fetch_fields, is_local
-from fields.view.render import save_png
+from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.checkpoint import MODELS, load_model
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.sample import LONGEST
 from tokenizers.base import WeightTokenizer
+from tokenizers.learned.codebook import mean_patches
+from tokenizers.learned.regions import RegionsTokenizer
 from tokenizers.registry import TOKENIZERS, load_tokenizer
 from tokenizers.tokens import TokenDataset
 
+COUNTED = 2000
+"""Fields whose regions are averaged for a picture of the codes."""
+CODE = 24
+"""Pixels of a code's picture."""
 MARKS = ("field.json", "tokens.json", "model.json", "metrics.json", "compare.json", "comparison.json")
 """Files that say what a folder is, after its config.json."""
 PICTURES = {
@@ -48,6 +54,7 @@ class ShowConfig:
         python scripts/show.py runs/digits/fields --n 100
         python scripts/show.py runs/digits/fields --rows 7 --size 512 512
         python scripts/show.py runs/digits/gpt --out new.png
+        python scripts/show.py runs/digits/regions --codebook
         python scripts/show.py user/mnist-fields --split test
     """
 
@@ -63,6 +70,8 @@ class ShowConfig:
     """Split of a dataset; default: test, else validation, else the first there is."""
     tokenizer: str | None = None
     """Tokenizer (folder or user/name) of tokens that lie apart from it."""
+    codebook: bool = False
+    """Of a tokenizer of regions: what each code stands for, the most frequent first, instead of fields."""
     seed: int = 0
     """Of what a model draws."""
     out: Path | None = None
@@ -93,7 +102,7 @@ def show(config: ShowConfig) -> Path:
         ValueError: for fields without a picture, or rows that are not there.
     """
     folder, what = recognise(config.path)
-    picture, said = DRAWN[what](config, folder)
+    picture, said = (_codebook if config.codebook else DRAWN[what])(config, folder)
     config.file.parent.mkdir(parents=True, exist_ok=True)
     save_png(config.file, picture)
     print(f"{said} in {config.file}, {picture.shape[1]} x {picture.shape[0]} pixels")
@@ -186,6 +195,21 @@ def _tokenizer(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
     extent = torch.tensor([config.size or (64, 64)] * config.n)
     page = contact_sheet(kind_of(tokenizer.field), tokenizer.field, tokenizer.decode(ids), extent, config.size)
     return page, f"{config.n} fields decoded from codes drawn evenly (no tokens lie beside the tokenizer)"
+
+
+def _codebook(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
+    """The mean patch of each code, over the fields whose tokens lie beside the tokenizer."""
+    if not (folder / "tokens" / "tokens.json").is_file():
+        raise FileNotFoundError(f"--codebook needs a tokenizer with its tokens, there are none in {folder}.")
+    tokenizer, tokens = load_tokenizer(folder), TokenDataset.load(folder / "tokens")
+    if not isinstance(tokenizer, RegionsTokenizer):
+        raise ValueError(f"--codebook is for tokenizers of regions, {folder} is of the kind {tokenizer.config.kind}.")
+    split = config.split or "train"
+    ids = tokens.ids(chosen_split(split, tokens.splits, str(folder)))[:COUNTED]
+    patches, counts = mean_patches(tokenizer, ids)
+    order = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())]
+    said = f"{len(order)} codes as {len(ids):,} fields of {split} use them"
+    return sheet(patches[order].clamp(0, 1), max(1, round(len(order) ** 0.5)), scale=CODE / patches.shape[1]), said
 
 
 def _model(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:

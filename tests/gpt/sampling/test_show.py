@@ -6,10 +6,13 @@ from PIL import Image
 from toy import TINY, make_corpus
 
 from fields.kinds.preview import contact_sheet, save_preview
+from fields.storage.dataset import WeightDataset
 from gpt.checkpoint import save_model
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.show import ShowConfig, show
+from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
 from tokenizers.registry import load_tokenizer
+from tokenizers.tokens import TokenDataset
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +73,17 @@ def test_nothing_to_show(tmp_path):
         ShowConfig("x", size=(0, 5))
     with pytest.raises(ValueError, match=r"\.png"):
         ShowConfig("x", out=tmp_path / "a.gif")
+
+
+def test_codes_of_regions_have_pictures(corpus, tmp_path):
+    data = WeightDataset.load(corpus / "fields")
+    config = RegionsConfig(field=data.config.to_dict(), grid=(2, 2), vocab_size=5, steps=0, hidden=0, encoder=0)
+    tokenizer = RegionsTokenizer(config).fit(data.weights("train"))
+    tokenizer.save_pretrained(tmp_path / "regions")
+    with pytest.raises(FileNotFoundError, match="tokens"):
+        show(ShowConfig(str(tmp_path / "regions"), codebook=True, out=tmp_path / "a.png"))
+    parts = {"train": {"ids": tokenizer.encode(data.weights("train"))}}
+    TokenDataset.from_ids(tokenizer, parts, data).save(tmp_path / "regions" / "tokens")
+    assert show(ShowConfig(str(tmp_path / "regions"), codebook=True, out=tmp_path / "a.png")).is_file()
+    with pytest.raises(ValueError, match="regions"):
+        show(ShowConfig(str(corpus / "tokenizer"), codebook=True, out=tmp_path / "b.png"))
