@@ -131,6 +131,7 @@ def fit_block(
     points: Points,
     schedule: Schedule,
     watch: Callable[[Tensor], None] | None = None,
+    basis: Tensor | None = None,
 ) -> Tensor:
     """Fit one block of fields.
 
@@ -140,12 +141,14 @@ def fit_block(
         points: the M points.
         schedule: how long and how fast.
         watch: called with the rows still being fitted, before the first step and after each; it must copy what it keeps.
+        basis: (K, P) directions in which fields may move; None = all.
     Returns:
         (N, P) fitted rows; a field that diverged is not finite, the caller decides.
     """
     weights, turned = start.clone(), targets.transpose(1, 2).contiguous()  # (N, C, M)
     shares = [turned if part is None else turned[..., part].contiguous() for part in points.parts]
-    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    moved = weights if basis is None else weights.new_zeros(len(weights), len(basis))  # what Adam moves
+    mean, square = torch.zeros_like(moved), torch.zeros_like(moved)
     done, alive = weights.clone(), torch.arange(len(weights), device=weights.device)
     b1, b2 = schedule.betas
     if watch is not None:
@@ -153,11 +156,14 @@ def fit_block(
     for step in range(schedule.steps):
         i = step % len(shares)
         grad = gradients(config, weights, *points.part(i), shares[i])
+        grad = grad if basis is None else grad @ basis.T
         mean.lerp_(grad, 1 - b1)
         square.mul_(b2).addcmul_(grad, grad, value=1 - b2)
         rate = schedule.lr * (1.0 if schedule.constant else 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
         root = (square / (1 - b2 ** (step + 1))).sqrt_().add_(1e-8)
-        weights.addcdiv_(mean, root, value=-rate / (1 - b1 ** (step + 1)))
+        moved.addcdiv_(mean, root, value=-rate / (1 - b1 ** (step + 1)))
+        if basis is not None:
+            weights = torch.addmm(start[alive], moved, basis)
         if watch is not None:
             watch(weights)
         if schedule.target is not None and (step + 1) % 10 == 0:
@@ -168,7 +174,9 @@ def fit_block(
             done[alive] = weights
             if not going.any():
                 return done
-            alive, weights, mean, square = alive[going], weights[going], mean[going], square[going]
+            moved = weights[going] if basis is None else moved[going]
+            weights = moved if basis is None else weights[going]
+            alive, mean, square = alive[going], mean[going], square[going]
             shares, points = [share[going] for share in shares], points.pick(going)
     done[alive] = weights
     return done

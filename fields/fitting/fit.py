@@ -78,10 +78,11 @@ class FitConfig(runs.Overwrites):
     """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
     start: Start = "meta"
     """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
-    amortised: a row predicted from each signal by an encoder learnt on the training signals."""
+    amortised: a row predicted from each signal by an encoder learnt on the training signals; subspace:
+    a row and directions learnt over the training signals, in which all fits move."""
     reference: str | None = None
     """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over; for amortised: a
-    weight dataset whose encoder is taken over."""
+    weight dataset whose encoder is taken over, for subspace one whose row and directions are."""
     steps: int | None = None
     """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where the start is not learnt,
     three quarters where it is amortised."""
@@ -127,6 +128,10 @@ class FitConfig(runs.Overwrites):
     """Outer steps of Reptile."""
     encoder_steps: int = 3000
     """Steps of the encoder of amortised."""
+    dimensions: int = 128
+    """Directions of subspace."""
+    subspace_steps: int = 4000
+    """Steps in which subspace is learnt."""
     threads: int | None = None
     """CPU threads per process; None = cores / processes."""
     field: FieldOptions = field(default_factory=FieldOptions)
@@ -135,7 +140,7 @@ class FitConfig(runs.Overwrites):
     def __post_init__(self):
         if self.fits is None:
             object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
-        for name in ("steps", "fits", "meta_steps", "encoder_steps"):
+        for name in ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
         if not self.lr > 0:
@@ -173,6 +178,8 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
             del claimed[name]  # folders made before there was a choice
     if config.start != "amortised":
         del claimed["encoder_steps"]
+    if config.start != "subspace":
+        del claimed["dimensions"], claimed["subspace_steps"]
     if signals.kind != "shapes":
         del claimed["shape"], claimed["count"]  # of solids and meshes alone
     if accelerator.is_main_process:
@@ -323,19 +330,23 @@ class Worker:
         self.schedule, self.reference, self.device = schedule, reference, device
         self.kind, self.points = kind_of(architecture, signals.describe()), {}
         self.encoder = None
+        self.basis = None
         if reference.encoder is not None:
             if reference.tensors is None:
                 raise FileNotFoundError(
-                    "encoder.safetensors of the start is missing, so that no fit can begin from it. Restore it beside "
-                    "field.json, or learn another with --start amortised."
+                    f"{reference.file} of the start is missing, so that no fit can begin from it. Restore it beside "
+                    "field.json, or learn another with --start {reference.start}."
                 )
+            if reference.start == "subspace":
+                self.basis = reference.tensors["basis"].to(device)
+                return
             self.encoder = Encoder.of(reference.tensors).check(architecture, signals).to(device)
 
     def __call__(self, block: Block) -> tuple[Tensor, Tensor]:
         """(n, P) rows and their (n,) quality, on the CPU."""
         targets = self.signals.values(list(block.indices)).to(self.device)  # (n, M, C)
         points = self._points(block)
-        rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule)
+        rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule, basis=self.basis)
         reached = quality(self.architecture, rows, targets, points.coords, self.kind)
         for bad in (~(rows.isfinite().all(1) & reached.isfinite())).nonzero().flatten().tolist():
             one = points.pick(torch.tensor([bad], device=self.device))
@@ -364,15 +375,17 @@ class Worker:
         else:
             rows = self.encoder(self.signals.values(list(chosen)).to(self.device), block.extent).cpu()
         if block.number and self.config.jitter:
-            noise = [torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-            rows += self.config.jitter * torch.stack(noise)
+            numbers = rows.shape[1] if self.basis is None else len(self.basis)
+            noise = torch.stack([torch.randn(numbers, generator=torch.Generator().manual_seed(s)) for s in seeds])
+            rows += self.config.jitter * (noise if self.basis is None else noise @ self.basis.cpu())
         return rows.to(self.device)
 
     def _again(self, block: Block, at: int, target: Tensor, points: Points) -> tuple[Tensor, Tensor]:
         """Refit one diverged field, slower each time; NaN if it never stays finite."""
         name = self.signals.ids[block.indices[at]]
         for rate in (self.schedule.lr / 3, self.schedule.lr / 30):
-            row = fit_block(self.architecture, self._start(block, at), target, points, replace(self.schedule, lr=rate))
+            slower = replace(self.schedule, lr=rate)
+            row = fit_block(self.architecture, self._start(block, at), target, points, slower, basis=self.basis)
             reached = quality(self.architecture, row, target, points.coords, self.kind)
             if row.isfinite().all() and reached.isfinite().all():
                 said = self.kind.measure.text(float(reached))
@@ -396,7 +409,7 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
     return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
 
 
-STEPS = {"unconditioned": 3.2, "conditioned": 3.2, "meta": 1.0, "amortised": 0.75}
+STEPS = {"unconditioned": 3.2, "conditioned": 3.2, "meta": 1.0, "amortised": 0.75, "subspace": 0.5}
 """Steps from each start, relative to those of its signals. On MNIST and the 8 x 8 digits 64 steps from random weights or from one
 fitted field come to 14 to 16 dB, 200 to more than 30 dB, as 64 from a learnt start do, and 48 of half as many points from
 a row that an encoder predicts."""
@@ -424,6 +437,7 @@ def _reference(architecture, signals, config, schedule, out: Path, accelerator) 
         made = make_reference(
             architecture, signals, config.start, schedule=schedule, seed=config.seed,
             given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps,
+            dimensions=config.dimensions, subspace_steps=config.subspace_steps,
             device=accelerator.device,
         )  # fmt: skip
         made.save_encoder(path.parent)

@@ -133,7 +133,8 @@ def _start(
     try:
         return make_reference(
             field, signals, config.start, schedule=schedule_for(config, signals), seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps, quiet=quiet,
+            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps,
+            dimensions=config.dimensions, subspace_steps=config.subspace_steps, quiet=quiet,
             device=device,
         )  # fmt: skip
     finally:

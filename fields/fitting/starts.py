@@ -14,13 +14,14 @@ from fields import layout
 from fields.activations import ACTIVATIONS
 from fields.fitting.amortised import check_shared, learn_encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.subspace import learn_subspace
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.storage.dataset import Reference, WeightDataset
 
-Start = Literal["unconditioned", "conditioned", "meta", "amortised"]
+Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
 REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
 """The one field of `conditioned` is fitted long and carefully: it is fitted once."""
 
@@ -56,6 +57,8 @@ def make_reference(
     meta_batch: int = 32,
     inner_steps: int = 20,
     encoder_steps: int = 3000,
+    dimensions: int = 128,
+    subspace_steps: int = 4000,
     quiet: bool = False,
     device: torch.device | str = "cpu",
 ) -> Reference:
@@ -64,13 +67,14 @@ def make_reference(
     Args:
         config: the architecture.
         signals: all signals; only the training split is used.
-        start: unconditioned | conditioned | meta | amortised.
+        start: unconditioned | conditioned | meta | amortised | subspace.
         schedule: of the fits to come; Reptile's inner loop uses its rate and betas.
         seed: of the random start and of the choice of signals.
         given: for `conditioned`: a training signal's id, or the folder of a weight dataset whose reference is taken over;
-            for `amortised`: the folder of a weight dataset whose encoder is taken over.
+            for `amortised` and `subspace`: the folder of a weight dataset whose encoder or directions are taken over.
         meta_steps, meta_batch, inner_steps: of Reptile.
         encoder_steps: of the encoder of `amortised`, which begins from Reptile's row.
+        dimensions, subspace_steps: of `subspace`, which begins from random weights.
         quiet: no progress bar.
         device: where Reptile computes; one field alone is fitted on the CPU.
     Raises:
@@ -78,16 +82,26 @@ def make_reference(
     """
     if start == "unconditioned":
         return Reference()
-    if given is not None and start not in ("conditioned", "amortised"):
-        raise ValueError(f"--reference belongs to --start conditioned or amortised, got --start {start}.")
+    if given is not None and start not in ("conditioned", "amortised", "subspace"):
+        raise ValueError(f"--reference belongs to --start conditioned, amortised or subspace, got --start {start}.")
     if start == "amortised":
         check_shared(signals)
         if given is not None:
-            return _encoder_of(config, given)
+            return _learnt_for(config, given, start)
+    if start == "subspace" and given is not None:
+        return _learnt_for(config, given, start)
     if start == "conditioned":
         if given is not None and (Path(given) / "field.json").is_file():
             return _taken_over(config, given)
         return _fitted(config, signals, seed, given)
+    if start == "subspace":
+        train, device = _most_frequent(signals), torch.device(device)
+        row, basis = learn_subspace(
+            config, signals, train, random_rows(config, [seed])[0],
+            dimensions=dimensions, steps=subspace_steps, seed=seed, quiet=quiet, device=device,
+        )  # fmt: skip
+        how = f"a row and {len(basis)} directions learnt over {len(train):,} training signals, {subspace_steps} steps, seed {seed}"
+        return Reference.subspace(how, row, basis)
     learnt = _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
     if start == "meta":
         return learnt
@@ -107,15 +121,16 @@ def make_reference(
     return Reference.amortised(how, encoder.state_dict())
 
 
-def _encoder_of(config: FieldConfig, folder: str) -> Reference:
-    """The encoder of another dataset."""
+def _learnt_for(config: FieldConfig, folder: str, start: Start) -> Reference:
+    """The encoder or subspace of another dataset."""
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
             f"--reference {folder} holds fields {data.config}, the fits are to be {config}. Give one of these."
         )
-    if data.reference.tensors is None:
-        raise ValueError(f"--reference {folder} has no encoder: its fields began from {data.reference.start}.")
+    if data.reference.tensors is None or data.reference.start != start:
+        what = "encoder" if start == "amortised" else "subspace"
+        raise ValueError(f"--reference {folder} has no {what}: its fields began from {data.reference.start}.")
     return data.reference
 
 

@@ -20,6 +20,7 @@ TASK = "unconditional-image-generation"
 BOUNDS = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 STARTS = {
     "meta": "one start learnt over the training signals (Reptile)",
+    "subspace": "one row, and directions learnt over the training signals in which all fields moved",
     "amortised": "a row predicted from each signal by an encoder learnt on the training signals",
     "conditioned": "one fitted field",
     "unconditioned": "random weights of its own for each",

@@ -36,6 +36,8 @@ KEPT = ("run.json", "README.md", ORIGIN)
 HINT = "A weight dataset is made with: python scripts/fit_fields.py --signals digits --out DIR"
 ENCODER = "encoder.safetensors"
 """Beside field.json where fields began from an amortised start."""
+SUBSPACE = "subspace.safetensors"
+"""Beside field.json where fields moved in a subspace."""
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"
 
 
@@ -44,15 +46,15 @@ class Reference:
     """The row the fits began from."""
 
     start: str = "unconditioned"
-    """unconditioned | conditioned | meta | amortised | unknown."""
+    """unconditioned | conditioned | meta | amortised | subspace | unknown."""
     how: str = "each field from its own random weights"
     """How the row was made, in words."""
     row: Tensor | None = None
     """(P,) float32, None without a common start; for amortised the encoder's base row."""
     encoder: dict | None = None
-    """For amortised: the encoder's file and the digest of its tensors."""
+    """For amortised and subspace: the file of the start's tensors and their digest."""
     tensors: Mapping[str, Tensor] | None = None
-    """The encoder's tensors where they are at hand; see `fields.fitting.amortised`."""
+    """These tensors where they are at hand; see `fields.fitting.amortised` and `fields.fitting.subspace`."""
 
     @classmethod
     def amortised(cls, how: str, tensors: Mapping[str, Tensor]) -> "Reference":
@@ -60,6 +62,17 @@ class Reference:
         tensors = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
         about = {"file": ENCODER, "digest": digest(*tensors.values())}
         return cls("amortised", how, tensors["row"], about, tensors)
+
+    @classmethod
+    def subspace(cls, how: str, row: Tensor, basis: Tensor) -> "Reference":
+        """A row (P,) and the (K, P) directions in which fields may move."""
+        tensors = {"basis": basis.contiguous(), "row": row.contiguous()}
+        return cls("subspace", how, row, {"file": SUBSPACE, "digest": digest(*tensors.values())}, tensors)
+
+    @property
+    def file(self) -> str:
+        """Name of the file of the tensors; never what field.json says."""
+        return SUBSPACE if self.start == "subspace" else ENCODER
 
     def to_dict(self) -> dict:
         """Plain values; float32 numbers survive JSON exactly. An encoder's tensors have a file of their own."""
@@ -95,7 +108,7 @@ class Reference:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = folder / ENCODER
+        path = folder / self.file
         if not path.is_file():
             return self
         try:
@@ -103,7 +116,7 @@ class Reference:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset anew.") from None
         if digest(*(tensors[name] for name in sorted(tensors))) != self.encoder.get("digest"):
-            raise ValueError(f"{path} is not the encoder that field.json describes. Restore it, or fit anew.")
+            raise ValueError(f"{path} is not the start that field.json describes. Restore it, or fit anew.")
         return replace(self, tensors=tensors)
 
     def save_encoder(self, folder: Path) -> None:
@@ -111,7 +124,7 @@ class Reference:
         if self.tensors is not None:
             from safetensors.torch import save_file
 
-            with write_atomic(folder / ENCODER) as temporary:
+            with write_atomic(folder / self.file) as temporary:
                 save_file(dict(self.tensors), temporary)
 
 
