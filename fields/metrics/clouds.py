@@ -113,6 +113,32 @@ def chamfer_matrix(
     return from_numpy(out + out.T if b is None else out)
 
 
+def nearest_chamfer(
+    a: Sequence[np.ndarray], pool: Sequence[np.ndarray], *, coarse: int = 128, shortlist: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest cloud of a large set: by few points of each first, then by all points of the nearest ones.
+
+    Args:
+        a: N clouds.
+        pool: M clouds.
+        coarse: points of each cloud by which the first choice is made.
+        shortlist: clouds that are then compared by all points.
+    Returns:
+        (N,) Chamfer distances and (N,) positions in the pool.
+    """
+    few, many = [[cloud[:coarse] for cloud in side] for side in (a, pool)]
+    trees = [cKDTree(cloud) for cloud in many]
+    distances, places = np.zeros(len(a)), np.zeros(len(a), np.int64)
+    for i, cloud in enumerate(a):
+        tree = cKDTree(few[i])
+        rough = [_chamfer(few[i], tree, other, its) for other, its in zip(many, trees, strict=True)]
+        chosen = np.argsort(rough, kind="stable")[:shortlist]
+        exact = [chamfer(cloud, pool[j]) for j in chosen]
+        best = int(np.argmin(exact))
+        distances[i], places[i] = exact[best], chosen[best]
+    return distances, places
+
+
 def seconds_for(clouds: Sequence[np.ndarray], pairs: int, *, workers: int = 1) -> float:
     """How long `pairs` distances take, from one that is computed here."""
     state = _state(clouds[:1], clouds[-1:])

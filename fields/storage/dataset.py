@@ -116,7 +116,8 @@ class Reference:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset anew.") from None
         if digest(*(tensors[name] for name in sorted(tensors))) != self.encoder.get("digest"):
-            raise ValueError(f"{path} is not the start that field.json describes. Restore it, or fit anew.")
+            what = "subspace" if self.start == "subspace" else "encoder"
+            raise ValueError(f"{path} is not the {what} that field.json describes. Restore it, or fit anew.")
         return replace(self, tensors=tensors)
 
     def save_encoder(self, folder: Path) -> None:

@@ -40,6 +40,15 @@ def test_processes_give_the_same():
     assert done[-1] == 500
 
 
+def test_the_nearest_of_a_pool():
+    generator = np.random.default_rng(0)
+    pool = [generator.normal(size=(200, 3)) * generator.uniform(0.5, 2, 3) for _ in range(30)]
+    some = [pool[i] + generator.normal(size=(200, 3)) * 0.01 for i in (3, 17)]
+    distances, places = clouds.nearest_chamfer(some, pool, coarse=60, shortlist=5)
+    assert places.tolist() == [3, 17]
+    assert np.allclose(distances, [clouds.chamfer(a, pool[i]) for a, i in zip(some, (3, 17), strict=True)])
+
+
 def test_points_are_spread_by_area():
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 5], [3, 0, 5], [0, 3, 5]], float)
     points = clouds.on_surface(vertices, np.array([[0, 1, 2], [3, 4, 5]]), 4000)

@@ -8,7 +8,7 @@ import torch
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
-from gpt.evaluation.shapes import ShapeEvaluation, evaluate_shapes
+from gpt.evaluation.shapes import ShapeEvaluation, baselines, evaluate_shapes
 
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 
@@ -50,15 +50,29 @@ def evaluated(tmp_path, samples, **options):
 
 def test_copies_of_training_fields_have_the_score_of_training_fields(tmp_path):
     found = evaluated(tmp_path, diamonds(12, 0))
-    samples, training = found["rows"]
+    samples, training = found["rows"][:2]
+    assert samples["copies"] == 1 and "copies" not in training
     assert samples["mmd"] == training["mmd"] and samples["1-nna"] == training["1-nna"]
     assert samples["closed"] == 1 and found["z_u"] < -3
 
 
 def test_new_shapes_are_no_copies(tmp_path):
-    assert abs(evaluated(tmp_path, diamonds(12, 2))["z_u"]) < 2
+    found = evaluated(tmp_path, diamonds(12, 2))
+    assert abs(found["z_u"]) < 2
+    rows = {row["name"]: row for row in found["rows"]}
+    assert len(rows) == 6 and all("1-nna" in row for row in found["rows"])
+    assert rows["training weights + 0.3 sd noise"]["without_surface"] == 0
     report = (tmp_path / "out" / "report.html").read_text()
     assert "training fields" in report and report.count("data:image/webp;base64,") == 1
+
+
+def test_simple_generators_are_drawn_from_training_rows():
+    weights = diamonds(12, 0)
+    found = baselines(weights, 5, 0)
+    assert all(rows.shape == (5, CONFIG.size) for rows in found.values())
+    assert torch.equal(found["the mean field"][3], weights.mean(0))
+    drawn = found["weights drawn one by one"]
+    assert bool((drawn[:, None] == weights).any(1).all()) and not bool((drawn[:, None] == weights).all(2).any())
 
 
 def test_fields_without_a_surface_are_counted(tmp_path):
