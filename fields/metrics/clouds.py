@@ -127,10 +127,10 @@ def nearest_chamfer(
         (N,) Chamfer distances and (N,) positions in the pool.
     """
     few, many = [[cloud[:coarse] for cloud in side] for side in (a, pool)]
-    trees = [cKDTree(cloud) for cloud in many]
+    trees = [_tree(cloud) for cloud in many]
     distances, places = np.zeros(len(a)), np.zeros(len(a), np.int64)
     for i, cloud in enumerate(a):
-        tree = cKDTree(few[i])
+        tree = _tree(few[i])
         rough = [_chamfer(few[i], tree, other, its) for other, its in zip(many, trees, strict=True)]
         chosen = np.argsort(rough, kind="stable")[:shortlist]
         exact = [chamfer(cloud, pool[j]) for j in chosen]
