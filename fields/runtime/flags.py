@@ -10,17 +10,26 @@ from typing import Any
 LARGEST = 2**63
 """Integers are below it: seeds, sizes and counts become 64-bit numbers."""
 MOST_THREADS = 1024
+LEAST = {
+    **dict.fromkeys(("seed", "split_seed", "octaves", "dropout", "jitter"), 0),
+    **dict.fromkeys(("threads", "n_layer", "n_head", "n_embd", "hidden", "in_dim", "out_dim", "count", "resize"), 1),
+}
+"""What some numbers are at least, wherever they occur."""
 
 
 def checked(config: Any) -> Any:
     """A config with `~` in its paths replaced by the home folder.
 
     Raises:
-        ValueError: for numbers that are not finite or do not fit 64 bits, absurd thread counts; the flag is named.
+        ValueError: for numbers that are not finite, do not fit 64 bits, or lie below what they can be, and absurd thread
+            counts; the flag is named.
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         for f in dataclasses.fields(config):
             before = getattr(config, f.name)
+            for one in before if isinstance(before, tuple) else (before,):
+                if isinstance(one, (int, float)) and one < LEAST.get(f.name, one):
+                    raise ValueError(f"--{f.name.replace('_', '-')} must be at least {LEAST[f.name]}, got {one}.")
             after = _value(f"--{f.name.replace('_', '-')}", before)
             if after is not before:
                 object.__setattr__(config, f.name, after)  # the configs are frozen

@@ -1,7 +1,8 @@
-"""Every number of every command: what is no number, or fits no 64 bits, is refused by name and without a trace."""
+"""Every flag of every command: what is no number, fits no 64 bits or is negative is refused by name, empty values too."""
 
 import dataclasses
 import typing
+from pathlib import Path
 
 import pytest
 
@@ -9,37 +10,84 @@ from fields.fitting.align import AlignConfig
 from fields.fitting.fit import FitConfig
 from fields.formats.exporter import ExportConfig
 from fields.formats.importer import ImportConfig
-from fields.runtime.flags import checked
-from gpt.evaluation.evaluate import EvaluateConfig
+from fields.formats.surfaces import MeshConfig
+from fields.runtime.flags import check_words, checked
+from gpt.continuous.train_flow import TrainFlowConfig
+from gpt.evaluation.config import EvaluateConfig
+from gpt.evaluation.shapes import ShapeEvaluation
+from gpt.experiments import compare_vocabularies
+from gpt.experiments.memorise import MemoriseConfig
+from gpt.pipeline import PipelineConfig
 from gpt.sampling.sample import SampleConfig
+from gpt.sampling.show import ShowConfig
 from gpt.train_gpt import TrainConfig
-from tokenizers.compare import CompareConfig
+from tokenizers import compare
+from tokenizers.build import BuildConfig
+from tokenizers.decode import DecodeConfig
+from tokenizers.encode import EncodeConfig
 from tokenizers.registry import TOKENIZERS
 
-CONFIGS = [AlignConfig, FitConfig, ExportConfig, ImportConfig, EvaluateConfig, SampleConfig, TrainConfig, CompareConfig]
-CONFIGS += [config for config, _ in TOKENIZERS.values()]
+CONFIGS = [
+    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, EncodeConfig,
+    EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig, PipelineConfig, SampleConfig,
+    ShapeEvaluation, ShowConfig, TrainConfig, TrainFlowConfig, *(config for config, _ in TOKENIZERS.values()),
+]  # fmt: skip
 REQUIRED = {str: "x", bool: False, int: 1, float: 0.5}
+NEGATIVE = {"target_psnr", "min_psnr", "level", "w0", "output_scale", "output_shift", "levels", "symmetric"}
+"""Flags that may be negative, or are refused once the data are known."""
 
 
-def numbers(config: type) -> list[tuple[str, type]]:
-    """Flags that take an integer or a float."""
-    hints, found = typing.get_type_hints(config), []
+def needed(config: type) -> dict[str, object]:
+    """Values of the flags without a default."""
+    hints, found = typing.get_type_hints(config), {}
     for f in dataclasses.fields(config):
-        kinds = {hints[f.name], *typing.get_args(hints[f.name])}
-        if typing.get_origin(hints[f.name]) is not tuple:
-            found += [(f.name, kind) for kind in (int, float) if kind in kinds]
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            found[f.name] = REQUIRED.get(hints[f.name], ("x",) if "uple" in str(hints[f.name]) else "x")
     return found
 
 
-CASES = [(config, name, kind) for config in CONFIGS for name, kind in numbers(config)]
-
-
-@pytest.mark.parametrize(("config", "name", "kind"), CASES, ids=[f"{c.__name__}-{n}-{k.__name__}" for c, n, k in CASES])
-def test_numbers_out_of_reach_are_refused(config, name, kind):
-    needed = {}
+def flags(config: type, kinds: tuple[type, ...]) -> list[tuple[type, str, type, int]]:
+    """(config, flag, kind, length of a tuple or 0) of the flags that take one of these kinds, with those of inner configs."""
+    hints, found = typing.get_type_hints(config), []
     for f in dataclasses.fields(config):
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            needed[f.name] = REQUIRED.get(typing.get_type_hints(config)[f.name], "x")
-    for value in (float("nan"), float("inf"), -float("inf")) if kind is float else (2**63, -(2**63) - 1, 10**40):
+        inner, length = {hints[f.name]}, 0
+        for _ in range(3):
+            inner |= {part for kind in inner for part in typing.get_args(kind)}
+        if any(typing.get_origin(kind) is tuple for kind in inner):
+            wholes = [typing.get_args(kind) for kind in inner if typing.get_origin(kind) is tuple]
+            length = max(sum(part is not Ellipsis for part in whole) for whole in wholes)
+        found += [(config, f.name, kind, length) for kind in kinds if kind in inner]
+        for kind in inner:
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                found += flags(kind, kinds)
+    return found
+
+
+def unique(kinds: tuple[type, ...]) -> list:
+    """Of all commands, each once, with readable ids."""
+    cases = dict.fromkeys(case for config in CONFIGS for case in flags(config, kinds))
+    return [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}-{case[2].__name__}") for case in cases]
+
+
+@pytest.mark.parametrize(("config", "name", "kind", "length"), unique((int, float)))
+def test_numbers_out_of_reach_are_refused(config, name, kind, length):
+    impossible = [float("nan"), float("inf"), -float("inf")] if kind is float else [2**63, -(2**63) - 1, 10**40]
+    for value in impossible + [kind(-1)] * (name not in NEGATIVE):
+        given = {**needed(config), name: (value,) * length if length else value}
         with pytest.raises(ValueError):
-            checked(config(**{**needed, name: value}))
+            checked(config(**given))
+
+
+@pytest.mark.parametrize(("config", "name", "kind", "length"), unique((Path,)))
+def test_paths_may_have_any_letters(config, name, kind, length):
+    path = Path("été/日本/a b/Ω.png")
+    if name == "data_root" and "signals" in needed(config) | {f.name: 1 for f in dataclasses.fields(config)}:
+        pytest.skip("goes with --signals")
+    given = config(**{**needed(config), name: (path,) * length if length else path})
+    assert checked(given) is given and str(path) in str(getattr(given, name))
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--fields", "x", "--signals", ""], [""]])
+def test_empty_values_are_refused(words):
+    with pytest.raises(ValueError, match="is empty"):
+        check_words(words)
