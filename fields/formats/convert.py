@@ -42,7 +42,7 @@ def translate(source: Source, raw: Raw, given: dict[str, Any]) -> tuple[FieldCon
 
 def matrices(source: Source, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Layers in order as (weight (N, out, in), bias (N, out))."""
-    found: dict[str, dict[float, tuple[str, Tensor]]] = {"weight": {}, "bias": {}}
+    found: dict[str, dict[tuple[float, ...], tuple[str, Tensor]]] = {"weight": {}, "bias": {}}
     for key, tensor in tensors.items():
         for pattern, reason in source.refused:
             if re.match(pattern, key):
@@ -68,12 +68,13 @@ def matrices(source: Source, tensors: dict[str, Tensor]) -> list[tuple[Tensor, T
     return layers
 
 
-def _layer(source: Source, key: str) -> tuple[str, float]:
-    """weight or bias, and the layer's number."""
+def _layer(source: Source, key: str) -> tuple[str, tuple[float, ...]]:
+    """weight or bias, and the layer's place: its number, or all numbers of a key of lists inside lists, in their order."""
     for kind in ("weight", "bias"):
         match = re.fullmatch(getattr(source, kind), key)
         if match:
-            return kind, next((int(g) for g in match.groups() if g is not None), source.unnumbered)
+            numbers = re.findall(r"\d+", key) if source.nested else [g for g in match.groups() if g is not None]
+            return kind, tuple(map(int, numbers)) or (source.unnumbered,)
     raise ValueError(f"unexpected key {key}; weights are called like {source.example}")
 
 

@@ -78,7 +78,22 @@ def read_torch(path: Path) -> Raw:
                     meta |= {k: v for k, v in other.items() if not isinstance(v, (dict, Tensor))}
             content = content[name]
             break
+    else:
+        content = _inner(content)
     return Raw({str(k): floats(str(k), v) for k, v in content.items() if isinstance(v, Tensor)}, meta)
+
+
+def _inner(content: dict, depth: int = 4) -> dict:
+    """The one dict of tensors in a dict of dicts, under whatever key it lies."""
+    if not depth or any(isinstance(v, Tensor) for v in content.values()):
+        return content
+    inner = {k: _inner(v, depth - 1) for k, v in content.items() if isinstance(v, dict)}
+    inner = {k: v for k, v in inner.items() if any(isinstance(t, Tensor) for t in v.values())}
+    if len(inner) > 1:
+        raise ValueError(
+            f"holds tensors under several keys ({', '.join(map(str, inner))}); save the field's own state_dict alone"
+        )
+    return next(iter(inner.values()), content)
 
 
 def read_npz(path: Path) -> Raw:

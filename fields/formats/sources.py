@@ -45,6 +45,8 @@ class Source:
     """A weight's key, for messages."""
     unnumbered: float = math.inf
     """Place of a layer without a number: the last one, or 0 (Keras calls its first layer `dense`)."""
+    nested: bool = False
+    """Whether all numbers of a key count, as in lists inside lists: net.net.0.0.weight."""
     states: dict[str, Any] = field(default_factory=dict)
     """`FieldConfig` values that the format fixes."""
     kernel: str = "out, in"
@@ -211,6 +213,7 @@ SOURCES: dict[str, Source] = {
         weight=r"(?:(?:.*\D)?(\d+)\D*|\D*)weight",
         bias=r"(?:(?:.*\D)?(\d+)\D*|\D*)bias",
         example="layers.0.weight",
+        nested=True,
         quantity="as the field's output says",
     ),
 }

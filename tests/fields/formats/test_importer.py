@@ -231,6 +231,36 @@ def test_hdf5_links_to_other_files_are_not_followed(tmp_path):
         bring("u2ni", tmp_path / "u", tmp_path / "o")
 
 
+@pytest.mark.parametrize("names", [
+    "layers.{i}.0.{kind}", "net.net.{i}.0.{kind}", "module.0.{i}.linear.{kind}", "block{i}.fc2.{kind}",
+    ("net.0.linear.{kind}", "net.1.linear.{kind}", "net.2.{kind}"), ("a.0.0.{kind}", "a.0.1.{kind}", "a.1.0.{kind}"),
+])  # fmt: skip
+@pytest.mark.parametrize("under", [None, "net", "weights/ema"])
+def test_lists_inside_lists_and_dicts_inside_dicts(names, under, tmp_path):
+    """The layer is the number that differs between keys; the state dict lies under any one key."""
+    config = config_of("generic", octaves=1)
+    weights = rows(config, 1)[0]
+    state_of = {}
+    for i in range(3):
+        one = state(config, weights, "{i}.{kind}")
+        name = names if isinstance(names, str) else names[i]
+        state_of |= {name.format(i=i, kind=kind): one[f"{i}.{kind}"] for kind in ("weight", "bias")}
+    for key in reversed((under or "").split("/") if under else []):
+        state_of = {"epoch": 3, key: state_of}
+    (tmp_path / "n").mkdir()
+    save(state_of, tmp_path / "n" / "a.pth")
+    data = bring("generic", tmp_path / "n", tmp_path / "o", size=(9, 7), field=Conventions(octaves=1))
+    assert torch.equal(data.weights("train")[0], weights)
+
+
+def test_two_networks_in_a_file_are_not_guessed(tmp_path):
+    one = state(config_of("generic"), rows(config_of("generic"), 1)[0], "layers.{i}.{kind}")
+    (tmp_path / "n").mkdir()
+    save({"old": one, "new": one}, tmp_path / "n" / "a.pth")
+    with pytest.raises(ValueError, match="tensors under several keys .old, new."):
+        bring("generic", tmp_path / "n", tmp_path / "o")
+
+
 def test_bad_files_are_named_counted_and_left_out(tmp_path):
     config = config_of("nefgpt")
     weights = rows(config, 3)
