@@ -164,7 +164,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
     architecture_of(config, corpus)  # refuses sizes that do not fit, before the folder is claimed
-    known = on_main(accelerator, _claim, config, corpus.parents)
+    known = on_main(accelerator, _claim, config, corpus.parents, accelerator.mixed_precision)
     trainer = make_trainer(config, corpus, accelerator)
     if known:
         on_all(accelerator, trainer.resume)
@@ -227,9 +227,11 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _claim(config: TrainConfig, parents: dict[str, str]) -> bool:
+def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool:
     """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    known = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=new_names, kind="train_gpt")
+    used = {"precision": "fp32" if precision == "no" else precision}
+    how = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": used}
+    known = claim(config.out, config, parents=parents, seed=config.seed, **how)
     if known and not config.resume:
         raise ValueError(
             f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."

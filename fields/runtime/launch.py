@@ -194,6 +194,10 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
     if AcceleratorState._shared_state:  # stages of one command differ in precision; the process group stays
         AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(**kwargs)
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError(
+            "the launcher asks for fp16, which a CPU would compute as float32. Use --precision fp32 or bf16."
+        )
     check_world(accelerator.num_processes)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
     torch.set_num_threads(threads or max(1, cores() // local))

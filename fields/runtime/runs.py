@@ -84,6 +84,7 @@ def claim(
     kind: str | None = None,
     overwrite: bool = False,
     parts: bool = False,
+    used: dict[str, Any] | None = None,
 ) -> bool:
     """Become the writer of an output folder, clear what dead processes left there, and write its `run.json`.
 
@@ -98,6 +99,7 @@ def claim(
         kind: what makes it, as `run.json` records it; only a folder of the same kind is overwritten.
         overwrite: remove what lies there, if it is of the same kind, and begin anew; also asked for by the config's own
             `overwrite` (see `Overwrites`), which is not recorded.
+        used: what a setting that may be `auto` came to on this machine: that must be the same, not the setting.
         parts: whether the command makes folders inside this one that have a `run.json` of their own.
     Returns:
         True if the folder was claimed before with the same config and parents: the work there can go on.
@@ -119,7 +121,14 @@ def claim(
                 raise ValueError(
                     f"--out {out} was made by {before['kind']}, not by this command. Choose another folder."
                 )
-            _check_same(out, before, config, parents or {}, free)
+            known = {key: value for key, value in before["used"].items() if key in (used or {})}
+            _check_same(out, before, config, parents or {}, (*free, *known))
+            for key, value in known.items():
+                if used[key] != value:
+                    raise ValueError(
+                        f"--out {out} was made with {key} {value}, here it would be {used[key]}. Go on with --{key} {value}, "
+                        "or begin anew with --overwrite."
+                    )
             return True
         _check_kind(out, before, config, kind)
         _drop(out, parts)
@@ -128,6 +137,8 @@ def claim(
     values = {"config": config, "parents": parents or {}, "seed": seed, "command": sys.argv, **environment()}
     if kind is not None:
         values["kind"] = kind
+    if used is not None:
+        values["used"] = used
     if out.is_dir():
         write_json(path, values)
     else:
@@ -143,6 +154,7 @@ class Run:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     parents: dict[str, str] = dataclasses.field(default_factory=dict)
     kind: str | None = None
+    used: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def _check_kind(out: Path, before: dict, config: dict, kind: str | None) -> None:

@@ -166,7 +166,15 @@ def save_gif(path: Path, frames: Tensor | Sequence[Tensor], *, fps: float = 10, 
     pictures = [to_pil(_tile(f, _scale(f.shape[0], f.shape[1], scale))) for f in frames]
     with write_atomic(Path(path)) as temporary:
         first, rest = pictures[0], pictures[1:]
-        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        first.save(
+            temporary, format="GIF", save_all=True, append_images=rest, duration=durations(len(pictures), fps), loop=0
+        )
+
+
+def durations(count: int, fps: float) -> list[int]:
+    """Milliseconds of each frame of a GIF, which counts in hundredths of a second: together they last as long as asked for."""
+    ends = [round(100 * (i + 1) / fps) for i in range(count)]
+    return [10 * (end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def webp(frames: Sequence[Tensor], *, fps: float = 10) -> bytes:

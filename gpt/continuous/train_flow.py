@@ -221,8 +221,14 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     known = on_main(
         accelerator,
         lambda: claim(
-            config.out, config, parents={"fields": data.fingerprint}, seed=config.seed, free=free, kind="train_flow"
-        ),
+            config.out,
+            config,
+            parents={"fields": data.fingerprint},
+            seed=config.seed,
+            free=free,
+            kind="train_flow",
+            used={"precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision},
+        ),  # fmt: skip
     )
     rows = vectors_of(data, "train")
     sizes = FlowConfig(

@@ -46,6 +46,17 @@ COMMANDS = {
 }  # fmt: skip
 
 
+LONGER = {
+    "flow": ["scripts/train_flow.py", "--fields", "in/f", "--steps", "2", "--batch", "4", "--n", "4", "--samples", "0", "--threads",
+             "1", "--precision", "fp32", "--model.n-layer", "1", "--model.n-head", "1", "--model.n-embd", "8", "--out", "work/o"],
+    "compare vocabularies": ["scripts/compare_vocabularies.py", "in/t", "--fields", "in/f", "--steps", "2", "--batch", "4", "--n",
+                             "2", "--threads", "1", "--precision", "fp32", *MODEL, "--classifiers", "in/c", "--out", "work/o"],
+    "regression": ["scripts/train_regression.py", "--signals", "in/pictures", "--starts", "conditioned", "--n", "2", "--between",
+                   "--seeds", "1", "--steps", "2", "--threads", "1", "--precision", "fp32", "--out", "work/o"],
+}  # fmt: skip
+"""Tried with two processes, not killed."""
+
+
 def pictures(folder: Path, n: int = 24) -> Path:
     """Small gray pictures of two classes."""
     random = np.random.default_rng(0)
@@ -56,11 +67,12 @@ def pictures(folder: Path, n: int = 24) -> Path:
     return folder
 
 
-def crash(tmp_path: Path, names: list[str], points: int) -> dict[str, dict]:
+def crash(tmp_path: Path, names: list[str], **options: int) -> dict[str, dict]:
     """What the tries found, by command."""
     pictures(tmp_path / "in" / "pictures")
-    spec = {"root": str(tmp_path), "modules": MODULES, "before": BEFORE, "points": points}
-    (tmp_path / "spec.json").write_text(json.dumps({**spec, "commands": {name: COMMANDS[name] for name in names}}))
+    spec = {"root": str(tmp_path), "modules": MODULES, "before": BEFORE, **options}
+    every = COMMANDS | LONGER
+    (tmp_path / "spec.json").write_text(json.dumps({**spec, "commands": {name: every[name] for name in names}}))
     words = [sys.executable, str(ROOT / "tests" / "support" / "crash.py"), str(tmp_path / "spec.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=900)
@@ -74,3 +86,12 @@ def test_killed_anywhere_the_same_command_ends_well(tmp_path, name):
     found = crash(tmp_path, [name], points=12)[name]
     assert not found.get("failed"), found["failed"]
     assert found["points"] >= 6 and not found["problems"], found["problems"]
+
+
+@pytest.mark.slow
+def test_two_at_once_and_overwritten_the_same_comes_out(tmp_path):
+    """One does the work, or both find it done; the loser says in a sentence who holds the folder. --overwrite begins anew."""
+    found = crash(tmp_path, [*COMMANDS, *LONGER])
+    assert set(found) == {*COMMANDS, *LONGER}
+    assert not {name: row for name, row in found.items() if row.get("failed") or row["problems"]}
+    assert any(row["refused"] for row in found.values()), "no two were ever at work together"

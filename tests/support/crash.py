@@ -2,8 +2,8 @@
 
     python crash.py SPEC.json
 
-SPEC holds `root` (a scratch folder), `commands` (name -> words), `out` (name -> folder that the command writes) and `points`
-(crash points tried per command, evenly spread; 0 = all). A JSON report per command goes to stdout, one a line.
+SPEC holds `root` (a scratch folder), `before` and `commands` (name -> words, writing below in/ and work/) and `points` (crash
+points tried per command, evenly spread; 0 = all; without it two processes run each command at once). A JSON report per command goes to stdout, one a line.
 """
 
 import hashlib
@@ -52,9 +52,19 @@ def watch(root: str, at: int) -> None:
 
 def child(words: list[str], root: Path, at: int | None, log: Path, counter: Path | None = None) -> int:
     """Exit code of one command in a forked child; negative when it was killed."""
+    return end(begin(words, root, at, log, counter))
+
+
+def end(pid: int) -> int:
+    """Wait for a child; its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def begin(words: list[str], root: Path, at: int | None, log: Path, counter: Path | None = None) -> int:
+    """A forked child that runs a command; its process id."""
     pid = os.fork()
     if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return pid
     code = 70
     try:
         os.chdir(root)
@@ -93,8 +103,8 @@ def tree(folder: Path) -> dict[str, str]:
             if path.suffix in (".json", ".jsonl"):
                 rows = [json.loads(line) for line in (data.split(b"\n") if path.suffix == ".jsonl" else [data]) if line]
                 data = json.dumps([_timeless(row) for row in rows], sort_keys=True).encode()
-            elif path.name == "compare.md":
-                data = b"speeds stand in it"
+            elif path.name in ("compare.md", "comparison.md") or path.suffix == ".html":
+                data = b"speeds stand in it, or the command"
             elif path.suffix == ".md":
                 data = re.sub(rb"[\d.,]+ (?:s|ms|min|minutes|seconds|fields/s)\b", b"", data)
             found[str(path.relative_to(folder))] = hashlib.sha256(data).hexdigest()
@@ -140,6 +150,35 @@ def try_points(name: str, words: list[str], root: Path, points: int) -> dict:
     return {"name": name, "points": len(chosen), "of": total, "problems": problems}
 
 
+def try_two(name: str, words: list[str], root: Path) -> dict:
+    """Two processes with the same command at once, then the same command with --overwrite."""
+    work, logs = root / "work", [root / "log.txt", root / "other.txt"]
+    fresh(work)
+    if code := child(words, root, None, logs[0]):
+        return {"name": name, "failed": f"exit {code}: {logs[0].read_text(errors='replace')[-1500:]}"}
+    wanted, problems = tree(work), []
+
+    def compare(what: str) -> None:
+        found = tree(work)
+        if found != wanted:
+            names = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            problems.append(f"{what}: differs in {names[:6]}")
+
+    fresh(work)
+    codes = [end(pid) for pid in [begin(words, root, None, log) for log in logs]]
+    said = [(log.read_text(errors="replace").strip().splitlines() or [""])[-1] for log in logs]
+    for code, text in zip(codes, said, strict=True):
+        if code and not (code == 1 and text.startswith("error: ") and "is being written by process" in text):
+            problems.append(f"two at once: exit {code}, {text}")
+    if all(codes):
+        problems.append(f"two at once: neither did the work, {said}")
+    compare("two at once")
+    if code := child([*words, "--overwrite"], root, None, logs[0]):
+        problems.append(f"--overwrite: exit {code}, {logs[0].read_text(errors='replace')[-400:]}")
+    compare("--overwrite")
+    return {"name": name, "refused": sum(map(bool, codes)), "problems": problems}
+
+
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     sys.path.insert(0, str(CHECKOUT))
@@ -155,7 +194,8 @@ def main() -> None:
             print(json.dumps({"name": name, "failed": f"exit {code}: {(root / 'log.txt').read_text()[-1500:]}"}))
             return
     for name, words in spec["commands"].items():
-        print(json.dumps(try_points(name, words, root, spec["points"])), flush=True)
+        found = try_points(name, words, root, spec["points"]) if "points" in spec else try_two(name, words, root)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

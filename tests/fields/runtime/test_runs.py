@@ -89,3 +89,19 @@ def test_processes_that_do_not_work_together_are_refused(monkeypatch):
 def test_threads_are_checked():
     with pytest.raises(ValueError, match="--threads"):
         launch.start(threads=0)
+
+
+def test_what_auto_came_to_must_stay(tmp_path):
+    """A run on another machine goes on in the precision it began in, or is refused by name."""
+    how = {"kind": "train_gpt"}
+    runs.claim(tmp_path / "d", {"precision": "auto", "lr": 1}, used={"precision": "fp32"}, **how)
+    assert runs.claim(tmp_path / "d", {"precision": "fp32", "lr": 1}, used={"precision": "fp32"}, **how)
+    with pytest.raises(
+        ValueError, match="was made with precision fp32, here it would be bf16. Go on with --precision fp32"
+    ):
+        runs.claim(tmp_path / "d", {"precision": "auto", "lr": 1}, used={"precision": "bf16"}, **how)
+    with pytest.raises(ValueError, match="lr: 1 there, 2 now"):
+        runs.claim(tmp_path / "d", {"precision": "auto", "lr": 2}, used={"precision": "fp32"}, **how)
+    runs.claim(tmp_path / "old", {"precision": "auto"})
+    with pytest.raises(ValueError, match="precision"):
+        runs.claim(tmp_path / "old", {"precision": "bf16"}, used={"precision": "bf16"}, **how)

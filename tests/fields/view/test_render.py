@@ -213,3 +213,11 @@ def test_a_limit_of_the_container_is_seen(monkeypatch):
     assert free_memory() == 1700  # file pages can be given back
     files["memory.max"] = ["max"]
     assert free_memory() > 1 << 60
+
+
+@pytest.mark.parametrize("fps", [1, 7, 10, 24, 34, 50])
+def test_a_film_lasts_as_long_as_its_frames(fps):
+    from fields.view.render import durations
+
+    found = durations(3 * fps, fps)
+    assert sum(found) == 3000 and min(found) >= 20 and max(found) - min(found) <= 10
