@@ -25,6 +25,8 @@ OVERFIT = 0.10
 """Held-out fields that cost this share of bits more than training fields: the GPT memorises."""
 FALLING = 0.01
 """A loss that fell by this share of itself in the last quarter of the training still falls."""
+CLOSE = 0.8
+"""A stage that loses this share of what the first one loses is named, too."""
 SHOWN = 12
 """Pictures of each row."""
 
@@ -56,9 +58,13 @@ def explain(result: dict) -> dict:
     stage = max(losses, key=lambda name: losses[name])
     if losses[stage] == 0:
         return {"measure": measure, "losses": losses, "stage": "none", "next": ["nothing is lost that this N can show"]}
-    if stage in ("GPT", "sampling"):
-        stage = reason(result, stage)
-    return {"measure": measure, "losses": losses, "stage": stage, "next": advice(result, stage)}
+    others = [name for name in losses if name != stage and losses[name] >= CLOSE * losses[stage]]
+    named = reason(result, stage) if stage in ("GPT", "sampling") else stage
+    follow = advice(result, named)
+    for name in others:
+        other = reason(result, name) if name in ("GPT", "sampling") else name
+        follow += [f"{other} loses nearly as much: {advice(result, other)[0]}"] if other != named else []
+    return {"measure": measure, "losses": losses, "stage": named, "next": follow}
 
 
 def score(result: dict, kind: str, measure: str) -> float:

@@ -79,6 +79,8 @@ def test_the_stage_that_loses_most_is_named():
     assert found["stage"] == "round trip" and "--components" in found["next"][0]
     assert explain(result(one_step=60, samples=70))["stage"] == "GPT"
     assert explain(result(one_step=30, samples=70))["stage"] == "sampling"
+    close = explain(result(round_trip=60, one_step=105, samples=106))
+    assert close["stage"] == "round trip" and close["next"][-1].startswith("GPT loses nearly as much: ")
     assert explain(result(one_step=90, samples=20))["losses"]["GPT"] == 10  # no more than the samples lose
 
 
