@@ -93,6 +93,11 @@ class FieldConfig:
         """Plain values for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def against(self, other: "FieldConfig") -> str:
+        """The keys in which another one differs, with both values: conventions do not show in a short description."""
+        ours, theirs = self.to_dict(), other.to_dict()
+        return ", ".join(f"{k}: {ours[k]} against {theirs[k]}" for k in ours if ours[k] != theirs[k])
+
     @classmethod
     def from_dict(cls, values: dict) -> "FieldConfig":
         """The config `to_dict` wrote; unknown keys are refused by name."""

@@ -70,11 +70,9 @@ def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
     """Refuse a dataset of another architecture, naming both."""
     if tokenizer.field == data.config:
         return
-    ours, theirs = tokenizer.field.to_dict(), data.config.to_dict()
-    differing = ", ".join(f"{k}: {ours[k]} against {theirs[k]}" for k in ours if ours[k] != theirs[k])
     raise ValueError(
         f"the tokenizer {tokenizer.fingerprint} reads fields {tokenizer.field}, the dataset {data.fingerprint} has "
-        f"{data.config} ({differing}). Build a tokenizer for this dataset."
+        f"{data.config} ({tokenizer.field.against(data.config)}). Build a tokenizer for this dataset."
     )
 
 

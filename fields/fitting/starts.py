@@ -126,7 +126,8 @@ def _learnt_for(config: FieldConfig, folder: str, start: Start) -> Reference:
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
-            f"--reference {folder} holds fields {data.config}, the fits are to be {config}. Give one of these."
+            f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
+            "Give one of these."
         )
     if data.reference.tensors is None or data.reference.start != start:
         what = "encoder" if start == "amortised" else "subspace"
@@ -147,7 +148,8 @@ def _taken_over(config: FieldConfig, folder: str) -> Reference:
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
-            f"--reference {folder} holds fields {data.config}, the fits are to be {config}. Give one of these."
+            f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
+            "Give one of these."
         )
     if data.reference.row is not None:
         how = f"the reference of dataset {data.fingerprint}, there: {data.reference.how}"

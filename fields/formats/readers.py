@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.runs import read_json
 
 LARGEST = 8 << 30  # bytes that a file may say it holds: a cut or hostile header can claim anything
@@ -45,6 +46,8 @@ def read(path: Path) -> Raw:
     """
     if path.stat().st_size == 0:
         raise ValueError("empty file (0 bytes)")
+    if is_pointer(path):
+        raise ValueError(FETCH)
     return READERS[path.suffix.lower()](path)
 
 

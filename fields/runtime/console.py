@@ -103,7 +103,7 @@ class Lines:
 
     def close(self) -> None:
         """The last line, for work of some seconds."""
-        if self._open and time.monotonic() - self._began >= 1 and self.n > self._initial:
+        if self._open and time.monotonic() - self._began >= 1 and self.n > self._at:
             self._tell()
         self._open = False
 

@@ -21,6 +21,8 @@ LEFT = re.compile(
     r"|\.(?P<older>.+)-(?P<was>old)-[0-9a-f]{8}|\..+-(?:new|(?:new-)?[0-9a-f]{8})(?:\.\w+)?"
 )
 """Temporary names: of this version, and (without a process id) of versions before."""
+POINTER = b"version https://git-lfs"
+FETCH = "is a pointer of Git LFS, not the file itself; fetch it with: git lfs pull"
 DEEP = 3
 """Levels of an output folder that are searched for leftovers."""
 OLD = 24 * 3600
@@ -123,6 +125,13 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in place of one that was not fetched."""
+    with suppress(OSError), Path(path).open("rb") as file:
+        return file.read(len(POINTER)) == POINTER
+    return False
 
 
 def sweep(out: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 LARGEST = 2**63
 """Integers are below it: seeds, sizes and counts become 64-bit numbers."""
 MOST_THREADS = 1024
+PAGE = re.compile(
+    r"https?://(?:huggingface\.co|hf\.co)/(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:/tree/(?P<revision>[\w.-]+))?/?"
+)
+"""The address of a repository's page, for which its name is meant."""
 LEAST = {
     **dict.fromkeys(("seed", "split_seed", "octaves", "dropout", "jitter"), 0),
     **dict.fromkeys(("threads", "n_layer", "n_head", "n_embd", "hidden", "in_dim", "out_dim", "count", "resize"), 1),
@@ -18,7 +23,7 @@ LEAST = {
 
 
 def checked(config: Any) -> Any:
-    """A config with `~` in its paths replaced by the home folder.
+    """A config with `~` in its paths replaced by the home folder, and pasted addresses of the Hub by names.
 
     Raises:
         ValueError: for numbers that are not finite, do not fit 64 bits, or lie below what they can be, and absurd thread
@@ -82,6 +87,8 @@ def _value(flag: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         found = [_value(flag, one) for one in value]
         return value if all(a is b for a, b in zip(found, value, strict=True)) else type(value)(found)
+    if isinstance(value, str) and (found := PAGE.fullmatch(value)):
+        return found["repo"] + (f"@{found['revision']}" if found["revision"] else "")
     if isinstance(value, (str, Path)) and (str(value) == "~" or str(value).startswith(("~/", "~\\"))):
         return type(value)(os.path.expanduser(value))
     return value

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from fields.runtime.files import FETCH, is_pointer
+
 LARGEST = 2**63
 """Integers are below it: arrays and Parquet hold no larger ones."""
 WORDS = {
@@ -42,6 +44,8 @@ def read_json(path: Path, hint: str = "", schema: type | None = None) -> Any:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits
+        if is_pointer(path):
+            raise ValueError(f"{path} {FETCH}") from None
         raise ValueError(f"{path} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
     return values if schema is None else check(path, values, schema, hint)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.text import check_split
 from fields.storage.rows import Rows
 
@@ -114,6 +115,8 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
     try:
         table = pq.read_table(file, memory_map=True, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
+        if is_pointer(file):
+            raise ValueError(f"{file} {FETCH}") from None
         raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
     table = current(table.select([n for n in stored_names(wanted, table.column_names) if n in table.column_names]))
     missing = [name for name in wanted if name not in table.column_names]

@@ -466,7 +466,8 @@ class WeightDataset:
             if other.config != self.config:
                 counts = {name: len(rows) for name, rows in other.splits.items()}
                 raise ValueError(
-                    f"dataset {i} (rows {counts}) is {other.config}, dataset 0 is {self.config}: cannot mix them."
+                    f"dataset {i} (rows {counts}) is {other.config}, dataset 0 is {self.config} "
+                    f"({other.config.against(self.config)}): cannot mix them."
                 )
             if other.label_names != self.label_names:
                 raise ValueError(f"dataset {i} has classes {other.label_names}, dataset 0 has {self.label_names}.")

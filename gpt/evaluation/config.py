@@ -115,7 +115,10 @@ def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
 
     tokenizer = load_tokenizer(path, flag="--tokenizer")
     if tokenizer.field != data.config:
-        raise ValueError(f"--tokenizer {path} is for the field {tokenizer.field}, --fields for {data.config}.")
+        differing = tokenizer.field.against(data.config)
+        raise ValueError(
+            f"--tokenizer {path} is for fields {tokenizer.field}, --fields has {data.config} ({differing})."
+        )
     return tokenizer
 
 

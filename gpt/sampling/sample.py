@@ -132,7 +132,9 @@ def sample(config: SampleConfig) -> dict[str, Any]:
 def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
     data = WeightDataset.load(path, flag="--fields")
     if data.config != tokenizer.field:
-        raise ValueError(f"--fields {path} holds fields {data.config}, the model makes {tokenizer.field}.")
+        raise ValueError(
+            f"--fields {path} holds fields {data.config}, the model makes {tokenizer.field} ({data.config.against(tokenizer.field)})."
+        )
     return data
 
 

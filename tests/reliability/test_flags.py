@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from fields.fitting.align import AlignConfig
 from fields.fitting.fit import FitConfig
 from fields.formats.exporter import ExportConfig
 from fields.formats.importer import ImportConfig
+from fields.formats.readers import read
 from fields.formats.surfaces import MeshConfig
+from fields.model import FieldConfig
 from fields.runtime.flags import check_words, checked
+from fields.runtime.records import read_json
 from gpt.continuous.train_flow import TrainFlowConfig
 from gpt.evaluation.config import EvaluateConfig
 from gpt.evaluation.shapes import ShapeEvaluation
@@ -91,3 +95,26 @@ def test_paths_may_have_any_letters(config, name, kind, length):
 def test_empty_values_are_refused(words):
     with pytest.raises(ValueError, match="is empty"):
         check_words(words)
+
+
+@pytest.mark.parametrize(("text", "meant"), [
+    ("https://huggingface.co/user/name", "user/name"), ("https://huggingface.co/datasets/a.b/c-d/", "a.b/c-d"),
+    ("https://hf.co/datasets/user/name/tree/v1", "user/name@v1"), ("user/name", "user/name"),
+    ("https://example.com/user/name", "https://example.com/user/name"),
+])  # fmt: skip
+def test_a_pasted_address_of_the_hub_is_its_name(text, meant):
+    assert checked(ExportConfig(text, "arena", Path("o"))).fields == meant
+
+
+def test_a_file_that_git_lfs_did_not_fetch_is_named(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    (tmp_path / "a.json").write_text(pointer)
+    (tmp_path / "a.pth").write_text(pointer)
+    for reader, name in ((read_json, "a.json"), (read, "a.pth")):
+        with pytest.raises(ValueError, match="git lfs pull"):
+            reader(tmp_path / name)
+
+
+def test_fields_that_differ_in_conventions_alone_name_the_key():
+    one = FieldConfig((4, 4))
+    assert one.against(replace(one, w0=3.0)) == f"w0: {one.w0} against 3.0" and str(one) == str(replace(one, w0=3.0))
