@@ -122,7 +122,7 @@ def fit(config: FitBenchmark) -> None:
         ratio = n / cpu * lines[0][1] / lines[0][3]
         print(f"{name:34} {n:7,} {n / cpu:13.1f} {n / wall:9.1f} {mean:8.2f} {ratio:7.1f}")
     print(
-        f"peak memory grew by {grown:.0f} MiB during fit_fields; its rows take {len(held_out) * architecture.size / 2**17:.0f}"
+        f"peak memory grew by {grown:.0f} MiB during fit_fields; its rows take {len(held_out) * architecture.size / 2**18:.0f}"
     )
 
 
