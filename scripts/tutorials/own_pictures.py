@@ -17,18 +17,28 @@ import numpy as np
 
 rng = np.random.default_rng(0)
 y, x = np.mgrid[0:16, 0:16] / 15
-labels = rng.integers(0, 2, 240)
-pictures = np.zeros((240, 16, 16), np.float32)
+labels = rng.integers(0, 2, 640)
+pictures = np.zeros((640, 16, 16), np.float32)
 for i, label in enumerate(labels):
     cx, cy, r = *rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.3)
     far = np.maximum(abs(x - cx), abs(y - cy)) if label else np.hypot(x - cx, y - cy)
     pictures[i] = rng.uniform(0.6, 1) * (far < r)
-split = ["train"] * 200 + ["validation"] * 40
+split = ["train"] * 600 + ["validation"] * 40
 
 # %% A field for every picture: the same small network, other weights; all fits begin from one learnt start
-from fields import fit
+from fields import FieldConfig, fit
 
-data = fit(pictures, labels=labels, label_names=["disc", "square"], split=split, steps=100, meta_steps=60, quiet=True)
+field = FieldConfig(hidden=(12, 12), octaves=2)  # few octaves for few pixels: more would invent detail between them
+data = fit(
+    pictures,
+    labels=labels,
+    label_names=["disc", "square"],
+    split=split,
+    field=field,
+    steps=150,
+    meta_steps=100,
+    quiet=True,
+)
 print(f"{data}; fitted to {float(data.quality('validation').mean()):.1f} dB")
 
 # %% A field has no resolution: the same weights at 16 and at 64 pixels
@@ -43,7 +53,7 @@ from tokenizers import make_tokenizer
 from tokenizers.learned.regions import RegionsConfig
 
 words = RegionsConfig(
-    vocab_size=64, grid=(4, 4), steps=150, hidden=128, encoder=32, eval_every=75, field=data.config.to_dict()
+    vocab_size=64, grid=(4, 4), steps=250, hidden=128, encoder=32, eval_every=125, field=data.config.to_dict()
 )
 tokenizer = make_tokenizer(words).set_reference(data.reference.row).fit(data.weights("train"))
 ids = tokenizer.encode(data.weights("train"))
