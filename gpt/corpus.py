@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fields.signals.seen import refuse_seen, seen_by
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import is_local
 from gpt.data import Sequences, map_ids
@@ -45,7 +46,7 @@ class Corpus:
             "dataset": self.data.fingerprint,
             "tokens": self.tokens.fingerprint,
             "label_names": self.label_names,
-            "signals": self.data.signals,
+            "signals": {**self.data.signals, "seen": seen_by(self.data)},
             "size": self.data.sizes("train")[0].tolist(),
             "vocab": {"codes": v.codes, "labels": v.labels, "sos": v.sos, "eos": v.eos, "pad": v.pad, "size": v.size},
         }
@@ -83,6 +84,7 @@ def load_corpus(
     where = tokens or Path(tokenizer) / "tokens"
     ids = TokenDataset.load(where, stream=stream, flag="--tokens")
     ids.check_tokenizer(words)
+    refuse_seen(f"--tokenizer {tokenizer}", words.seen, data)
     if ids.dataset_fingerprint != data.fingerprint:
         raise ValueError(
             f"the tokens in {where} were made from weight dataset {ids.dataset_fingerprint}, but --fields {fields} is "

@@ -16,7 +16,8 @@ from tyro.conf import Suppress
 
 from fields import layout
 from fields.model import FieldConfig
-from fields.runtime.runs import digest, plain, read_json, write_atomic, write_json
+from fields.runtime.records import check_format, read_json
+from fields.runtime.runs import digest, plain, write_atomic, write_json
 from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
 from tokenizers.selection import gather
@@ -79,6 +80,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         tracking: a `fields.runtime.tracking.Tracking` that a long fit logs to, or None.
         resume_dir: folder where a long fit saves its state, to continue after an interruption; None = no folder.
         slow_to_fit: a fit takes minutes, so a report does not fit the same kind again at other sizes.
+        seen: sample of the signals it has learnt from, "" where it is not known; see `fields.signals.seen`.
         preserves_weights: decoding returns a row close to the encoded one; if not, another row of the same function.
     """
 
@@ -87,6 +89,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     resume_dir: Path | None = None
     tracking: Any = None
     slow_to_fit: bool = False
+    seen: str = ""
     preserves_weights: bool = True
 
     def __init__(self, config: Any):
@@ -318,6 +321,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     def card(self) -> dict:
         """What config.json holds: the config, and the resulting sizes."""
         sizes = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
+        sizes |= {"seen": self.seen} if self.seen else {}
         return {**plain(asdict(self.config)), "format": FORMAT, "fingerprint": self.fingerprint, **sizes}
 
     @classmethod
@@ -340,6 +344,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         tokenizer = cls(kind(**known))
         cls._load_as_safetensor(tokenizer, f"{path}/model.safetensors", kwargs.get("map_location", "cpu"), strict)
         tokenizer.eval()
+        tokenizer.seen = config["seen"]
         if config.get("fingerprint") not in (None, tokenizer.fingerprint):
             raise ValueError(
                 f"{path}: config.json and model.safetensors do not belong together (fingerprint "
@@ -383,11 +388,22 @@ def _offsets(batches: Iterable[Tensor]):
         seen += len(batch)
 
 
+@dataclass
+class ConfigFile:
+    """`config.json` of every kind of tokenizer."""
+
+    kind: str
+    field: dict[str, Any]
+    vocab_size: int = 512
+    format: str = FORMAT
+    fingerprint: str | None = None
+    tokens_per_field: int | None = None
+    codes: int | None = None
+    seen: str = ""
+
+
 def read_config(path: Path) -> dict:
     """config.json of a tokenizer folder, checked to be one."""
-    config = read_json(path / "config.json", HINT.format(path=path))
-    if not isinstance(config, dict) or "kind" not in config or "field" not in config:
-        raise ValueError(f"{path}/config.json is not a tokenizer's (no `kind` and `field`). {HINT.format(path=path)}")
-    if config.get("format", FORMAT) != FORMAT:
-        raise ValueError(f"{path}/config.json has format {config['format']!r}, this code reads {FORMAT!r}. Update.")
+    config = read_json(path / "config.json", HINT.format(path=path), ConfigFile)
+    check_format(path / "config.json", config["format"], FORMAT)
     return config

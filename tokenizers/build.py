@@ -18,6 +18,7 @@ from fields.kinds.preview import save_preview, spread
 from fields.runtime.launch import Device, choose_device, cores, run_cli
 from fields.runtime.runs import Overwrites, claim
 from fields.runtime.tracking import Tracking, check_tracker
+from fields.signals.seen import seen_by
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
 from tokenizers.base import RESUME_FILE, WeightTokenizer
@@ -139,6 +140,7 @@ def _fit(
             tokenizer.tracking.close()
             tokenizer.tracking = None
     tokenizer.cpu()
+    tokenizer.seen = seen_by(data)
     tokenizer.save_pretrained(out)
     for path in out.glob(f"*{RESUME_FILE}"):  # a finished fit has nothing to resume
         path.unlink()

@@ -16,6 +16,7 @@ import tyro
 
 from fields.runtime.launch import Device, choose_device, run_cli
 from fields.runtime.runs import Overwrites, claim
+from fields.signals.seen import refuse_seen
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
 from fields.storage.rows import Rows
@@ -67,8 +68,9 @@ def divide(text: str, fields: str) -> tuple[str, str]:
 
 
 def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
-    """Refuse a dataset of another architecture, naming both."""
+    """Refuse a dataset of another architecture, naming both, or one that holds out what the tokenizer has learnt from."""
     if tokenizer.field == data.config:
+        refuse_seen(f"the tokenizer {tokenizer.fingerprint}", tokenizer.seen, data)
         return
     raise ValueError(
         f"the tokenizer {tokenizer.fingerprint} reads fields {tokenizer.field}, the dataset {data.fingerprint} has "

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.runtime.digests import compare, of_footer
+from fields.runtime.records import read_json
+from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
 from fields.storage.columns import current, extent_column, extents, stored_names
 from fields.storage.fetch import fetch
@@ -73,6 +75,8 @@ class TokenFile(TokenInfo):
     rows: dict[str, int]
     fingerprint: str
     format: str
+    files: dict[str, str] = field(default_factory=dict)
+    """Shard -> digest of its footer."""
 
 
 class TokenDataset:
@@ -116,12 +120,15 @@ class TokenDataset:
             check_split(split, f"{path}/tokens.json")
         if stream:
             former = (stored_names, current)
-            tables = open_splits(source, path, "", features(info).arrow_schema, HINT.format(path=path), former)
+            hint, schema = HINT.format(path=path), features(info).arrow_schema
+            tables = open_splits(source, path, "", schema, hint, former, values["files"])
             if {split: len(rows) for split, rows in tables.items()} != values["rows"]:
                 raise ValueError(f"{path}: files and tokens.json do not belong together. {HINT.format(path=path)}")
             tables = {split: tables[split] for split in values["rows"]}
         else:
             tables = {split: read_split(path, split, n, info) for split, n in values["rows"].items()}
+            found = fingerprint_of(info, {split: mark([table]) for split, table in tables.items() if len(table)})
+            compare(path, values["fingerprint"], found, HINT.format(path=path))
         return cls(info, tables, values["fingerprint"])
 
     @classmethod
@@ -325,6 +332,7 @@ def write_tokens(
         fingerprint = fingerprint_of(info, marks)
         counts = {split: n for split, (n, _) in filled.items()}
         values = {"format": FORMAT, **asdict(info), "tokens_per_field": len(info.slots)}
+        values["files"] = {file.name: of_footer(file) for file in sorted(temporary.glob("*.parquet"))}
         write_json(temporary / "tokens.json", {**values, "rows": counts, "fingerprint": fingerprint})
         for name in keep:
             if (Path(path) / name).is_file():

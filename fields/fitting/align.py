@@ -130,7 +130,9 @@ def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
     every = {split: data.rows(split) for split in data.splits}
     splits = {s: rows.with_weights(align(data.config, rows.weights, row, quiet=False)) for s, rows in every.items()}
     how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
-    return WeightDataset.from_rows(data.config, splits, Reference("unknown", how, row), data.signals), row
+    return WeightDataset.from_rows(
+        data.config, splits, Reference("unknown", how, row, seen=data.reference.seen), data.signals
+    ), row
 
 
 def in_order(data: WeightDataset) -> WeightDataset:
@@ -139,7 +141,7 @@ def in_order(data: WeightDataset) -> WeightDataset:
     splits = {s: rows.with_weights(canonical(data.config, rows.weights, quiet=False)) for s, rows in every.items()}
     how = f"{data.reference.how}; neurons sorted by their weights on the output"
     start = data.reference.start if data.reference.row is None else "unknown"  # rows left the common start
-    return WeightDataset.from_rows(data.config, splits, Reference(start, how), data.signals)
+    return WeightDataset.from_rows(data.config, splits, Reference(start, how, seen=data.reference.seen), data.signals)
 
 
 def draw_walks(

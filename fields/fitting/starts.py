@@ -4,6 +4,7 @@ Nothing held out is looked at.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.signals.base import Signals
+from fields.signals.seen import HELD_OUT, refuse_held_out, sample_of, seen_by
 from fields.storage.dataset import Reference, WeightDataset
 
 Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
@@ -87,12 +89,12 @@ def make_reference(
     if start == "amortised":
         check_shared(signals)
         if given is not None:
-            return _learnt_for(config, given, start)
+            return _learnt_for(config, signals, given, start)
     if start == "subspace" and given is not None:
-        return _learnt_for(config, given, start)
+        return _learnt_for(config, signals, given, start)
     if start == "conditioned":
         if given is not None and (Path(given) / "field.json").is_file():
-            return _taken_over(config, given)
+            return _taken_over(config, signals, given)
         return _fitted(config, signals, seed, given)
     if start == "subspace":
         train, device = _most_frequent(signals), torch.device(device)
@@ -121,8 +123,8 @@ def make_reference(
     return Reference.amortised(how, encoder.state_dict())
 
 
-def _learnt_for(config: FieldConfig, folder: str, start: Start) -> Reference:
-    """The encoder or subspace of another dataset."""
+def _learnt_for(config: FieldConfig, signals: Signals, folder: str, start: Start) -> Reference:
+    """The encoder or subspace of another dataset; refused if it has learnt from what is held out."""
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
@@ -132,7 +134,9 @@ def _learnt_for(config: FieldConfig, folder: str, start: Start) -> Reference:
     if data.reference.tensors is None or data.reference.start != start:
         what = "encoder" if start == "amortised" else "subspace"
         raise ValueError(f"--reference {folder} has no {what}: its fields began from {data.reference.start}.")
-    return data.reference
+    seen = seen_by(data)
+    _check_held_out(signals, seen, folder)
+    return replace(data.reference, seen=seen)
 
 
 def _most_frequent(signals: Signals) -> Tensor:
@@ -143,8 +147,8 @@ def _most_frequent(signals: Signals) -> Tensor:
     return train[(sizes == torch.tensor(common)).all(1)]
 
 
-def _taken_over(config: FieldConfig, folder: str) -> Reference:
-    """The reference of another dataset, or its first training row."""
+def _taken_over(config: FieldConfig, signals: Signals, folder: str) -> Reference:
+    """The reference of another dataset, or its first training row; refused if it has learnt from what is held out."""
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
@@ -153,11 +157,19 @@ def _taken_over(config: FieldConfig, folder: str) -> Reference:
         )
     if data.reference.row is not None:
         how = f"the reference of dataset {data.fingerprint}, there: {data.reference.how}"
-        return Reference("conditioned", how, data.reference.row)
-    split = next(iter(data.splits))
-    return Reference(
-        "conditioned", f"row 0 of split {split} of dataset {data.fingerprint}", data.weights(split, [0])[0]
-    )
+        row, seen = data.reference.row, seen_by(data)
+    else:
+        split = next(iter(data.splits))
+        how, row = f"row 0 of split {split} of dataset {data.fingerprint}", data.weights(split, [0])[0]
+        seen = sample_of(data.signals.get("name"), data.rows(split, [0]).ids, data.reference.seen)
+    _check_held_out(signals, seen, folder)
+    return Reference("conditioned", how, row, seen=seen)
+
+
+def _check_held_out(signals: Signals, seen: str, folder: str) -> None:
+    for split in HELD_OUT:
+        ids = (name for name, s in zip(signals.ids, signals.split, strict=True) if s == split)
+        refuse_held_out(f"the start of --reference {folder}", seen, signals.name, ids, split)
 
 
 def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None) -> Reference:

@@ -208,7 +208,7 @@ def write_dwsnets(data: WeightDataset, folder: Path, out: Path) -> dict[str, dic
                 into["path"].append((out.resolve() / name).as_posix())
                 into["label"].append(str(label))
                 files[name] = {k: [v[n]] for k, v in known.items()}
-    runs.write_json(folder / "splits.json", listed)
+    runs.write_json(folder / "splits.json", listed, seal=False)
     return files
 
 
@@ -232,7 +232,7 @@ def write_arena(data: WeightDataset, folder: Path, _: Path) -> dict[str, dict]:
                     file.create_dataset("labels", data=np.asarray(known["label"], np.int64))
             files[name] = known
             at += len(batch)
-    runs.write_json(folder / "nef.json", network)
+    runs.write_json(folder / "nef.json", network, seal=False)
     return files
 
 

@@ -17,6 +17,7 @@ import tyro
 from fields.hub.cards import command, fields_card, plain_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
+from fields.runtime.digests import of_footer
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import inside
 from fields.storage.dataset import WeightDataset
@@ -201,6 +202,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         card = data.card() | {"variant": name, "shards": shards, "quality": _quality(data), "made": made}
         card |= {"license": options.license} if options.license else {}
         card["columns"] = _columns(data, preview)
+        card["files"] = {file.name: of_footer(file) for file in sorted((root / "data").glob("*.parquet"))}
         if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
             card["picture"] = f"assets/{name}.png"
         data.reference.save_encoder(root)

@@ -45,6 +45,33 @@ def of_file(path: Path) -> str:
     return state.hexdigest()[:DIGITS]
 
 
+def of_footer(opened: Any) -> str:
+    """Of a Parquet file's footer: how many rows and bytes, and the least and largest value of each column. Shards of other
+    rows have another one; what lies before it is held by the checksums of its pages.
+
+    Args:
+        opened: the file's path, or a file open for reading.
+    Raises:
+        ValueError: if it is no Parquet file.
+    """
+    if isinstance(opened, (str, Path)):
+        with Path(opened).open("rb") as file:
+            return of_footer(file)
+    end = opened.seek(0, 2)
+    opened.seek(max(0, end - 8))
+    tail = opened.read(8)
+    length = int.from_bytes(tail[:4], "little")
+    if len(tail) < 8 or tail[4:] != b"PAR1" or length > end - 8:
+        raise ValueError("it does not end as a Parquet file")
+    opened.seek(end - 8 - length)
+    return hashlib.sha256(opened.read(length)).hexdigest()[:DIGITS]
+
+
+def of_json(values: Any) -> str:
+    """Of plain values: equal where they are equal after writing and reading."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
 def compare(what: Path | str, recorded: str | None, found: str, todo: str = "Fetch or make it anew.") -> None:
     """Refuse content other than what was recorded; files of versions that recorded nothing pass.
 

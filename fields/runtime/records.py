@@ -13,8 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from fields.runtime.digests import of_json
 from fields.runtime.files import FETCH, is_pointer
 
+CHECKSUM = "checksum"
+"""Key of an object that holds the digest of all its other keys."""
 LARGEST = 2**63
 """Integers are below it: arrays and Parquet hold no larger ones."""
 WORDS = {
@@ -47,7 +50,33 @@ def read_json(path: Path, hint: str = "", schema: type | None = None) -> Any:
         if is_pointer(path):
             raise ValueError(f"{path} {FETCH}") from None
         raise ValueError(f"{path} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
+    values = unsealed(path, values)
     return values if schema is None else check(path, values, schema, hint)
+
+
+def sealed(values: Any) -> Any:
+    """Plain values with a checksum of their own, if they are an object."""
+    if not isinstance(values, dict):
+        return values
+    rest = {key: value for key, value in values.items() if key != CHECKSUM}
+    return {**rest, CHECKSUM: of_json(rest)}
+
+
+def unsealed(path: Path | str, values: Any) -> Any:
+    """Values read from a file without their checksum; files without one pass.
+
+    Raises:
+        ValueError: if the checksum is of other values.
+    """
+    if not isinstance(values, dict) or CHECKSUM not in values:
+        return values
+    rest = {key: value for key, value in values.items() if key != CHECKSUM}
+    if (found := of_json(rest)) != values[CHECKSUM]:
+        raise ValueError(
+            f"{path} is damaged or was edited: its checksum is {found}, recorded was {str(values[CHECKSUM])[:40]!r}. "
+            f"Fetch or make it anew; after an edit on purpose take the line `{CHECKSUM}` out."
+        )
+    return rest
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

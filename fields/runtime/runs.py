@@ -17,7 +17,7 @@ import torch
 
 from fields.runtime import locks
 from fields.runtime.files import remove, replace_folder, sweep, temporary_name, write_atomic
-from fields.runtime.records import read_json
+from fields.runtime.records import read_json, sealed
 
 __all__ = [
     "Overwrites", "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
@@ -26,10 +26,18 @@ __all__ = [
 PACKAGES = ("torch", "accelerate", "datasets", "scikit-learn", "numpy")
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON atomically."""
+def write_json(path: Path, values: Any, *, seal: bool = True) -> None:
+    """Write JSON atomically.
+
+    Args:
+        path: the file.
+        values: dataclasses, paths, arrays and what JSON knows.
+        seal: give an object a checksum, which `read_json` compares; not in files whose format others define.
+    """
+    values = plain(values)
     with write_atomic(path) as temporary:
-        temporary.write_text(json.dumps(plain(values), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(sealed(values) if seal else values, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
@@ -39,7 +47,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return list(value) if set(map(type, value)) <= {str} else [plain(v) for v in value]
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return value.tolist()
     if isinstance(value, np.generic):
@@ -55,7 +63,7 @@ def digest(*parts: Any) -> str:
             part = part.detach().cpu().contiguous().numpy()
         if isinstance(part, np.ndarray):
             state.update(f"{part.dtype}{part.shape}".encode())
-            state.update(np.ascontiguousarray(part).tobytes())
+            state.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
         elif isinstance(part, bytes):
             state.update(part)
         else:

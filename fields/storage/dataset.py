@@ -7,7 +7,7 @@ reference row the fits began from, the signals' description, a fingerprint). It 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
-from fields.runtime.runs import digest, read_json, replace_folder, write_atomic, write_json
+from fields.runtime.digests import compare, of_footer
+from fields.runtime.records import read_json
+from fields.runtime.runs import digest, replace_folder, write_atomic, write_json
 from fields.signals.origin import ORIGIN, read_origin
+from fields.signals.seen import sample_of
 from fields.storage.columns import current, extents, features, matrix, read_parquet, stored_names, table_of
 from fields.storage.fetch import fetch_fields
 from fields.storage.rows import Rows
@@ -41,6 +44,32 @@ SUBSPACE = "subspace.safetensors"
 ORDER = "per layer: weight (out, in) row by row, then bias (out)"
 
 
+@dataclass
+class FieldFile:
+    """`field.json`, as far as it is read."""
+
+    field: dict[str, Any]
+    reference: dict[str, Any]
+    signals: "SignalsSaid"
+    format: str = FORMAT
+    rows: dict[str, int] | None = None
+    fingerprint: str | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    """Shard -> digest of its footer; comparing costs a few bytes, so that streams are compared too."""
+
+
+@dataclass
+class SignalsSaid:
+    """What `Signals.describe()` says, as far as it is read."""
+
+    name: str | None = None
+    label_names: list[str] | None = None
+    split_seed: int | None = None
+    shape: list[int] | None = None
+    digest: str | None = None
+    digest_of: int | None = None
+
+
 @dataclass(frozen=True)
 class Reference:
     """The row the fits began from."""
@@ -55,6 +84,8 @@ class Reference:
     """For amortised and subspace: the file of the start's tensors and their digest."""
     tensors: Mapping[str, Tensor] | None = None
     """These tensors where they are at hand; see `fields.fitting.amortised` and `fields.fitting.subspace`."""
+    seen: str = ""
+    """Sample of the signals it has learnt from beyond those of its own dataset; see `fields.signals.seen`."""
 
     @classmethod
     def amortised(cls, how: str, tensors: Mapping[str, Tensor]) -> "Reference":
@@ -77,7 +108,8 @@ class Reference:
     def to_dict(self) -> dict:
         """Plain values; float32 numbers survive JSON exactly. An encoder's tensors have a file of their own."""
         made = {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
-        return made if self.encoder is None else made | {"encoder": self.encoder}
+        made |= {} if self.encoder is None else {"encoder": self.encoder}
+        return made | ({"seen": self.seen} if self.seen else {})
 
     @classmethod
     def from_dict(cls, values: dict, folder: Path | None = None) -> "Reference":
@@ -201,22 +233,20 @@ class WeightDataset:
         from datasets import Dataset, concatenate_datasets
 
         source, path = path, fetch_fields(path, revision, flag, small=stream)
-        card = read_json(path / "field.json", HINT)
-        for key in ("field", "reference", "signals"):
-            if not isinstance(card, dict) or not isinstance(card.get(key), dict):
-                raise ValueError(f"{path}/field.json has no `{key}`: it is not a weight dataset. {HINT}")
-        if str(card.get("format", FORMAT)) not in FORMATS:
+        card = read_json(path / "field.json", HINT, FieldFile)
+        if card["format"] not in FORMATS:
             raise ValueError(
                 f"{path} has the format {card['format']}, read are {', '.join(FORMATS)}. Update this code."
             )
         config = FieldConfig.from_dict(card["field"])
         wanted, splits = features(config.size, card["signals"].get("label_names")), {}
         if stream:
+            former = (stored_names, current)
             data = cls(config, {}, Reference.from_dict(card["reference"], path), card["signals"])
-            found = open_splits(source, path, "data", wanted.arrow_schema, HINT, (stored_names, current))
+            found = open_splits(source, path, "data", wanted.arrow_schema, HINT, former, card["files"])
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
             data._fingerprint, data.origin = card["fingerprint"], read_origin(path)
-            data._check_counts(card.get("rows"), path)
+            data._check_counts(card["rows"], path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
         if not files:
@@ -229,8 +259,9 @@ class WeightDataset:
             parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(card["reference"], path), card["signals"])
-        data._fingerprint, data.origin = card.get("fingerprint"), read_origin(path)
-        data._check_counts(card.get("rows"), path)
+        data._check_counts(card["rows"], path)
+        data._fingerprint, data.origin = data._digest(card["field"], card["reference"]), read_origin(path)
+        compare(f"{path}/data", card["fingerprint"], data._fingerprint)
         return data
 
     def save(self, path: Path | str, keep: tuple[str, ...] = KEPT, also: dict[str, Any] | None = None) -> None:
@@ -248,21 +279,21 @@ class WeightDataset:
             raise ValueError(f"there are no rows to save in {path}.")
         if (path / "field.json").is_file():
             with replace_folder(path) as temporary:
-                self._write(temporary / "data")
+                files = self._write(temporary / "data")
                 self.reference.save_encoder(temporary)
                 for name in keep:
                     if (path / name).is_file():
                         (temporary / name).write_bytes((path / name).read_bytes())
                 for name, values in (also or {}).items():
                     write_json(temporary / name, values)
-                write_json(temporary / "field.json", self.card())
+                write_json(temporary / "field.json", {**self.card(), "files": files})
             return
         with replace_folder(path / "data") as temporary:
-            self._write(temporary)
+            files = self._write(temporary)
         for name, values in (also or {}).items():
             write_json(path / name, values)
         self.reference.save_encoder(path)
-        write_json(path / "field.json", self.card())
+        write_json(path / "field.json", {**self.card(), "files": files})
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
         """Publish as `user/name`, with a card; as `scripts/publish.py fields` does. Options: `PublishFields`."""
@@ -270,8 +301,9 @@ class WeightDataset:
 
         return publish_fields(PublishFields(Path("."), repo, private, revision, **options), self)
 
-    def _write(self, folder: Path) -> None:
-        """The Parquet shards; an empty split is left out, as `datasets.load_dataset` cannot read one."""
+    def _write(self, folder: Path) -> dict[str, str]:
+        """The Parquet shards, and the digests of their footers; an empty split is left out, as `datasets.load_dataset`
+        cannot read one."""
         import pyarrow.parquet as pq
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,6 +319,7 @@ class WeightDataset:
                     row_group_size=group,
                     write_page_checksum=True,
                 )
+        return {file.name: of_footer(file) for file in sorted(folder.glob("*.parquet"))}
 
     def card(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""
@@ -310,14 +343,18 @@ class WeightDataset:
     def fingerprint(self) -> str:
         """Of everything a reader depends on."""
         if self._fingerprint is None:
-            parts: list[Any] = [self.config.to_dict(), self.reference.to_dict()]
-            for split in sorted(name for name, rows in self.splits.items() if len(rows)):  # empty ones are not stored
-                parts += [split, self.ids(split)]
-                parts += [batch for batch in self.batches(split, 65_536)]
-                if (labels := self.labels(split)) is not None:
-                    parts.append(labels)
-            self._fingerprint = digest(*parts)
+            self._fingerprint = self._digest(self.config.to_dict(), self.reference.to_dict())
         return self._fingerprint
+
+    def _digest(self, config: dict, reference: dict) -> str:
+        """Of rows, ids, labels, and of architecture and reference as they are written."""
+        parts: list[Any] = [config, reference]
+        for split in sorted(name for name, rows in self.splits.items() if len(rows)):  # empty ones are not stored
+            parts += [split, self.ids(split)]
+            parts += [batch for batch in self.batches(split, 65_536)]
+            if (labels := self.labels(split)) is not None:
+                parts.append(labels)
+        return digest(*parts)
 
     @property
     def label_names(self) -> list[str] | None:
@@ -472,7 +509,8 @@ class WeightDataset:
             if other.label_names != self.label_names:
                 raise ValueError(f"dataset {i} has classes {other.label_names}, dataset 0 has {self.label_names}.")
             if other.reference.to_dict() != reference.to_dict():
-                reference = Reference("unknown", "rows from several references")
+                seen = sample_of(None, (), f"{reference.seen} {other.reference.seen}")
+                reference = Reference("unknown", "rows from several references", seen=seen)
         names = sorted({n for d in (self, *others) for n in d.splits}, key=_split_order)
         splits = {n: concatenate_datasets([d.splits[n] for d in (self, *others) if n in d.splits]) for n in names}
         about = self.signals

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fields.runtime.digests import compare, of_footer
 from fields.storage.columns import check_rows
 from fields.storage.fetch import HubName, is_local, reason
 
@@ -25,12 +26,19 @@ class Shards:
         schema: the Arrow schema of the columns to read; others are left alone.
         former: how files of an older format are read: the names that the columns have there, given those wanted and those
             found; and a table of the file's columns as one of today's.
+        marks: file's name -> digest of its footer; files that it does not name are not compared.
     Raises:
         ValueError: for a file that is not Parquet or has other columns.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Callable[[], Any]]], schema: Any, former: Former | None = None):
-        self.files, self.schema = list(files), schema
+    def __init__(
+        self,
+        files: Sequence[tuple[str, Callable[[], Any]]],
+        schema: Any,
+        former: Former | None = None,
+        marks: dict[str, str] | None = None,
+    ):
+        self.files, self.schema, self.marks = list(files), schema, marks or {}
         self.names, self.current = former or (lambda wanted, found: list(wanted), lambda table: table)
         self._open: tuple[int, Any] | None = None
         self._groups: dict[tuple[int, int], Any] = {}
@@ -140,6 +148,9 @@ class Shards:
             ) from None
 
     def _check(self, i: int) -> None:
+        name, opened = self.files[i]
+        if (wanted := self.marks.get(name.split("/")[-1])) is not None:
+            compare(name, wanted, self._asked(i, lambda: of_footer(opened())))
         found = self._file(i).schema_arrow
         kept = [name for name in self.names(self.schema.names, found.names) if name in found.names]
         found = self.current(found.empty_table().select(kept)).schema
@@ -189,7 +200,13 @@ class StreamedRows:
 
 
 def open_splits(
-    source: str | Path, folder: Path, under: str, schema: Any, hint: str = "", former: Former | None = None
+    source: str | Path,
+    folder: Path,
+    under: str,
+    schema: Any,
+    hint: str = "",
+    former: Former | None = None,
+    marks: dict[str, str] | None = None,
 ) -> dict[str, Shards]:
     """The splits of a dataset, by the names of its files.
 
@@ -199,7 +216,7 @@ def open_splits(
         under: folder of the Parquet files below it; "" = itself.
         schema: of the columns to read.
         hint: what to do if there are none.
-        former: as in `Shards`.
+        former, marks: as in `Shards`.
     Raises:
         FileNotFoundError: if there are no files.
         ValueError: if some are missing.
@@ -213,7 +230,7 @@ def open_splits(
         expected = int(part[0][0].split("-of-")[-1].split(".")[0])
         if len(part) != expected:
             raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Fetch it anew.")
-    return {split: Shards(part, schema, former) for split, part in files.items()}
+    return {split: Shards(part, schema, former, marks) for split, part in files.items()}
 
 
 def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tuple[str, Callable[[], Any]]]:

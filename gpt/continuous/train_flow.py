@@ -15,6 +15,7 @@ from fields.kinds.registry import kind_of
 from fields.runtime.launch import Precision, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
+from fields.signals.seen import seen_by
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
@@ -253,7 +254,7 @@ def save_samples(config: TrainFlowConfig, data: WeightDataset) -> None:
     rows = draw_rows(model, config, data, config.n)
     if not len(rows):
         raise RuntimeError("no sample is finite: train longer, or with a lower --lr.")
-    signals = {**data.signals, "counts": {"samples": len(rows)}}
+    signals = {**data.signals, "seen": seen_by(data), "counts": {"samples": len(rows)}}
     reference = Reference("unknown", f"drawn from a rectified flow trained on dataset {data.fingerprint}")
     WeightDataset.from_rows(data.config, {"samples": rows}, reference, signals).save(folder)
     print(

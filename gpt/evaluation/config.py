@@ -8,6 +8,7 @@ import torch
 
 from fields.runtime.runs import Overwrites, read_json
 from fields.signals.base import Signals
+from fields.signals.seen import refuse_seen
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at, fetch
 from gpt.checkpoint import FILES as MODEL_FILES
@@ -80,6 +81,8 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
     source = open_samples(config)
+    if source is not None and source.data is not None:
+        refuse_seen(f"what made --samples {config.samples}", source.data.signals.get("seen") or "", data)
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
     signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
@@ -119,6 +122,7 @@ def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
         raise ValueError(
             f"--tokenizer {path} is for fields {tokenizer.field}, --fields has {data.config} ({differing})."
         )
+    refuse_seen(f"--tokenizer {path}", tokenizer.seen, data)
     return tokenizer
 
 

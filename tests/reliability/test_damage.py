@@ -1,11 +1,11 @@
 """Damaged and hostile files: refused in one sentence, or what is read is equal. Never another result."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from edited import edit
 from toy import make_corpus
 
 from fields.storage.dataset import WeightDataset
@@ -71,9 +71,7 @@ def test_damaged_tables_are_refused_or_equal(corpus, tmp_path, what, seed):
 @pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/b", "..", ""])
 def test_names_of_splits_lead_nowhere(corpus, tmp_path, name):
     shutil.copytree(corpus / "tokenizer" / "tokens", tmp_path / "t")
-    card = json.loads((tmp_path / "t" / "tokens.json").read_text())
-    card["rows"] = {name: 1}
-    (tmp_path / "t" / "tokens.json").write_text(json.dumps(card))
+    edit(tmp_path / "t" / "tokens.json", lambda card: {**card, "rows": {name: 1}})
     with pytest.raises(ValueError, match="a split is called"):
         TokenDataset.load(tmp_path / "t")
     data = WeightDataset.load(corpus / "fields")

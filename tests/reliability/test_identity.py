@@ -1,10 +1,9 @@
 """Signals are known by their content: what was added, changed or exchanged is said, not taken for the same."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from edited import edit
 from PIL import Image
 
 from fields.fitting.fit import FitConfig, fit
@@ -48,10 +47,10 @@ def test_the_same_pictures_are_complete_and_folders_of_before_too(tmp_path, caps
     fit(settings(folder, out))
     fit(settings(folder, out))
     for name, key in (("run.json", "config"), ("field.json", "signals")):
-        values = json.loads((out / name).read_text())
-        for recorded in ("content", "digest", "digest_of"):
-            values[key].pop(recorded, None)
-        (out / name).write_text(json.dumps(values))
+        edit(
+            out / name,
+            lambda values, key=key: [values[key].pop(n, None) for n in ("content", "digest", "digest_of")] and None,
+        )
     data = fit(settings(folder, out))
     assert capsys.readouterr().out.count("is complete") == 2
     assert open_signals(data, str(folder), None)[0] is not None

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from edited import MARKS, edit
 from toy import make_corpus
 
 from fields.storage.dataset import WeightDataset
@@ -24,6 +25,7 @@ def spoil(folder, column, row, value):
     pq.write_table(
         table.set_column(at, table.schema.field(column), pa.array(cells, table.schema.field(column).type)), file
     )
+    edit(folder / "field.json", lambda card: None, MARKS)
 
 
 BAD = {

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from edited import edit
 from loopback_env import HUB
 from made import rows
 from toy import config, make_corpus
@@ -89,8 +90,7 @@ def test_mapped_files_of_other_tokens_are_made_anew(tmp_path):
     root = make_corpus(tmp_path)
     load_corpus(root / "fields", root / "tokenizer", mapped=tmp_path / "m")
     before = (tmp_path / "m" / "train.ids").read_bytes()
-    card = (tmp_path / "m" / "train.json").read_text()
-    (tmp_path / "m" / "train.json").write_text(card.replace('"tokens": "', '"tokens": "0'))
+    edit(tmp_path / "m" / "train.json", lambda card: {**card, "tokens": "0" * 16})
     (tmp_path / "m" / "train.ids").write_bytes(b"\0" * len(before))
     assert isinstance(load_corpus(root / "fields", root / "tokenizer", mapped=tmp_path / "m").train, Sequences)
     assert (tmp_path / "m" / "train.ids").read_bytes() == before

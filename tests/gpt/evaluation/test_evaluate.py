@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from edited import MARKS, edit
 from loopback_env import HUB
 from made import generator, rows
 
@@ -162,6 +163,7 @@ def spoil(folder: Path, bad: list[int]) -> None:
     column = pa.FixedSizeListArray.from_arrays(pa.array(weights.ravel()), weights.shape[1])
     index = table.column_names.index("weights")
     pq.write_table(table.set_column(index, table.schema.field("weights"), column.cast(table.schema.types[index])), file)
+    edit(folder / "field.json", lambda card: None, MARKS)
 
 
 def test_unreadable_samples_are_counted_as_failures(home):

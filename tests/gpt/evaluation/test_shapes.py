@@ -1,11 +1,10 @@
 """Evaluation of shapes: copies are seen, fields without a surface are counted."""
 
-import json
-
 import pytest
 import torch
 
 from fields.model import FieldConfig
+from fields.runtime.records import read_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
 from gpt.evaluation.shapes import ShapeEvaluation, baselines, evaluate_shapes
@@ -44,7 +43,7 @@ def evaluated(tmp_path, samples, **options):
     new.save(tmp_path / "samples")
     settings = {"n": 12, "points": 128, "size": 16} | options
     found = evaluate_shapes(ShapeEvaluation(tmp_path / "samples", tmp_path / "fields", tmp_path / "out", **settings))
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found
+    assert read_json(tmp_path / "out" / "metrics.json") == found
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from edited import edit
 from safetensors.torch import load_file
 from toy import config, make_corpus
 
@@ -129,9 +130,8 @@ def test_nothing_in_a_checkpoint_is_executed(root, tmp_path, monkeypatch, name):
             torch.save({"state": Bomb()}, folder / name)
         else:
             (folder / name).write_bytes(pickle.dumps(Bomb()))
-        card = json.loads((folder / "trainer.json").read_text())  # one who plants a file mends the list too
-        card["files"] = checkpoints._manifest(folder)
-        (folder / "trainer.json").write_text(json.dumps(card))
+        files = checkpoints._manifest(folder)  # one who plants a file mends the list too
+        edit(folder / "trainer.json", lambda card, files=files: {**card, "files": files})
     if name == "random_states_0.pkl":  # not ours: never read
         train(config(root, out.name, ema=0.9))
     else:

@@ -1,0 +1,102 @@
+"""What has learnt from signals is not measured on them: starts, tokenizers, models and samples of another split are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy import config as training
+
+from fields.fitting.fit import FitConfig, fit
+from fields.fitting.starts import make_reference
+from fields.signals.base import SignalsConfig
+from fields.signals.registry import load_signals
+from fields.signals.seen import SAMPLE, refuse_held_out, sample_of, seen_by
+from fields.storage.dataset import WeightDataset
+from gpt.corpus import load_corpus
+from gpt.evaluation.config import EvaluateConfig, read_inputs
+from gpt.sampling.sample import SampleConfig, sample
+from gpt.train_gpt import train
+from tokenizers.build import BuildConfig, build
+from tokenizers.classic.kmeans import KMeansConfig
+from tokenizers.encode import EncodeConfig
+from tokenizers.encode import main as encode
+from tokenizers.registry import load_tokenizer
+
+HELD = "has learnt from signals that are held out here: .* of split (validation|test)"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """The same digits in two splits, a tokenizer of the first, and samples of a model of it."""
+    root = tmp_path_factory.mktemp("home")
+    for seed in (0, 7):
+        digits = FitConfig(limit=60, fits=1, steps=2, meta_steps=2, threads=1, split_seed=seed)
+        fit(replace(digits, out=root / f"fields{seed}"))
+    kmeans = KMeansConfig(vocab_size=8)
+    build(BuildConfig(kmeans, root / "fields0", out=root / "tokenizer", threads=1))
+    (root / "fields").symlink_to(root / "fields0")
+    train(training(root, steps=2, eval_every=2))
+    sample(SampleConfig(str(root / "gpt"), out=root / "samples", n=6, threads=1))
+    return root
+
+
+def refused(function, *args):
+    with pytest.raises(ValueError, match=HELD):
+        function(*args)
+
+
+def test_a_start_of_another_split_is_refused(home, tmp_path):
+    options = {
+        "limit": 60,
+        "fits": 1,
+        "steps": 2,
+        "threads": 1,
+        "start": "conditioned",
+        "reference": str(home / "fields0"),
+    }
+    refused(fit, FitConfig(out=tmp_path / "a", split_seed=7, **options))
+    data = fit(FitConfig(out=tmp_path / "b", split_seed=0, **options))
+    assert data.reference.seen == seen_by(WeightDataset.load(home / "fields0"))
+    # and what took that start over remembers it
+    signals = load_signals(SignalsConfig(split_seed=7))
+    few = signals.subset([i for i, name in enumerate(signals.ids) if name not in data.ids("train")])
+    with pytest.raises(ValueError, match=HELD):
+        make_reference(data.config, signals, "conditioned", schedule=None, given=str(tmp_path / "b"))
+    assert make_reference(data.config, few, "conditioned", schedule=None, given=str(tmp_path / "b")).seen
+
+
+def test_a_tokenizer_of_another_split_is_refused(home, tmp_path):
+    tokenizer = str(home / "tokenizer")
+    assert load_tokenizer(tokenizer).seen
+    refused(encode, EncodeConfig(tokenizer, str(home / "fields7"), tmp_path / "t"))
+    encode(EncodeConfig(tokenizer, str(home / "fields0"), tmp_path / "t"))
+    load_corpus(home / "fields0", tokenizer, tmp_path / "t")
+    with pytest.raises(ValueError, match="held out here|were made from weight dataset"):
+        load_corpus(home / "fields7", tokenizer, tmp_path / "t")
+
+
+def test_samples_and_tokenizers_of_another_split_are_not_evaluated(home):
+    def read(fields, **more):
+        return read_inputs(EvaluateConfig(str(home / fields), out=Path("unused"), **more))
+
+    for more in ({"samples": str(home / "samples")}, {"tokenizer": str(home / "tokenizer")}):
+        refused(lambda more=more: read("fields7", **more))
+        read("fields0", **more)
+
+
+def test_tokenizers_of_before_recorded_nothing_and_pass(home, tmp_path):
+    tokenizer = load_tokenizer(home / "tokenizer")
+    tokenizer.seen = ""
+    tokenizer.save_pretrained(tmp_path / "t")
+    encode(EncodeConfig(str(tmp_path / "t"), str(home / "fields7"), tmp_path / "o"))
+
+
+def test_a_sample_of_many_notices_a_twentieth_and_nothing_else():
+    ids = [f"digits/{i}" for i in range(20_000)]
+    seen = sample_of("digits", ids)
+    assert len(seen.split()) == SAMPLE == len(set(seen.split()))
+    with pytest.raises(ValueError, match=r"--model has learnt .* of the 256 compared"):
+        refuse_held_out("--model", seen, "digits", ids[:1000], "test")
+    refuse_held_out("--model", seen, "digits", [f"digits/{i}" for i in range(20_000, 40_000)], "test")
+    refuse_held_out("--model", seen, "others", ids, "test")
+    assert sample_of("digits", ids[:9_000], sample_of("digits", ids[9_000:])) == seen
