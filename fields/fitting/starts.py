@@ -5,6 +5,7 @@ Nothing held out is looked at.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,10 @@ from fields.storage.dataset import Reference, WeightDataset
 Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
 REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
 """The one field of `conditioned` is fitted long and carefully: it is fitted once."""
+
+SEEN = 2048
+"""Most points of a signal that a step of Reptile sees: of larger pictures, and of signals of several sizes, other points are
+drawn at each outer step, as many of each, so that a step's cost has a bound and every size counts alike."""
 
 
 def random_rows(config: FieldConfig, seeds: list[int]) -> Tensor:
@@ -203,26 +208,54 @@ def _reptile(
     device: torch.device,
 ) -> Reference:
     """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
-    train = _most_frequent(signals)
-    batch = min(batch, len(train))
+    train = signals.indices("train")
+    batch, kind = min(batch, len(train)), kind_of(config, signals.describe())
+    extents = signals.extent[train]
+    counts = torch.tensor([signals.count(extent) for extent in extents.tolist()])
+    alike = len(extents.unique(dim=0)) == 1
+    most = round(SEEN / schedule.pixels)
 
-    kind = kind_of(config, signals.describe())
+    def points_of(coords: Tensor) -> Points:
+        return Points(config, coords.to(device), schedule.pixels, seed, kind)
 
-    def points_of(chosen: Tensor) -> Points:
-        return Points(config, signals.points(config, chosen).to(device), schedule.pixels, seed, kind)
+    @lru_cache(64 if signals.shared else 1)
+    def coords_of(extent: tuple[int, ...], own: int | None) -> Tensor:
+        first = int((extents == torch.tensor(extent)).all(1).nonzero()[0]) if own is None else own
+        found = signals.points(config, train[first : first + 1])
+        return found if found.ndim == 2 else found[0]
 
-    shared = points_of(train[:1]) if signals.shared else None
-
-    def draw(generator: torch.Generator) -> tuple[Tensor, Points]:
+    def all_points(generator: torch.Generator) -> tuple[Tensor, Points]:
         chosen = train[torch.randperm(len(train), generator=generator)[:batch]]
-        return signals.values(chosen).to(device), shared or points_of(chosen)
+        return signals.values(chosen).to(device), shared or points_of(signals.points(config, chosen))
 
+    def some_points(generator: torch.Generator) -> tuple[Tensor, Points]:
+        chosen = torch.randperm(len(train), generator=generator)[:batch]
+        parts = []
+        for i in chosen.tolist():  # one after the other: a batch of large pictures would fill the memory
+            places = _spread(int(counts[i]), number, generator)
+            coords = coords_of(tuple(extents[i].tolist()), i if not signals.shared else None)
+            parts.append((signals.values(train[i : i + 1])[0, places], coords[places]))
+        targets, coords = (torch.stack(column) for column in zip(*parts, strict=True))
+        return targets.to(device), points_of(coords)
+
+    draw, said = all_points, ""
+    if alike and int(counts[0]) <= most:
+        shared = points_of(signals.points(config, train[:1])) if signals.shared else None
+    else:
+        number = min(int(counts.median()), most)
+        draw, said = some_points, f" of {number:,} points each"
     row = reptile(config, draw, schedule, seed=seed, steps=steps, inner=inner, quiet=quiet, device=device)
     how = (
-        f"Reptile over {len(train):,} training signals: {steps} outer steps of {batch} signals, "
+        f"Reptile over {len(train):,} training signals{said}: {steps} outer steps of {batch} signals, "
         f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
     )
     return Reference("meta", how, row.cpu())
+
+
+def _spread(count: int, number: int, generator: torch.Generator) -> Tensor:
+    """(number,) of `count` places in order, one in each of as many stretches of equal length."""
+    at = (torch.arange(number) + torch.rand(number, generator=generator, dtype=torch.float64)) * count / number
+    return at.long().clamp_max(count - 1)
 
 
 def reptile(

@@ -33,7 +33,7 @@ def home(tmp_path_factory):
         digits = FitConfig(limit=60, fits=1, steps=2, meta_steps=2, threads=1, split_seed=seed)
         fit(replace(digits, out=root / f"fields{seed}"))
     kmeans = KMeansConfig(vocab_size=8)
-    build(BuildConfig(kmeans, root / "fields0", out=root / "tokenizer", threads=1))
+    build(BuildConfig(kmeans, fields=root / "fields0", out=root / "tokenizer", threads=1))
     (root / "fields").symlink_to(root / "fields0")
     train(training(root, steps=2, eval_every=2))
     sample(SampleConfig(str(root / "gpt"), out=root / "samples", n=6, threads=1))

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fields.fitting import parts
+from fields.fitting import parts, starts
+from fields.fitting.engine import Schedule
 from fields.fitting.fit import FitConfig, Worker, architecture_for, fit, main, schedule_for
 from fields.fitting.parts import cut
 from fields.fitting.starts import make_reference, random_rows
@@ -287,3 +288,27 @@ def test_fields_of_a_poor_fit_are_said_to_be_poor(tmp_path, capsys):
     poor = fit(replace(settings, steps=20, out=tmp_path / "poor"))
     assert poor.quality("train").mean() < 20
     assert "below 20.00 dB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sides", [(5, 9), (8, 8), (70, 80)])
+def test_a_learnt_start_looks_at_all_sizes_with_bounded_points(sides, monkeypatch):
+    """Signals of several sizes and large ones: every training signal counts, and a step sees no more than SEEN points."""
+    from fields.signals.images import Images
+
+    g = torch.Generator().manual_seed(0)
+    extent = torch.randint(sides[0], sides[1] + 1, (9, 2), generator=g)
+    extent = extent if sides[0] != sides[1] else torch.full((9, 2), sides[0])
+    ramps = [((torch.arange(w) + 0.5) / w).expand(h, w)[..., None] for h, w in extent.tolist()]  # bright to the right
+    splits = ["train"] * 8 + ["test"]
+    signals = Images("made", [f"made/{i}" for i in range(9)], splits, [ramp.numpy().copy() for ramp in ramps])
+    seen = []
+    monkeypatch.setattr(starts, "SEEN", 1500)
+    monkeypatch.setattr(starts, "fit_block", lambda c, row, targets, points, s: seen.append((targets, points)) or row)
+    schedule = Schedule(3, 1e-2, pixels=0.5)
+    made = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule, meta_steps=4, quiet=True)
+    assert "over 8 training signals" in made.how and ("points each" in made.how) == (sides != (8, 8))
+    for targets, points in seen:
+        assert targets.shape[0] == 8 and targets.shape[1] == points.coords.shape[-2] <= 3000
+        assert all(len(part) <= 1500 for part in points.parts)
+        x = points.coords[..., 0] if points.coords.ndim == 3 else points.coords[:, 0].expand(8, -1)
+        assert torch.allclose(targets[..., 0], (x + 1) / 2, atol=1e-6)  # values stand at their own points
