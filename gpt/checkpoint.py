@@ -9,7 +9,8 @@ from safetensors.torch import load_model as load_weights
 from torch import nn
 
 from fields.runtime.digests import compare, of_file
-from fields.runtime.runs import digest, read_json, replace_folder, write_json
+from fields.runtime.records import config_of, read_json
+from fields.runtime.runs import digest, replace_folder, write_json
 from fields.storage.fetch import fetch
 from gpt.model import GPT
 from gpt.training.checkpoints import AGAIN, DAMAGE, reason
@@ -87,13 +88,13 @@ def load_model(
     path = fetch(path, "model", revision=revision, patterns=FILES, flag="--model")
     if not (path / "model.json").is_file():
         path = next((path / n for n in ("best", "last") if (path / n / "model.json").is_file()), path)
-    known = read_json(path / "config.json", HINT)
+    known = read_json(path / "config.json", HINT, dict)
     cls = model_class(known.get("kind", "gpt"))
-    config = cls.Config(**{k: v for k, v in known.items() if k in cls.Config.__dataclass_fields__})
+    config = config_of(path / "config.json", known, cls.Config, HINT)
     if cls is GPT:
         info = read_json(path / "model.json", HINT, ModelFile)
     else:  # models without tokens need none
-        info = read_json(path / "model.json", HINT) if (path / "model.json").is_file() else {}
+        info = read_json(path / "model.json", HINT, dict) if (path / "model.json").is_file() else {}
     for name in MARKED:
         if name in info.get("files", {}) and (path / name).is_file():
             compare(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")

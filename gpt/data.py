@@ -59,7 +59,7 @@ def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
     n, kind = tokens.count(split), smallest(tokens.codes)
     shape, file, marks = (n, tokens.tokens_per_field), folder / f"{split}.ids", folder / f"{split}.json"
     known = {"tokens": tokens.fingerprint, "shape": list(shape), "dtype": kind.name}
-    if not (marks.is_file() and file.is_file() and read_json(marks) == known):
+    if not (marks.is_file() and file.is_file() and read_json(marks, "Delete it.", dict) == known):
         marks.unlink(missing_ok=True)
         with write_atomic(file) as temporary, temporary.open("wb") as handle:
             parts, total = tokens.batches(split, MAPPED_ROWS), -(-n // MAPPED_ROWS)

@@ -13,7 +13,7 @@ from fields.hub.publish import Publication, Publish, PublishFields, publish, pub
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
-from fields.runtime.text import inside
+from fields.runtime.text import inside, markdown
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
 from gpt.demo.space import PublishDemo, publish_demo
@@ -83,7 +83,7 @@ def publish_model(options: PublishModel) -> Sent | None:
         draw_model(folder / "samples.png", model, tokenizer, info)
 
     def card(folder: Path, push: Any) -> str:
-        metrics = read_json(folder / "metrics.json") if evaluation else None
+        metrics = read_json(folder / "metrics.json", HINT, Metrics) if evaluation else None
         return model_card(options, model, tokenizer, info, metrics, run, (folder / "samples.png").is_file())
 
     def mine(path: str) -> bool:
@@ -91,6 +91,39 @@ def publish_model(options: PublishModel) -> Sent | None:
 
     message = f"GPT of {model.size():,} parameters, step {info.get('step')}"
     return publish(options, Publication("model", message, ("model.json",), prepare, card, mine))
+
+
+HINT = "It is made with: python scripts/evaluate.py --samples DIR --fields DIR --model DIR --out DIR"
+
+
+@dataclass
+class Line:
+    """A line of an evaluation's table."""
+
+    name: str
+    n: int
+
+
+@dataclass
+class Named:
+    """What was compared with."""
+
+    name: str
+
+
+@dataclass
+class Metrics:
+    """`metrics.json`, as far as a card needs it."""
+
+    rows: list[Line]
+    references: Named
+    protocol: str
+    n: int
+    seed: int
+    classifier: dict | None = None
+    validation: dict | None = None
+    tokenizer: str | None = None
+    fields: dict | None = None
 
 
 def find_evaluation(options: PublishModel, info: dict) -> Path | None:
@@ -101,14 +134,15 @@ def find_evaluation(options: PublishModel, info: dict) -> Path | None:
         ValueError: if the folder given is of another model.
     """
     if options.evaluation is not None:
-        hint = "It is made with: python scripts/evaluate.py --samples DIR --fields DIR --model DIR --out DIR"
-        wrong = other_model(read_json(options.evaluation / "metrics.json", hint), info)
+        wrong = other_model(read_json(options.evaluation / "metrics.json", HINT, Metrics), info)
         if wrong:
             raise ValueError(f"--evaluation {options.evaluation} is not of this model: {wrong}.")
         return options.evaluation
     for folder in (options.path, options.path.parent, options.path.parent.parent):
         found = folder / "evaluation"
-        if (found / "metrics.json").is_file() and not other_model(read_json(found / "metrics.json"), info, True):
+        if (found / "metrics.json").is_file() and not other_model(
+            read_json(found / "metrics.json", HINT, Metrics), info, True
+        ):
             print(f"numbers of {found}")
             return found
     print("no evaluation of this model was found; the card says nothing of its samples' quality (--evaluation DIR)")
@@ -157,12 +191,17 @@ def model_card(
         library_name=LIBRARY, license=label, pipeline_tag=TASK, tags=[*TAGS, "gpt"],
         datasets=[fields] if fields else None,
     )  # fmt: skip
-    labels = f" It can be asked for a class: {', '.join(info['label_names'])}." if info.get("label_names") else ""
+    shown = markdown(name)
+    labels = (
+        f" It can be asked for a class: {', '.join(map(markdown, info['label_names']))}."
+        if info.get("label_names")
+        else ""
+    )
     lines = [
-        f"# {options.repo.split('/')[1]}: a GPT that writes neural fields of {name}",
+        f"# {options.repo.split('/')[1]}: a GPT that writes neural fields of {shown}",
         "",
         f"A decoder-only transformer ({model.size():,} parameters, {c.n_layer} layers of width {c.n_embd}) over the weights "
-        f"of small networks, each of which is one picture of {name}. It writes {c.tokens_per_field} tokens of {c.codes} "
+        f"of small networks, each of which is one picture of {shown}. It writes {c.tokens_per_field} tokens of {c.codes} "
         f"codes, which decode to the {tokenizer.field.size:,} weights of a new field.{labels}",
         "",
     ]
@@ -200,16 +239,14 @@ def numbers(metrics: dict | None, bits: dict) -> list[str]:
     if metrics is None:
         return [*lines, "Its samples were not evaluated."[: None if own is None else 0], ""] if own is None else lines
     head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]
-    rows = [[row["name"], row["n"], *_cells(row)] for row in metrics["rows"]]
+    rows = [[markdown(row["name"]), row["n"], *_cells(row)] for row in metrics["rows"]]
     references, classifier = metrics["references"], metrics.get("classifier")
-    note = (
-        f"References: {references['name']}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
-    )
+    note = f"References: {markdown(references['name'])}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
     if classifier is not None:
-        note += f" FID and label accuracy by classifier {classifier['fingerprint']} ({classifier['name']})."
+        note += f" FID and label accuracy by classifier {markdown(classifier['fingerprint'])} ({markdown(classifier['name'])})."
     return [
         *lines,
-        metrics["protocol"],
+        markdown(metrics["protocol"]),
         "",
         table(head, rows),
         "",

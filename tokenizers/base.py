@@ -16,7 +16,7 @@ from tyro.conf import Suppress
 
 from fields import layout
 from fields.model import FieldConfig
-from fields.runtime.records import check_format, read_json
+from fields.runtime.records import check_format, config_of, read_json
 from fields.runtime.runs import digest, plain, write_atomic, write_json
 from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
@@ -340,8 +340,12 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"{path} holds a {config['kind']} tokenizer, not {kind.kind}. Use load_tokenizer(path).")
         if not (path / "model.safetensors").is_file():
             raise FileNotFoundError(f"{path}/model.safetensors not found. {HINT.format(path=path)}")
-        known = {key: value for key, value in config.items() if key in kind.__dataclass_fields__}
-        tokenizer = cls(kind(**known))
+        try:
+            tokenizer = cls(config_of(path / "config.json", config, kind, HINT.format(path=path)))
+        except (TypeError, KeyError, ArithmeticError, RuntimeError) as error:
+            raise ValueError(
+                f"{path}/config.json is of no tokenizer ({str(error)[:200]}). {HINT.format(path=path)}"
+            ) from None
         cls._load_as_safetensor(tokenizer, f"{path}/model.safetensors", kwargs.get("map_location", "cpu"), strict)
         tokenizer.eval()
         tokenizer.seen = config["seen"]

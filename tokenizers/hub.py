@@ -1,6 +1,5 @@
 """Tokenizers and tokens as Hub repositories. The push itself: `fields.hub.push`; options they share: `fields.hub.publish`."""
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -9,13 +8,14 @@ from typing import Any
 
 import torch
 
-from fields.hub.cards import TAGS, TASK, command, front_matter, licence, size_category, table
+from fields.hub.cards import TAGS, TASK, block, code_line, command, front_matter, licence, size_category, table
 from fields.hub.publish import Publication, Publish, publish, read_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
+from fields.runtime.records import parse_json
 from fields.runtime.runs import write_json
-from fields.runtime.text import inside
+from fields.runtime.text import inside, markdown
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -90,7 +90,10 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
 
     def check(push: Push | None) -> None:
         there = None if push is None else push.read("config.json")
-        if there is not None and ("model.json" in push.files or json.loads(there).get("format") != FORMAT):
+        if there is not None and (
+            "model.json" in push.files
+            or parse_json(f"{push.repo}/config.json", there, "", dict).get("format") != FORMAT
+        ):
             raise ValueError(f"{options.repo} holds a model that is no tokenizer. Choose another name.")
 
     message = f"{tokenizer.config.kind}, {tokenizer.codes} codes"
@@ -122,7 +125,7 @@ def tokenizer_card(
         lines += [
             table(["codes", "tokens", "bits per field", "PSNR before (dB)", "after"], [row], 0),
             "",
-            f"On {report['evaluated_fields']:,} fields of split {report['evaluated_on']}, against {report['psnr_against']}; bits "
+            f"On {report['evaluated_fields']:,} fields of split {markdown(report['evaluated_on'])}, against {markdown(report['psnr_against'])}; bits "
             f"under each position's training counts. Learnt from {report['training_fields']:,} training fields.",
             "",
         ]
@@ -140,9 +143,8 @@ def tokenizer_card(
 
 def how_made(run: dict, fingerprint: str) -> list[str]:
     """The command, the code and the fingerprint of something published."""
-    versions = ", ".join(f"{k} {v}" for k, v in (run.get("versions") or {}).items() if v)
-    code = f"Code at {run.get('commit') or 'an unknown commit'}{'; ' + versions if versions else ''}. "
-    return ["## How it was made", "", "```bash", command(run), "```", "", f"{code}Fingerprint `{fingerprint}`.", ""]
+    made = code_line(run.get("commit"), run.get("versions"), fingerprint)
+    return ["## How it was made", "", *block(command(run)), made, ""]
 
 
 def from_fields(fields: str | None) -> list[str]:
@@ -235,17 +237,20 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
     counts = {split: tokens.count(split) for split in tokens.splits}
     files = [{"split": split, "path": f"{split}-*.parquet"} for split in counts]
     name = info.signals.get("name") or "signals"
+    shown = markdown(name)
     head = front_matter(
         pretty_name=f"Tokens of neural fields of {name}", license=label, task_categories=[TASK],
         tags=[*TAGS, "tokens"], size_categories=[size_category(sum(counts.values()))],
         configs=[{"config_name": "default", "data_files": files}], dataset_info=columns["dataset_info"],
     )  # fmt: skip
-    rows = [[split, f"{n:,}", tokens.tokens_per_field, tokens.codes, info.kind] for split, n in counts.items()]
+    rows = [
+        [split, f"{n:,}", tokens.tokens_per_field, tokens.codes, markdown(info.kind)] for split, n in counts.items()
+    ]
     words = f" --tokenizer {options.tokenizer}" if options.tokenizer else " --tokenizer DIR"
     lines = [
-        f"# {options.repo.split('/')[1]}: neural fields of {name} as tokens",
+        f"# {options.repo.split('/')[1]}: neural fields of {shown} as tokens",
         "",
-        f"Each row is one neural field - a small network fitted to one picture of {name} - as {tokens.tokens_per_field} "
+        f"Each row is one neural field - a small network fitted to one picture of {shown} - as {tokens.tokens_per_field} "
         f"ids in [0, {tokens.codes}).",
         "",
         *(["![Some of the fields, decoded from these tokens.](assets/decoded.png)", ""] if picture else []),

@@ -20,6 +20,7 @@ from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
 from fields.storage.columns import current, extent_column, extents, stored_names
+from fields.storage.dataset import SignalsSaid
 from fields.storage.fetch import fetch
 from fields.storage.rows import Rows
 from fields.storage.streaming import open_splits
@@ -72,6 +73,7 @@ class TokenInfo:
 class TokenFile(TokenInfo):
     """What tokens.json holds."""
 
+    signals: SignalsSaid = field(default_factory=dict)
     rows: dict[str, int]
     fingerprint: str
     format: str

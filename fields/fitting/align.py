@@ -72,7 +72,7 @@ def align_dataset(config: AlignConfig) -> dict:
     runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",), kind="align")
     if all((config.out / name).is_file() for name in ("align.json", "field.json")):  # field.json comes last
         print(f"{config.out} is complete")
-        return runs.read_json(config.out / "align.json")
+        return runs.read_json(config.out / "align.json", "Delete the folder and run the command again.", dict)
     made, report = save_aligned(data, at, config.out, config.how)
     print(f"wrote {config.out} (fingerprint {made.fingerprint})")
     return report

@@ -220,7 +220,7 @@ def main(config: FitConfig) -> None:
     fit(config, stream=True)
     failed = config.folder / "failed.json"
     if failed.is_file():
-        names = runs.read_json(failed)
+        names = runs.read_json(failed, "Delete it.", list[str])
         raise RuntimeError(
             f"{len(names)} signals are not in the dataset: {', '.join(names[:5])} ... All are in {failed}."
         )
@@ -443,7 +443,7 @@ def _reference(architecture, signals, config, schedule, out: Path, accelerator) 
         made.save_encoder(path.parent)
         runs.write_json(path, made.to_dict())
     accelerator.wait_for_everyone()
-    reference = Reference.from_dict(runs.read_json(path), path.parent)
+    reference = Reference.from_dict(runs.read_json(path, "Delete it and run the command again.", dict), path.parent)
     accelerator.print(f"start {reference.start}: {reference.how}")
     return reference
 

@@ -21,6 +21,7 @@ from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.runtime.console import bar
+from fields.runtime.text import file_name
 from fields.storage.dataset import WeightDataset
 
 ARENA_ROWS = 5_000  # fields per HDF5 file
@@ -132,7 +133,7 @@ def rows(data: WeightDataset, split: str) -> Iterator[tuple[Tensor, dict[str, li
 
 def safe(text: str) -> str:
     """A file's name made of what every system takes, never empty, hidden or a path."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[-120:] or "field"
+    return file_name(re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[-100:] or "field")
 
 
 def unique(name: str, taken: set[str]) -> str:

@@ -136,7 +136,7 @@ def import_fields(config: ImportConfig) -> dict:
     made_before = config.out.exists() and not config.overwrite and claim()
     if made_before and (config.out / "import.json").is_file():
         print(f"{config.out} is complete.")
-        return runs.read_json(config.out / "import.json")
+        return runs.read_json(config.out / "import.json", "Delete the folder and run the command again.", dict)
     signals = None
     if config.signals is not None:
         signals = load_signals(SignalsConfig(config.signals, config.data_root))

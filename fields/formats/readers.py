@@ -4,7 +4,6 @@ Pickles only by PyTorch's `weights_only`, arrays without object types, HDF5 with
 returns tensors by name and what the file says about its network; it knows nothing of fields.
 """
 
-import json
 import pickle
 import re
 import warnings
@@ -18,10 +17,14 @@ import torch
 from torch import Tensor
 
 from fields.runtime.files import FETCH, is_pointer
-from fields.runtime.runs import read_json
+from fields.runtime.records import parse_json, read_json
 
 LARGEST = 8 << 30  # bytes that a file may say it holds: a cut or hostile header can claim anything
 NETWORK = ("nef.json", "cfg.json")  # what fit-a-nef writes beside its fields
+PACKED = 1100
+"""Bytes that one byte of a compressed file can become: no more with deflate."""
+SMALL = 64 << 20
+"""Bytes that a file may become whatever its size."""
 STATES = ("state_dict", "params", "model_state_dict", "model")
 
 
@@ -35,6 +38,21 @@ class Raw:
     """What the file, or one beside it, says about the network."""
     labels: list[int] | None = None
     """One per field, where the file has them."""
+
+
+@dataclass
+class Network:
+    """`nef.json` of fit-a-nef, as far as it is read."""
+
+    name: str | None = None
+    params: dict = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """`cfg.json` of fit-a-nef, as far as it is read."""
+
+    dataset: dict = field(default_factory=dict)
 
 
 def read(path: Path) -> Raw:
@@ -53,24 +71,13 @@ def read(path: Path) -> Raw:
 
 def read_torch(path: Path) -> Raw:
     """A state dict saved by PyTorch, alone or under one of the usual keys."""
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles, which are refused or not
             content = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        found = re.search(r"(?i:unsupported (?:global|class)(?:: global)?) ([\w.]*\w)", str(error))
-        if found is None:
-            raise ValueError("truncated or corrupt, or a file of something else than tensors") from None
-        raise ValueError(
-            f"holds Python objects ({found[1]}), not only tensors: loading them would run code from the file, so it was "
-            "not loaded; save its plain state_dict and give that"
-        ) from None
-    except RuntimeError as error:
-        if "TorchScript" not in str(error):
-            raise
-        raise ValueError(
-            "holds a TorchScript program, which was not loaded; save its plain state_dict and give that"
-        ) from None
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise ValueError(said(error)) from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a state dict, got a {type(content).__name__}")
     meta = {k: v for k, v in content.items() if not isinstance(v, (dict, Tensor))}
@@ -83,7 +90,9 @@ def read_torch(path: Path) -> Raw:
             break
     else:
         content = _inner(content)
-    return Raw({str(k): floats(str(k), v) for k, v in content.items() if isinstance(v, Tensor)}, meta)
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    check_views(tensors)
+    return Raw({k: floats(k, v) for k, v in tensors.items()}, meta)
 
 
 def _inner(content: dict, depth: int = 4) -> dict:
@@ -101,8 +110,7 @@ def _inner(content: dict, depth: int = 4) -> dict:
 
 def read_npz(path: Path) -> Raw:
     """Arrays of an .npz; object arrays (pickles) are refused by numpy."""
-    with zipfile.ZipFile(path) as archive:
-        _check_size(sum(entry.file_size for entry in archive.infolist()))
+    _check_archive(path, PACKED)
     with np.load(path, allow_pickle=False) as archive:
         return Raw({name: floats(name, torch.from_numpy(archive[name])) for name in archive.files})
 
@@ -135,7 +143,7 @@ def read_arena(path: Path) -> Raw:
         if missing:
             raise ValueError(f"no {missing[0]} in it; it holds {', '.join(sorted(arrays)[:5]) or 'nothing'}")
         text = np.asarray(arrays["param_config"]).reshape(-1)[0]
-        parts = json.loads(text.decode() if isinstance(text, bytes) else text)
+        parts = parse_json("its param_config", text, "", list[tuple[str, list[int]]])
     rows, at, tensors = floats("params", torch.from_numpy(arrays["params"])), 0, {}
     for name, shape in parts:
         size = int(np.prod(shape))
@@ -152,10 +160,10 @@ def _arena_meta(folder: Path) -> dict[str, Any]:
     meta = {}
     network, task = (folder / name for name in NETWORK)
     if network.is_file():
-        values = read_json(network)
-        meta = {"name": values.get("name"), **values.get("params", {})}
+        values = read_json(network, "", Network)
+        meta = {"name": values["name"], **values["params"]}
     if task.is_file():
-        meta["dataset"] = read_json(task).get("dataset", {}).get("name")
+        meta["dataset"] = read_json(task, "", Task)["dataset"].get("name")
     return {k: v for k, v in meta.items() if v is not None}
 
 
@@ -171,6 +179,7 @@ def _arrays(file: Any) -> dict[str, np.ndarray]:
             if item.external or item.is_virtual:
                 raise ValueError(f"its array {name} lies in another file: not followed")
             total += item.nbytes
+            _check_size(item.nbytes, item.id.get_storage_size())
             found.append((name, item))
 
     file.visititems(visit)
@@ -178,9 +187,50 @@ def _arrays(file: Any) -> dict[str, np.ndarray]:
     return {name: item[()] for name, item in found}
 
 
-def _check_size(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(f"it says that it holds {size / 2**30:.0f} GiB: not read")
+def _check_size(size: int, stored: int | None = None) -> None:
+    """Refuse what says it holds more than can be read, or more than its stored bytes can become."""
+    most = LARGEST if stored is None else min(LARGEST, max(SMALL, PACKED * stored))
+    if size > most:
+        raise ValueError(f"it says that it holds {size / 2**30:.2g} GiB: not read")
+
+
+def _check_archive(path: Path, packed: int = 1) -> None:
+    """Refuse an archive whose entries are many times larger than itself."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_size(sum(entry.file_size for entry in archive.infolist()))
+            if sum(entry.file_size for entry in archive.infolist()) > max(SMALL, packed * path.stat().st_size):
+                raise ValueError("its entries are far larger than the file: not read")
+
+
+def check_views(tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors that show one stored number many times: written out they take more memory than they were stored in.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for name, tensor in tensors.items():
+        if (
+            tensor.layout == torch.strided
+            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise ValueError(f"{name} has {tensor.numel():,} numbers of which fewer are stored: save a copy of it")
+
+
+def said(error: Exception) -> str:
+    """What is wrong with a file of PyTorch, in words: its own advise to load it with the safeguard off."""
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"(?i:unsupported (?:global|class)(?:: global)?) ([\w.]*\w)", str(error))
+        if found is None:
+            return "truncated or corrupt, or a file of something else than tensors"
+        return (
+            f"holds Python objects ({found[1]}), not only tensors: loading them would run code from the file, so it was "
+            "not loaded; save its plain state_dict and give that"
+        )
+    text = " ".join(str(error).split())
+    if "TorchScript" in text:
+        return "holds a TorchScript program, which was not loaded; save its plain state_dict and give that"
+    return text[:200] or type(error).__name__
 
 
 def floats(name: str, tensor: Tensor) -> Tensor:

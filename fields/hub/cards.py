@@ -11,6 +11,7 @@ from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.runtime.text import code, markdown, one_line
 from fields.signals.registry import LOADERS
 from fields.storage.fetch import scrub
 from fields.view.numpy_render import numpy_source
@@ -44,7 +45,7 @@ def licence(signals: dict, given: str | None) -> tuple[str | None, str]:
     """Identifier and sentence; `samples of mnist` have the licence of mnist."""
     name = str(signals.get("name") or "")
     known = LOADERS.get(name.removeprefix("samples of "))
-    source = known.source if known else f"{name or 'not recorded'} (its licence is not known here)"
+    source = known.source if known else f"{markdown(name) or 'not recorded'} (its licence is not known here)"
     return given or (known.licence if known else None), source
 
 
@@ -80,6 +81,18 @@ def plain_run(run: dict) -> dict:
         return shorten(value) if isinstance(value, str) else value
 
     return clean(run)
+
+
+def block(text: str) -> list[str]:
+    """A command as a block of code that it cannot end."""
+    return ["```bash", one_line(text).replace("```", "` ` `"), "```", ""]
+
+
+def code_line(commit: Any, versions: Any, fingerprint: Any) -> str:
+    """Which code made something, and its fingerprint."""
+    known = ", ".join(f"{markdown(str(k))} {markdown(str(v))}" for k, v in (versions or {}).items() if v)
+    said = f"Code at {markdown(str(commit)) if commit else 'an unknown commit'}{'; ' + known if known else ''}."
+    return f"{said} Fingerprint {code(str(fingerprint))}."
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
@@ -124,7 +137,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
     )  # fmt: skip
     return head + "\n".join(
         [
-            f"# {repo.split('/')[1]}: neural fields of {name}",
+            f"# {repo.split('/')[1]}: neural fields of {markdown(name)}",
             "",
             _lead(rows[first], card),
             "",
@@ -140,7 +153,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
             _field(card),
             "",
             "`field.json` holds the architecture, all conventions, the order of a row, and the row the fits started "
-            "from (`reference`). " + "Columns: " + ", ".join(f"`{column['name']}`" for column in features[first]) + ".",
+            "from (`reference`). " + "Columns: " + ", ".join(code(column["name"]) for column in features[first]) + ".",
             "",
             "## Source and licence",
             "",
@@ -157,13 +170,13 @@ def _lead(rows: int, card: dict) -> str:
     )
     signals = card["signals"]
     if _kind(card).name != "images":
-        value = signals.get("quantity") or "value"
-        inside = f" (inside {signals['inside']})" if signals.get("inside") else ""
+        value = markdown(signals.get("quantity") or "value")
+        inside = f" (inside {markdown(signals['inside'])})" if signals.get("inside") else ""
         return f"{what}from the {card['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
     what += "from the coordinates of a pixel to its value"
     if set(card["shards"]) == {"samples"}:
         return f"{what}. These were not fitted to any picture: they were drawn from a model trained on fitted ones."
-    name = signals.get("name") or "the signals"
+    name = markdown(signals.get("name") or "the signals")
     return f"{what}; each was fitted to one picture of {name}, so the row *is* the picture, in weights."
 
 
@@ -183,14 +196,16 @@ def _overview(variants: dict[str, dict]) -> str:
             worst = None if quality is None else quality.get("worst", quality.get("least"))
             said = "n/a" if quality is None else f"{quality['mean']:.{digits}f} ({worst:.{digits}f})"
             label = f"{name} (default)" if i == 0 else name
-            rows.append([label, split, f"{card['rows'][split]:,}", f"{weights:,}", said, card["reference"]["start"]])
+            rows.append(
+                [label, split, f"{card['rows'][split]:,}", f"{weights:,}", said, markdown(card["reference"]["start"])]
+            )
     return table(["config", "split", "fields", "weights", f"{measure.name} mean (worst)", "started from"], rows, 2)
 
 
 def _splits_note(card: dict) -> str:
     start = card["reference"]["start"]
-    said = STARTS.get(start, card["reference"]["how"])
-    return f"`{start}` fits start from {said}. Nothing is learnt from validation and test fields."
+    said = STARTS.get(start) or markdown(card["reference"]["how"])
+    return f"{code(start)} fits start from {said}. Nothing is learnt from validation and test fields."
 
 
 def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
@@ -232,7 +247,7 @@ def _field(card: dict) -> str:
     pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if _kind(card).name == "images" else ""
     return (
         f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
-        f"{card['order']}; float32."
+        f"{markdown(card['order'])}; float32."
     )
 
 
@@ -249,9 +264,8 @@ def _number(value: float | tuple[float, ...]) -> str:
 def _made(variants: dict[str, dict]) -> list[str]:
     lines = ["## How it was made", ""]
     for name, card in variants.items():
-        made, commit = card.get("made") or {}, (card.get("made") or {}).get("commit")
-        lines += [f"{name}, started from {card['reference']['how']}:", "", "```bash"]
-        lines += [made.get("command", "not recorded"), "```", ""]
-        versions = ", ".join(f"{k} {v}" for k, v in (made.get("versions") or {}).items() if v)
-        lines += [f"Code at {commit or 'an unknown commit'}; {versions}. Fingerprint `{card['fingerprint']}`.", ""]
+        made = card.get("made") or {}
+        lines += [f"{name}, started from {markdown(card['reference']['how'])}:", ""]
+        lines += block(str(made.get("command") or "not recorded"))
+        lines += [code_line(made.get("commit"), made.get("versions"), card["fingerprint"]), ""]
     return lines

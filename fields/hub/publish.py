@@ -3,11 +3,10 @@
 Tokens and tokenizers: `tokenizers.hub`; models, and the command: `gpt.hub`.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +17,10 @@ from fields.hub.cards import command, fields_card, plain_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
 from fields.runtime.digests import of_footer
+from fields.runtime.records import parse_json
 from fields.runtime.runs import read_json, write_json
-from fields.runtime.text import inside
-from fields.storage.dataset import WeightDataset
+from fields.runtime.text import check_split, inside
+from fields.storage.dataset import FieldFile, WeightDataset
 from fields.storage.fetch import Kind, is_repo
 from fields.view.render import save_png, sheet
 
@@ -107,7 +107,7 @@ def stage(options: Publish) -> Iterator[Path]:
 
 def read_run(folder: Path) -> dict:
     """run.json of a folder, without what is private; nothing where there is none."""
-    return plain_run(read_json(folder / "run.json")) if (folder / "run.json").is_file() else {}
+    return plain_run(read_json(folder / "run.json", schema=dict)) if (folder / "run.json").is_file() else {}
 
 
 @dataclass
@@ -222,6 +222,14 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
     return publish(options, Publication("dataset", message, ("field.json",), prepare, card, place.mine, place.find))
 
 
+@dataclass
+class Variant(FieldFile):
+    """A published `field.json`, as far as it is read again."""
+
+    variant: str | None = None
+    shards: dict[str, int] = field(default_factory=dict)
+
+
 class FieldsPlace:
     """Where a variant lies in a repository: the default at the top, each other one in a folder of its own."""
 
@@ -235,7 +243,8 @@ class FieldsPlace:
             ValueError: if another push has taken the place found before.
         """
         there = push.read("field.json") if push is not None else None
-        self.first = None if there is None else json.loads(there).get("variant")
+        where = f"{push.repo}/field.json" if push is not None else ""
+        self.first = None if there is None else parse_json(where, there, "Mend or remove it there.", Variant)["variant"]
         prefix = "" if self.first in (None, self.name) else f"{self.name}/"
         if self.prefix not in (None, prefix):
             raise ValueError(
@@ -258,8 +267,10 @@ class FieldsPlace:
             return {}
         found = {}
         for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
-            card = json.loads(push.read(path))
-            if card.get("variant", self.name) != self.name and "shards" in card:
+            card = parse_json(f"{push.repo}/{path}", push.read(path), "Mend or remove it there.", Variant)
+            for name in (card["variant"] or "default", *card["shards"]):
+                check_split(name, f"{push.repo}/{path}")
+            if card["variant"] not in (None, self.name) and card["shards"]:
                 found[card["variant"]] = card
         return dict(sorted(found.items(), key=lambda item: (item[0] != self.first, item[0])))
 

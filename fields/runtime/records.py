@@ -30,13 +30,13 @@ WORDS = {
 }
 
 
-def read_json(path: Path, hint: str = "", schema: type | None = None) -> Any:
+def read_json(path: Path, hint: str = "", schema: Any = None) -> Any:
     """Read JSON.
 
     Args:
         path: the file.
         hint: what to do when it is not there or not right.
-        schema: a dataclass; keys it gives a default are filled in.
+        schema: a dataclass, whose defaults are filled in; or a type such as `dict`, `list[str]`.
     Raises:
         FileNotFoundError: with the hint, when the file is not there.
         ValueError: when it is not JSON, or not of the schema; file, key, expected and found are named.
@@ -44,14 +44,19 @@ def read_json(path: Path, hint: str = "", schema: type | None = None) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found. {hint}".rstrip())
+    return parse_json(path, path.read_bytes(), hint, schema)
+
+
+def parse_json(name: Path | str, text: bytes | str, hint: str = "", schema: Any = None) -> Any:
+    """JSON that does not come from a file here; `name` is said in messages, all else as `read_json`."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits
-        if is_pointer(path):
-            raise ValueError(f"{path} {FETCH}") from None
-        raise ValueError(f"{path} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
-    values = unsealed(path, values)
-    return values if schema is None else check(path, values, schema, hint)
+        if Path(name).is_file() and is_pointer(Path(name)):
+            raise ValueError(f"{name} {FETCH}") from None
+        raise ValueError(f"{name} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
+    values = unsealed(name, values)
+    return values if schema is None else check(name, values, schema, hint)
 
 
 def sealed(values: Any) -> Any:
@@ -103,7 +108,7 @@ def add_line(path: Path, text: str) -> None:
         file.write(text.encode() + b"\n")
 
 
-def check(path: Path | str, values: Any, schema: type, hint: str = "") -> dict[str, Any]:
+def check(path: Path | str, values: Any, schema: Any, hint: str = "") -> Any:
     """Values read from a file, if they are of the schema.
 
     Returns:
@@ -114,7 +119,21 @@ def check(path: Path | str, values: Any, schema: type, hint: str = "") -> dict[s
     problem = _problem("", values, schema)
     if problem:
         raise ValueError(f"{path}: {problem}. {hint or 'Make or fetch it anew.'}")
-    return _filled(values, schema)
+    return _filled(values, schema) if dataclasses.is_dataclass(schema) else values
+
+
+def config_of(path: Path | str, values: dict[str, Any], cls: type, hint: str = "") -> Any:
+    """A config dataclass from what a file says of it; other keys are left alone.
+
+    Raises:
+        ValueError: naming the file, for values of other types or that do not belong together.
+    """
+    known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+    check(path, known, cls, hint)
+    try:
+        return cls(**known)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"{path}: {str(error)[:300]} {hint}".rstrip()) from None
 
 
 @cache
@@ -159,13 +178,13 @@ def _problem(where: str, value: Any, wanted: Any) -> str | None:
         return next((p for k, v in pairs if (p := _problem(_under(where, k), v, inside[1]))), None)
     if origin in (list, tuple) or wanted in (list, tuple):
         return _problem_of_list(where, value, origin, inside)
-    good = {
+    checks = {
         int: lambda: isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value < LARGEST,
         float: lambda: isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value),
         str: lambda: isinstance(value, str),
         bool: lambda: isinstance(value, bool),
-    }[wanted]()
-    return None if good else _said(where, value, WORDS[wanted])
+    }
+    return None if wanted not in checks or checks[wanted]() else _said(where, value, WORDS[wanted])
 
 
 def _problem_of_object(where: str, value: Any, schema: type) -> str | None:

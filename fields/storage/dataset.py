@@ -128,7 +128,7 @@ class Reference:
             raise ValueError(
                 f"`reference` in field.json cannot be read ({type(error).__name__}: {error}). {HINT}"
             ) from None
-        made = cls(start, how, row, encoder)
+        made = cls(start, how, row, encoder, seen=str(values.get("seen") or ""))
         return made if encoder is None or folder is None else made.with_file(folder)
 
     def with_file(self, folder: Path) -> "Reference":

@@ -137,7 +137,9 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
     ask = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
     if name.variant:
         cards = fetch(name.repo, patterns=["field.json", "*/field.json"], **ask)
-        known = {read_json(f).get("variant"): f.parent.relative_to(cards) for f in cards.glob("**/field.json")}
+        known = {
+            read_json(f, schema=dict).get("variant"): f.parent.relative_to(cards) for f in cards.glob("**/field.json")
+        }
         if name.variant not in known:
             raise ValueError(f"{flag} {source}: the repository has the variants {', '.join(map(str, known))}.".lstrip())
         under = known[name.variant].as_posix()

@@ -5,7 +5,6 @@ through `html.escape`, for names come from data. `Page` is given results; it com
 """
 
 import base64
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from fields.runtime.records import read_json
 from fields.runtime.runs import write_atomic
 from fields.runtime.text import one_line, scrub
 from fields.view.glossary import explain, in_use
@@ -134,7 +134,7 @@ class Page:
         """The command, seed, commit, versions and inputs that a `run.json` records."""
         if not run.is_file():
             return
-        values: dict[str, Any] = json.loads(run.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_json(run, schema=dict)
         self.heading("How it was made")
         self.parts.append(f"<pre>{escape(command_line(values.get('command') or []))}</pre>")
         facts = {"seed": values.get("seed"), "commit": values.get("commit"), **(values.get("versions") or {})}

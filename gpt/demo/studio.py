@@ -16,7 +16,7 @@ from fields.kinds.base import Kind, random_points
 from fields.kinds.registry import kind_of
 from fields.metrics.distances import nearest
 from fields.model import FieldConfig, values
-from fields.runtime.runs import read_json
+from fields.runtime.runs import Run, read_json
 from fields.storage.dataset import WeightDataset
 from gpt.checkpoint import load_model
 from gpt.model import GPT
@@ -245,6 +245,6 @@ def _trained_on(folder: Path) -> str | None:
     """The dataset that a training run names, where it is a folder that is still there."""
     for run in (folder / "run.json", folder.parent / "run.json"):
         if run.is_file():
-            place = read_json(run).get("config", {}).get("fields")
+            place = read_json(run, schema=Run)["config"].get("fields")
             return place if isinstance(place, str) and (Path(place) / "field.json").is_file() else None
     return None

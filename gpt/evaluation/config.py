@@ -126,6 +126,14 @@ def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
     return tokenizer
 
 
+@dataclass
+class Origin:
+    """`model.json`, as far as an evaluation needs it; what is missing is not compared."""
+
+    dataset: str | None = None
+    tokenizer: str | None = None
+
+
 def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
     """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
 
@@ -138,10 +146,10 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object |
     described = next(
         (p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json"
     )
-    info = read_json(described, "A model is made with: python scripts/train_gpt.py")
-    if info.get("dataset", data.fingerprint) != data.fingerprint:
+    info = read_json(described, "A model is made with: python scripts/train_gpt.py", Origin)
+    if info["dataset"] not in (None, data.fingerprint):
         raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
-    if tokenizer is not None and info.get("tokenizer", tokenizer.fingerprint) != tokenizer.fingerprint:
+    if tokenizer is not None and info["tokenizer"] not in (None, tokenizer.fingerprint):
         raise ValueError(f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
     return model_bits_of(info)
 

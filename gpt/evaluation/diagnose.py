@@ -5,7 +5,6 @@ round trip with codes that the GPT draws in the place of true ones, and samples.
 or 1-NNA where there is no classifier; bits and codes say why.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
+from fields.runtime.records import read_lines
 from fields.runtime.runs import Overwrites, claim, read_json
 from fields.storage.fetch import beside, is_local
 from gpt.checkpoint import load_model
@@ -115,7 +115,7 @@ def fields_of(training: Path) -> str:
     Raises:
         ValueError: if there is none, or it is not there any more.
     """
-    run = read_json(training / "run.json") if (training / "run.json").is_file() else {}
+    run = read_json(training / "run.json", schema=dict) if (training / "run.json").is_file() else {}
     named = run.get("config", {}).get("fields")
     if not isinstance(named, str) or (is_local(named) and not Path(named).is_dir()):
         raise ValueError("the fields that the model learnt from are not known here: give --fields DIR.")
@@ -125,8 +125,7 @@ def fields_of(training: Path) -> str:
 def history(training: Path) -> list[tuple[int, float]]:
     """(step, validation bits per field) of the training, as far as it is there."""
     path = training / "metrics.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return [(row["step"], row["bits_per_field"]) for row in rows if "bits_per_field" in row]
+    return [(row["step"], row["bits_per_field"]) for row in read_lines(path) if {"step", "bits_per_field"} <= set(row)]
 
 
 @torch.no_grad()

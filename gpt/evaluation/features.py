@@ -17,7 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fields.formats.readers import check_views, said
 from fields.runtime.console import bar
+from fields.runtime.records import parse_json
 from fields.runtime.runs import digest, write_atomic
 
 FEATURES = 128
@@ -140,6 +142,11 @@ def load_classifier(path: Path) -> Classifier:
     return model.eval()
 
 
+def _config(path: Path, words: str) -> ClassifierConfig:
+    known = parse_json(path, words, "Train the classifier anew.", ClassifierConfig)
+    return ClassifierConfig(**{name: known[name] for name in ClassifierConfig.__dataclass_fields__})
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], ClassifierConfig | None]:
     if path.suffix == ".safetensors":
         try:
@@ -148,14 +155,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ClassifierConfig | None]:
                 words = (file.metadata() or {}).get("classifier")
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is not a readable safetensors file: {error}") from None
-        return state, ClassifierConfig(**json.loads(words)) if words else None
+        return state, _config(path, words) if words else None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch errors: one kind of bad file for a caller
-        reason = str(error).splitlines()[0][:200]
-        raise ValueError(f"{path} could not be read as plain tensors (weights_only=True): {reason}") from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict.")
+        raise ValueError(f"{path} could not be read as plain tensors: {said(error)}.") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors alone.")
+    check_views(state)
     return state, None
 
 

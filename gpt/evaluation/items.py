@@ -173,7 +173,7 @@ def _left_out(path: Path) -> int:
     """How many sequences the sampler's report counts as asked for but not saved."""
     if not (path / "samples.json").is_file():
         return 0
-    report = read_json(path / "samples.json")
+    report = read_json(path / "samples.json", "Sample anew.", dict)
     asked, saved = report.get("asked"), report.get("saved")
     return max(0, asked - saved) if isinstance(asked, int) and isinstance(saved, int) else 0
 

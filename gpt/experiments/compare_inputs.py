@@ -105,7 +105,7 @@ def name_all(entries: list[Entry], out: Path) -> None:
     Raises:
         ValueError: if a folder was made from the same place, but what lies there has changed.
     """
-    known = {p.parent.name: read_json(p) for p in sorted(out.glob("*/run.json"))}
+    known = {p.parent.name: read_json(p, schema=dict) for p in sorted(out.glob("*/run.json"))}
     for entry in entries:
         mine = [name for name, run in known.items() if run.get("parents") == entry.parents]
         if mine:

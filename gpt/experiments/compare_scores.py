@@ -117,7 +117,7 @@ class Bench:
 
     def common(self, path: Path, threads: int) -> list[dict[str, Any]]:
         """The lines without a tokenizer; kept in a file, for they are the same in the next comparison of the folder."""
-        if path.is_file() and (known := read_json(path))["key"] == self.key:
+        if path.is_file() and (known := read_json(path, "Delete it.", dict)).get("key") == self.key:
             return known["lines"]
         torch.set_num_threads(threads)
         setup = self.setup(self.inputs.data)

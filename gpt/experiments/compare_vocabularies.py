@@ -175,7 +175,7 @@ def _note(entry: Entry, values: dict[str, Any]) -> None:
 
 def _row(entry: Entry) -> dict[str, Any]:
     path = entry.folder / "row.json"
-    row = read_json(path) if path.is_file() else {}
+    row = read_json(path, "Delete it.", dict) if path.is_file() else {}
     return {"evaluated" if key == "judged" else key: value for key, value in row.items()}  # an older version's name
 
 
@@ -218,7 +218,7 @@ def _tokens(entry: Entry) -> str:
     own = entry.folder / "tokens"
     for where in (entry.path / "tokens", own):
         if (where / "tokens.json").is_file():
-            marks = read_json(where / "tokens.json")
+            marks = read_json(where / "tokens.json", schema=dict)
             made_by = (marks.get("tokenizer_fingerprint"), marks.get("dataset_fingerprint"))
             if made_by == (entry.tokenizer.fingerprint, entry.data.fingerprint):
                 return str(where)

@@ -38,7 +38,7 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
         pool: their signals.
         config: the experiment's.
     """
-    found = {cell: runs.read_json(out / "cells" / cell.name / "cell.json") for cell in cells}
+    found = {cell: runs.read_json(out / "cells" / cell.name / "cell.json", schema=dict) for cell in cells}
     lines = table(found, next(iter(data.values())).config.size)
     with runs.write_atomic(out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")

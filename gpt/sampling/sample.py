@@ -124,7 +124,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     on_main(accelerator, _claim, config, parents)
     if (config.out / "samples.json").is_file():
         accelerator.print(f"{config.out} holds these samples already.")
-        return read_json(config.out / "samples.json")
+        return read_json(config.out / "samples.json", "Delete the folder and run the command again.", dict)
     draws = _draw(config, model.to(accelerator.device), label, accelerator)
     return on_main(accelerator, _write, config, draws, tokenizer, info, data)
 

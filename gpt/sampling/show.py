@@ -127,7 +127,7 @@ def recognise(path: str) -> tuple[Path, str]:
         if (part / "tokens.json").is_file():
             return part, "tokens"
         if (part / "config.json").is_file():
-            kind = read_json(part / "config.json").get("kind", "gpt")
+            kind = read_json(part / "config.json", schema=dict).get("kind", "gpt")
             if kind in TOKENIZERS:
                 return part, "tokenizer"
             if kind in MODELS:

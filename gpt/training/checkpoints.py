@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fields.formats.readers import said
 from fields.runtime.processes import on_main
 from fields.runtime.runs import read_json, write_json
 
@@ -110,7 +111,7 @@ class Checkpoints:
                     ema = path / "ema.safetensors"
                     return read_json(path / "trainer.json", schema=Saved), load_file(ema) if ema.is_file() else None
                 except Exception as error:  # unpickling, zip, header, key and shape errors: one kind of bad file
-                    problem = " ".join(str(error).split())[:200] or type(error).__name__
+                    problem = said(error)
             self.accelerator.print(f"skipped {path}: {problem}")
         if found:
             raise RuntimeError(

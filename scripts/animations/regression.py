@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
-from fields.runtime.runs import read_json
+from fields.runtime.runs import Run, read_json
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from gpt.experiments.memorise import align_to_best
@@ -112,7 +112,7 @@ def read_experiment(folder: Path, start: str, sizes: tuple[int, ...]) -> Generat
         FileNotFoundError: if there is no experiment, or a row would be empty.
         ValueError: if fields and cells do not belong together.
     """
-    c = read_json(Path(folder) / "run.json", HINT)["config"]
+    c = read_json(Path(folder) / "run.json", HINT, Run)["config"]
     if "n" not in c or "between" not in c:
         raise ValueError(f"{folder} is not the folder of a regression experiment. {HINT}")
     most = max(*c["n"], *c["between"], 1)

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from fields.activations import OUTPUTS
 from fields.model import values
 from fields.runtime.console import bar
+from fields.runtime.digests import compare
+from fields.runtime.records import parse_json
 from fields.runtime.runs import digest, write_atomic
+from fields.runtime.text import one_line
 from tokenizers.base import RESUME_FILE
 from tokenizers.classic.components import principal_components
 from tokenizers.counts import Counts
@@ -381,8 +384,14 @@ def _save(trainer: Trainer, mark: str, path: Path | None) -> None:
     from safetensors.torch import save_file
 
     if path is not None:
+        state, words = trainer.state(), json.dumps(trainer.words(mark))
         with write_atomic(path) as temporary:
-            save_file(trainer.state(), temporary, metadata={"words": json.dumps(trainer.words(mark))})
+            save_file(state, temporary, metadata={"words": words, "digest": _digest(state, words)})
+
+
+def _digest(state: dict[str, Tensor], words: str) -> str:
+    """Of everything in a training state's file."""
+    return digest(words, *(part for name in sorted(state) for part in (name, state[name])))
 
 
 def _resume(trainer: Trainer, path: Path | None, mark: str) -> bool:
@@ -394,12 +403,16 @@ def _resume(trainer: Trainer, path: Path | None, mark: str) -> bool:
         return False
     try:
         with safe_open(path, "pt") as file:
-            words = json.loads((file.metadata() or {}).get("words", "{}"))
+            meta = file.metadata() or {}
+        state, text = load_file(path), meta.get("words", "{}")
+        if "digest" in meta:
+            compare(path, meta["digest"], _digest(state, text))
+        words = parse_json(path, text, "", dict)
         if words.get("mark") != mark:
             return False
-        trainer.restore(load_file(path), words)
-    except SafetensorError as error:
-        print(f"{path} is damaged ({error}); training starts again.")
+    except (SafetensorError, ValueError) as error:
+        print(f"{path} is damaged ({one_line(str(error), 200)}); training starts again.")
         return False
+    trainer.restore(state, words)
     print(f"resuming from step {trainer.step}")
     return True

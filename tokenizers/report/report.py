@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from fields.runtime.console import plural
-from fields.runtime.runs import read_json, write_atomic, write_json
+from fields.runtime.records import check, read_json
+from fields.runtime.runs import write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
@@ -141,9 +142,27 @@ def warnings(result: dict) -> list[str]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Reported:
+    """`report.json`, as far as it is read again."""
+
+    tokenizer: str | None
+    psnr_before: float | None
+    psnr_after: float | None
+    codes_made: int
+    tokens_per_field: int
+    bits_per_field: float
+    evaluated_fields: int
+    evaluated_on: str
+    psnr_against: str
+    training_fields: int
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """What report.json holds; reports of before spoke of judged fields."""
-    return {key.replace("judged_", "evaluated_"): value for key, value in read_json(path).items()}
+    hint = "Delete it and build the tokenizer anew."
+    values = {key.replace("judged_", "evaluated_"): value for key, value in read_json(path, hint, dict).items()}
+    return check(path, values, Reported, hint)
 
 
 def write_report(out: Path, result: dict) -> None:
