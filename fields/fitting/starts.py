@@ -139,9 +139,7 @@ def _learnt_for(config: FieldConfig, signals: Signals, folder: str, start: Start
     if data.reference.tensors is None or data.reference.start != start:
         what = "encoder" if start == "amortised" else "subspace"
         raise ValueError(f"--reference {folder} has no {what}: its fields began from {data.reference.start}.")
-    seen = seen_by(data)
-    _check_held_out(signals, seen, folder)
-    return replace(data.reference, seen=seen)
+    return replace(data.reference, seen=_beyond(signals, seen_by(data), folder))
 
 
 def _most_frequent(signals: Signals) -> Tensor:
@@ -167,14 +165,16 @@ def _taken_over(config: FieldConfig, signals: Signals, folder: str) -> Reference
         split = next(iter(data.splits))
         how, row = f"row 0 of split {split} of dataset {data.fingerprint}", data.weights(split, [0])[0]
         seen = sample_of(data.signals.get("name"), data.rows(split, [0]).ids, data.reference.seen)
-    _check_held_out(signals, seen, folder)
-    return Reference("conditioned", how, row, seen=seen)
+    return Reference("conditioned", how, row, seen=_beyond(signals, seen, folder))
 
 
-def _check_held_out(signals: Signals, seen: str, folder: str) -> None:
+def _beyond(signals: Signals, seen: str, folder: str) -> str:
+    """What a start has seen beyond the training signals; refused if it has learnt from what is held out."""
     for split in HELD_OUT:
         ids = (name for name, s in zip(signals.ids, signals.split, strict=True) if s == split)
         refuse_held_out(f"the start of --reference {folder}", seen, signals.name, ids, split)
+    train = (name for name, s in zip(signals.ids, signals.split, strict=True) if s == "train")
+    return "" if seen == sample_of(signals.name, train) else seen
 
 
 def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None) -> Reference:

@@ -56,13 +56,14 @@ def test_a_start_of_another_split_is_refused(home, tmp_path):
     }
     refused(fit, FitConfig(out=tmp_path / "a", split_seed=7, **options))
     data = fit(FitConfig(out=tmp_path / "b", split_seed=0, **options))
-    assert data.reference.seen == seen_by(WeightDataset.load(home / "fields0"))
-    # and what took that start over remembers it
+    assert seen_by(data) == seen_by(WeightDataset.load(home / "fields0")) and not data.reference.seen
+    fewer = fit(FitConfig(out=tmp_path / "c", split_seed=0, **{**options, "limit": 5}))
+    assert fewer.reference.seen == seen_by(data) == seen_by(WeightDataset.load(tmp_path / "c"))
+    # what took that start over remembers it, though its own training signals are others
     signals = load_signals(SignalsConfig(split_seed=7))
-    few = signals.subset([i for i, name in enumerate(signals.ids) if name not in data.ids("train")])
+    few = signals.subset([i for i, name in enumerate(signals.ids) if name not in fewer.ids("train")])
     with pytest.raises(ValueError, match=HELD):
-        make_reference(data.config, signals, "conditioned", schedule=None, given=str(tmp_path / "b"))
-    assert make_reference(data.config, few, "conditioned", schedule=None, given=str(tmp_path / "b")).seen
+        make_reference(data.config, few, "conditioned", schedule=None, given=str(tmp_path / "c"))
 
 
 def test_a_tokenizer_of_another_split_is_refused(home, tmp_path):
