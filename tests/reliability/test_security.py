@@ -69,7 +69,7 @@ def test_what_data_says_is_text_in_cards(tmp_path):
     data = WeightDataset.load(make_corpus(tmp_path) / "fields")
     card = data.card() | {
         "shards": {"train": 1},
-        "columns": [{"name": EVIL}],
+        "columns": [{"name": "weights"}],
         "made": {"command": EVIL, "commit": EVIL},
     }
     card["signals"] = {**card["signals"], "name": EVIL}
