@@ -1,6 +1,7 @@
 """Hostile files and texts: nothing is run, nothing grows beyond what is stored, and what data says stays text."""
 
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -75,8 +76,9 @@ def test_what_data_says_is_text_in_cards(tmp_path):
     card["signals"] = {**card["signals"], "name": EVIL}
     card["reference"] = {**card["reference"], "how": EVIL, "start": "else"}
     text = fields_card("user/name", {"meta": card}).split("\n---\n", 1)[1]
+    assert text.count("\n```") % 2 == 0  # no block of code is ended early
+    text = re.sub(r"\n```.*?\n```", "", text, flags=re.S)
     assert "<img" not in text and "](http" not in text and "\n# head" not in text
-    assert text.count("\n```") == 4 or text.count("\n```") % 2 == 0  # no block of code is ended early
     assert "\n```" not in block(EVIL)[1] and "<img" not in code_line(EVIL, {EVIL: EVIL}, "f")
 
 
