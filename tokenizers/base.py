@@ -16,7 +16,7 @@ from tyro.conf import Suppress
 
 from fields import layout
 from fields.model import FieldConfig
-from fields.runtime.records import check_format, config_of, read_json
+from fields.runtime.records import config_of, read_json
 from fields.runtime.runs import digest, plain, write_atomic, write_json
 from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
@@ -409,5 +409,6 @@ class ConfigFile:
 def read_config(path: Path) -> dict:
     """config.json of a tokenizer folder, checked to be one."""
     config = read_json(path / "config.json", HINT.format(path=path), ConfigFile)
-    check_format(path / "config.json", config["format"], FORMAT)
+    if config["format"] != FORMAT:
+        raise ValueError(f"{path}/config.json has format {config['format']!r}, this code reads {FORMAT!r}. Update.")
     return config

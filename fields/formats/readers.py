@@ -230,7 +230,7 @@ def said(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "TorchScript" in text:
         return "holds a TorchScript program, which was not loaded; save its plain state_dict and give that"
-    if "weights_only" in text:  # advice of PyTorch, not what is wrong
+    if "weights_only" in text or "PytorchStreamReader" in text:  # advice of PyTorch, not what is wrong
         return "truncated or corrupt, or a file of something else than tensors"
     return text[:200] or type(error).__name__
 
