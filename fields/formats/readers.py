@@ -6,8 +6,10 @@ returns tensors by name and what the file says about its network; it knows nothi
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,10 @@ def read(path: Path) -> Raw:
         raise ValueError("empty file (0 bytes)")
     if is_pointer(path):
         raise ValueError(FETCH)
-    return READERS[path.suffix.lower()](path)
+    try:
+        return READERS[path.suffix.lower()](path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, struct.error):
+        raise ValueError("truncated or corrupt") from None
 
 
 def read_torch(path: Path) -> Raw:

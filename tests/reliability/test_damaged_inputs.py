@@ -121,7 +121,7 @@ def damage(path, other, random) -> str:
     elif kind in ("cut", "empty"):
         data = data[: at if kind == "cut" else 0]
     elif kind == "double":
-        data += data
+        data = data + data
     elif kind == "swap":
         data = bytearray(other.read_bytes())
     elif kind == "shape":
