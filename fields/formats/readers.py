@@ -70,7 +70,7 @@ def read(path: Path) -> Raw:
         raise ValueError(FETCH)
     try:
         return READERS[path.suffix.lower()](path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, struct.error):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, TypeError, struct.error):
         raise ValueError("truncated or corrupt") from None
 
 
