@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fields.kinds.images import ImageKind
 from fields.model import values
 from tokenizers.learned.regions import RegionsTokenizer, windows
 
@@ -22,7 +23,7 @@ def mean_patches(tokenizer: RegionsTokenizer, ids: Tensor) -> tuple[Tensor, Tens
         ValueError: for fields that are no pictures.
     """
     field, side, codes = tokenizer.field, tokenizer.config.side, tokenizer.codes
-    if field.in_dim != 2:
+    if not ImageKind.suits(field):
         raise ValueError(f"codes of fields with {field.in_dim} coordinates have no picture.")
     inner = windows(tokenizer.grid, side, 0)  # (T, side * side)
     total = torch.zeros(codes, side * side, field.out_dim)

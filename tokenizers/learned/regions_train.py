@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fields.kinds.shapes import ShapeKind
 from fields.model import values
 from fields.turned import turned, turns
 from tokenizers.distortion import distortion
@@ -86,7 +87,7 @@ class RegionsTrainer(Trainer):
         """Of volumes: values of all training fields on the lattice, and where the lattice's points go at each turn."""
         t = self.tokenizer
         self.said = self.places = None
-        if t.field.in_dim != 3 or len(self.rows) * t.lattice.numel() > KEPT:
+        if not ShapeKind.suits(t.field) or len(self.rows) * t.lattice.numel() > KEPT:
             return
         self.said = torch.cat([values(t.field, part, t.lattice) for part in self.rows.split(64)])
         self.places = [_places(t.lattice, turn) for turn in self.turns]
