@@ -275,6 +275,7 @@ def build(studio: Studio, title: str) -> Any:
                     mesh = gr.Model3D(label="The field, to be turned", visible=shapes, elem_id="mesh")
                 with gr.Column():
                     tokens = gr.Image(
+                        show_label=False,
                         label="Its tokens" + (" on the grid of regions" if studio.grid else ""),
                         elem_id="tokens",
                         buttons=["fullscreen"],
@@ -283,8 +284,12 @@ def build(studio: Studio, title: str) -> Any:
                     near = gr.Image(label="Nearest training field", elem_id="nearest", buttons=["fullscreen"])
                     how_near = gr.Markdown(elem_id="how-near")
             about = gr.Markdown(elem_id="about")
+            gr.Markdown("Its weights: a matrix per layer, the bias last.")
             heat = gr.Image(
-                label="Its weights: a matrix per layer, the bias last", elem_id="heat", buttons=["fullscreen"]
+                show_label=False,
+                label="Its weights: a matrix per layer, the bias last",
+                elem_id="heat",
+                buttons=["fullscreen"],
             )
             with gr.Row():
                 png = gr.DownloadButton("PNG")
@@ -310,7 +315,7 @@ def build(studio: Studio, title: str) -> Any:
                 with gr.Column():
                     what = gr.Markdown(elem_id="kept-text")
                     tokens_kept = gr.Image(
-                        label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"]
+                        show_label=False, label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"]
                     )
             more = gr.Button("Complete", variant="primary", elem_id="complete")
             outcome = gr.Markdown(elem_id="completed")
