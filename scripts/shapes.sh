@@ -3,7 +3,7 @@
 # of them as GLB and a contact sheet. Each stage that is complete is skipped, so that a killed run goes on.
 #
 #   bash scripts/shapes.sh                                  # two threads, under runs/shapes
-#   COUNT=60 STEPS=20 NEW=8 N=6 OUT=runs/small bash scripts/shapes.sh   # a trial
+#   COUNT=60 LEARN=600 STEPS=20 NEW=8 N=6 OUT=runs/small bash scripts/shapes.sh   # a trial
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python

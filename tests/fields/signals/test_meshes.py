@@ -55,6 +55,15 @@ def test_two_cubes_side_by_side_one_inside_out():
     assert volume(surface) == pytest.approx(16) and "inside out" in surface.how
 
 
+def test_edges_of_more_than_two_faces():
+    corner = meshes.prepare(np.concatenate([CORNERS, CORNERS + [2.0, 2, 0]]), np.concatenate([CUBE, CUBE + 8]))
+    assert corner.how == "closed" and volume(corner) == pytest.approx(16)  # two cubes that share an edge
+    fin = meshes.prepare(np.concatenate([CORNERS, [[0, 0, 2.5]]]), np.concatenate([CUBE, [(1, 3, 8)]]))
+    where = (np.array([[0, 0, 0.0], [0, 0, 1.9]]) - np.array(fin.offset)) / fin.scale
+    assert fin.how.startswith("open:") and fin.inside(where).tolist() == [True, False]
+    assert meshes.is_closed(fin.faces) and volume(fin) == pytest.approx(8, rel=0.1)
+
+
 def test_far_away_and_tiny():
     surface = meshes.prepare(CORNERS * 1e-3 + 1000, CUBE)
     assert np.abs(surface.vertices).max() == pytest.approx(0.9) and surface.inside(np.zeros((1, 3)))[0]
