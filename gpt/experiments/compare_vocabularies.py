@@ -166,7 +166,9 @@ def _open(config: CompareConfig, entries: list[Entry], data: Any, benches: list[
 
 def _new_names(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a folder that was made when this command was called a contest."""
-    return new_names({**config, "kind": "comparison"} if config.get("kind") == "contest" else config)
+    config = {**config, "kind": "comparison"} if config.get("kind") == "contest" else config
+    named = new_names(config)
+    return {name: named[name] for name in config}  # what a training has besides, a comparison does not
 
 
 def _note(entry: Entry, values: dict[str, Any]) -> None:
