@@ -29,7 +29,7 @@ regions) options=(--grid 4 4 4 --vocab-size 512 --margin 1 --near 0.5 --symmetri
 *) options=() ;;
 esac
 stage vocabulary "$python" -m tokenizers.build "$VOCABULARY" --fields "$OUT/fields" --out "$OUT/$VOCABULARY" "${options[@]}" \
-    --probe-rows 0 --threads "$THREADS"
+    --sizes --probe-rows 0 --threads "$THREADS"
 # The GPT begins each shape with its family, and sees too few shapes to do without dropout.
 stage gpt "$python" scripts/train_gpt.py --fields "$OUT/fields" --tokenizer "$OUT/$VOCABULARY" --out "$OUT/gpt" \
     --steps "$STEPS" --batch 64 --labels --model.dropout 0.2 --eval-every 100 --patience 8 --sample-every 1000 \
