@@ -136,6 +136,7 @@ def damage(path, other, random) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # numpy's, of archives it cannot open
 @pytest.mark.parametrize("what", KINDS)
 def test_damaged_inputs_are_refused_or_equal(home, tmp_path, what):
     place, reader, tries = KINDS[what]
