@@ -2,15 +2,17 @@
 # MNIST from its files to an evaluation of new fields, in stages; started again, it goes on where it stopped.
 #   bash scripts/mnist.sh [--short] [--signals fashion-mnist] [--data-root DIR] [--unlabelled] [--threads N]
 set -euo pipefail
+here="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+needs() { [ $# -ge 3 ] || { echo "mnist.sh: $1 needs $2." >&2; exit 2; }; }
 signals=mnist short="" labels=--labels root=() threads=()
 while [ $# -gt 0 ]; do
     case "$1" in
         --short) short=-short ;;
         --unlabelled) labels=--no-labels ;;
-        --signals) signals="${2:?--signals needs mnist or fashion-mnist}"; shift ;;
-        --data-root) root=(--data-root "$(realpath -- "${2:?--data-root needs the folder with the files}")"); shift ;;
-        --threads) threads=(--threads "${2:?--threads needs a number}"); shift ;;
+        --signals) needs --signals "mnist or fashion-mnist" "${@:2:1}"; signals="$2"; shift ;;
+        --data-root) needs --data-root "the folder with the files" "${@:2:1}"; root=(--data-root "$(cd "$here" && realpath -- "$2")"); shift ;;
+        --threads) needs --threads "a number" "${@:2:1}"; threads=(--threads "$2"); shift ;;
         *) echo "mnist.sh: unknown argument $1; expected --short, --unlabelled, --signals NAME, --data-root DIR or --threads N." >&2; exit 2 ;;
     esac
     shift

@@ -6,8 +6,8 @@
 #   COUNT=60 LEARN=600 STEPS=20 NEW=8 N=6 OUT=runs/small bash scripts/shapes.sh   # a trial
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/environment.sh
 python=.venv/bin/python
-[ -x "$python" ] || python=python
 OUT=${OUT:-runs/shapes} COUNT=${COUNT:-2500} NEW=${NEW:-500} N=${N:-200} THREADS=${THREADS:-2} LEARN=${LEARN:-4000}
 STEPS=${STEPS:-2000} VOCABULARY=${VOCABULARY:-pca}
 
