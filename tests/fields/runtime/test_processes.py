@@ -237,7 +237,7 @@ def test_the_death_of_one_process_ends_the_other(tmp_path, rank):
     call = f"{pids.format(folder=str(tmp_path))}\nrun_cli(train, config(Path({str(tmp_path)!r}), steps=100_000))"
     process = launch(tmp_path, call)
     for line in process.stdout:
-        if "loss" in line:
+        if "bits/field" in line:
             break
     both = [int((tmp_path / f"pid{r}").read_text()) for r in range(2)]
     os.kill(both[rank], signal.SIGKILL)

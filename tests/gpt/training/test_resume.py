@@ -204,7 +204,7 @@ def test_killed_runs_go_on_as_if_nothing_had_happened(root):
     train(config(root, "unkilled", **values))
     for delay in (0.0, 0.05, 0.1, 0.3):  # during a save, most likely
         with launch(root, "killed", **values) as process:
-            wait_for(process, "loss")
+            wait_for(process, "bits/field")
             time.sleep(delay)
             process.kill()
     process = launch(root, "killed", **values)
@@ -217,7 +217,7 @@ def test_killed_runs_go_on_as_if_nothing_had_happened(root):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_ends_with_its_own_code(root, number):
     process = launch(root, f"signal-{int(number)}", steps=100_000)
-    wait_for(process, "loss")
+    wait_for(process, "bits/field")
     process.send_signal(number)
     output = process.communicate(timeout=20)[0]
     assert process.returncode == 128 + number and "interrupted after step" in output and "Traceback" not in output
