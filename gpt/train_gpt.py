@@ -239,14 +239,19 @@ def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool
     return known
 
 
+@dataclass
+class Measured:
+    """The run's `trainer.json`, as far as it is read again."""
+
+    steps: int
+
+
 def _steps(config: TrainConfig, trainer: Trainer) -> int:
     """Steps of the run. What --minutes allows is measured once and kept in trainer.json, for resuming."""
     if config.minutes is None:
         return DEFAULT_STEPS if config.steps is None else config.steps
     path, accelerator = config.out / "trainer.json", trainer.accelerator
-    kept = on_main(
-        accelerator, lambda: read_json(path, "Delete it.", dict[str, int])["steps"] if path.is_file() else None
-    )
+    kept = on_main(accelerator, lambda: read_json(path, "Delete it.", Measured)["steps"] if path.is_file() else None)
     if kept is None:
         seconds = trainer.seconds_per_step()
         kept = on_main(accelerator, lambda: max(1, int(config.minutes * 60 / seconds)))  # the main process' clock

@@ -257,7 +257,7 @@ def test_missing_and_foreign_folders(weights, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="kind 'words'; this code knows kmeans"):
         load_tokenizer(tmp_path)
     (tmp_path / "config.json").write_text('{"architectures": []}')
-    with pytest.raises(ValueError, match="not a tokenizer's"):
+    with pytest.raises(ValueError, match="`kind` is missing. A tokenizer is made with"):
         load_tokenizer(tmp_path)
     fitted("kmeans", weights).save_pretrained(tmp_path / "k")
     with pytest.raises(ValueError, match="holds a kmeans tokenizer, not quantile"):
