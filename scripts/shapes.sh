@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 python=.venv/bin/python
 OUT=${OUT:-runs/shapes} COUNT=${COUNT:-2500} NEW=${NEW:-500} N=${N:-200} THREADS=${THREADS:-2} LEARN=${LEARN:-4000}
-STEPS=${STEPS:-2000} VOCABULARY=${VOCABULARY:-pca}
+STEPS=${STEPS:-1200} VOCABULARY=${VOCABULARY:-pca}
 
 stage() { # a name, and a command; prints how long it took
     local name=$1 began=$SECONDS
