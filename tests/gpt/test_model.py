@@ -162,3 +162,14 @@ def test_attention_written_out_in_bfloat16(monkeypatch, scores):
         rough = gpt.model.attend(*(t.bfloat16() for t in (queries, k, v)), mask, causal)
         assert rough.dtype == torch.bfloat16
         torch.testing.assert_close(rough.float(), exact, atol=3e-2, rtol=0)
+
+
+def test_muon_takes_the_blocks_matrices_and_every_parameter_learns_once():
+    class Settings:
+        optimizer, lr, betas, weight_decay = "muon", 1e-3, (0.9, 0.99), 0.1
+
+    model = tiny()
+    adam, muon = make_optimizers(Settings, model)
+    ids = [[id(p) for group in made.param_groups for p in group["params"]] for made in (adam, muon)]
+    assert sorted(ids[0] + ids[1]) == sorted(id(p) for p in model.parameters())
+    assert set(ids[1]) == {id(p) for p in model.blocks.parameters() if p.ndim == 2}
