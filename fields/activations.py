@@ -7,7 +7,7 @@ dataset cards show.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -88,9 +88,19 @@ OUTPUTS: dict[str, Output] = {
     "logit": Output(lambda y, scale, shift: y.sigmoid(), None, "1 / (1 + np.exp(-y))", "its sigmoid"),
     "linear": Output(lambda y, scale, shift: y, lambda v, scale: 1.0, "y", "as it is"),
     "offset": Output(
-        *(lambda y, scale, shift: scale * y + shift, lambda v, scale: scale),
-        *("scale * y + shift", "{scale} times it plus {shift}", ((1.0, 0.5), (0.5, 0.5))),
+        lambda y, scale, shift: scale * y + shift,
+        lambda v, scale: scale,
+        "scale * y + shift",
+        "{scale} times it plus {shift}",
+        ((1.0, 0.5), (0.5, 0.5)),
     ),
     "tanh": Output(lambda y, scale, shift: y.tanh(), lambda v, scale: 1 - v.square(), "np.tanh(y)", "its tanh"),
 }
 """Name -> output."""
+
+if TYPE_CHECKING:  # a checker cannot know what stands in the registries
+    ActivationName = str
+    OutputName = str
+else:
+    ActivationName = Literal[tuple(ACTIVATIONS)]
+    OutputName = Literal[tuple(OUTPUTS)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fields import layout
-from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.activations import ACTIVATIONS, OUTPUTS, ActivationName, OutputName
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class FieldConfig:
     """Put the raw coordinate before the encoding."""
     use_pi: bool = True
     """Frequencies are 2^k pi (True) or 2^k (False)."""
-    activation: Literal[tuple(ACTIVATIONS)] = "relu"
+    activation: ActivationName = "relu"
     """After every hidden layer; sine is sin(w0 (Wx + b))."""
     w0: float = 30.0
     """Frequency of the sine activation; unused by the others."""
-    output: Literal[tuple(OUTPUTS)] = "logit"
+    output: OutputName = "logit"
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), or output_scale * y + output_shift."""
     output_scale: float | tuple[float, ...] = 1.0
     """Scale of `offset` (the standard deviation, where targets were standardised); one number, or one per channel."""

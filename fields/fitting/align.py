@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
     began = time.perf_counter()
     if how == "sort":
         made = in_order(data)
-        report = {"reference": None, "how": how, "before": measure(data), "after": measure(made)}
+        report: dict[str, Any] = {"reference": None, "how": how, "before": measure(data), "after": measure(made)}
     else:
         at = _reference(data, None) if at is None else at
         made, row = aligned(data, at)
@@ -192,7 +192,7 @@ def measure(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> di
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(weights), generator=generator)[: 2 * PAIRS]
     a, b = weights[order[: len(order) // 2]], weights[order[len(order) // 2 :][: len(order) // 2]]
-    found = {"to_reference": None, "between": None, "halfway_psnr": None}
+    found: dict[str, float | None] = {"to_reference": None, "between": None, "halfway_psnr": None}
     if row is not None:
         found["to_reference"] = float((weights - row).norm(dim=1).mean())
     if len(a):

@@ -6,7 +6,7 @@ is tensors: its layers, the grid and the normalisation of its input.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ class Encoder(nn.Module):
         width: units of the hidden layers.
     """
 
+    grid: Tensor
+    moments: Tensor
+
     def __init__(self, grid: Sequence[int], channels: int, row: Tensor, width: int = WIDTH):
         super().__init__()
         self.register_buffer("grid", torch.tensor(list(grid), dtype=torch.int64))
@@ -44,8 +47,9 @@ class Encoder(nn.Module):
         self.row = nn.Parameter(row.clone())
         sizes = (math.prod(grid) * channels, width, width, len(row))
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
-        nn.init.zeros_(self.layers[-1].weight)  # the first prediction is the base row
-        nn.init.zeros_(self.layers[-1].bias)
+        self.numbers = sizes[0]
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)  # the first prediction is the base row
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Encoder":
@@ -69,7 +73,7 @@ class Encoder(nn.Module):
             ValueError: saying what differs.
         """
         check_shared(signals)
-        seen = (len(self.grid), self.layers[0].in_features // math.prod(self.grid.tolist()), len(self.row))
+        seen = (len(self.grid), self.numbers // math.prod(self.grid.tolist()), len(self.row))
         wanted = (signals.extent.shape[1], signals.channels, config.size)
         if seen != wanted:
             raise ValueError(
@@ -83,8 +87,9 @@ class Encoder(nn.Module):
         size = self.grid.tolist()
         if list(extent) != size:
             spread = values.transpose(1, 2).unflatten(2, tuple(extent))  # (N, C, ...)
-            pool = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(size)]
-            values = pool(spread, size).flatten(2).transpose(1, 2)
+            pools: dict[int, Callable[..., Tensor]]
+            pools = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
+            values = pools[len(size)](spread, size).flatten(2).transpose(1, 2)
         return (values.flatten(1) - self.moments[0]) / self.moments[1]
 
     def forward(self, values: Tensor, extent: Sequence[int]) -> Tensor:

@@ -64,9 +64,10 @@ class Points:
 
     def part(self, i: int) -> tuple[Tensor, Tensor]:
         """Encoded points of a subset with a column of ones: ([N,] m, E + 1), and the same transposed."""
-        if self._kept[i] is not None:
-            return self._kept[i]
-        chosen = self.coords if self.parts[i] is None else self.coords[:, self.parts[i]]
+        kept, part = self._kept[i], self.parts[i]
+        if kept is not None:
+            return kept
+        chosen = self.coords if part is None else self.coords[:, part]
         inputs = torch.cat([encode(self.config, chosen), torch.ones_like(chosen[..., :1])], -1)
         both = (inputs, inputs.mT.contiguous())
         if self._keep:

@@ -249,7 +249,7 @@ def fit_fields(
     out.mkdir(parents=True, exist_ok=True)
     schedule = schedule_for(config, signals)
     reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
-    jobs = cut(architecture, signals, config.fits, accelerator.device, schedule.pixels)
+    jobs = cut(architecture, signals, config.fits or 1, accelerator.device, schedule.pixels)
     _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -311,9 +311,9 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
                 shown.update(len(rows))
                 seen, done = seen + float(reached.nansum()), done + int(reached.isfinite().sum())
                 shown.set_postfix_str(f"mean {work.kind.measure.text(seen / max(done, 1))}", refresh=False)
-            weights, reached = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
+            weights, quality = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
             with runs.write_atomic(part_file(out, i)) as temporary:
-                np.savez(temporary, weights=weights, quality=reached)
+                np.savez(temporary, weights=weights, quality=quality)
             if not told and accelerator.is_main_process:
                 told = True
                 minutes = (time.perf_counter() - began) / counts[i] * left / 60
@@ -459,7 +459,7 @@ def _report(data: WeightDataset, signals: Signals, out: Path) -> None:
     """What came out, where; and a non-zero exit when something had to be left out."""
     for split in data.splits:
         reached, measure = data.quality(split), data.kind.measure
-        mean, worst = measure.text(reached.mean()), measure.text(measure.worst(reached))
+        mean, worst = measure.text(float(reached.mean())), measure.text(measure.worst(reached))
         print(f"{split}: {plural(len(reached), 'field')}, {measure.name} mean {mean}, worst {worst}")
         if measure.poor is not None and not measure.reached(reached.mean(), measure.poor):
             print(

@@ -66,10 +66,11 @@ def fit(
         RuntimeError: if every field diverged.
     """
     if not isinstance(signals, Signals):
-        about = {"labels": None if labels is None else torch.as_tensor(labels, dtype=torch.int64)}
+        about: dict[str, Any] = {"labels": None}
         if labels is not None:
-            classes = int(about["labels"].max()) + 1 if len(about["labels"]) else 0
-            about["label_names"] = list(label_names or map(str, range(classes)))
+            classes = torch.as_tensor(labels, dtype=torch.int64)
+            count = int(classes.max()) + 1 if len(classes) else 0
+            about = {"labels": classes, "label_names": list(label_names or map(str, range(count)))}
         signals = _signals(signals, values, name, kind, ids, split, about)
     elif any(given is not None for given in (values, labels, label_names, ids, split)):
         raise ValueError("values, labels, ids and split belong to arrays; Signals have their own.")
@@ -99,7 +100,7 @@ def fit_from(
     """
     check_channels(field, signals)
     device, schedule = torch.device(device), schedule_for(config, signals)
-    blocks = [b for part in cut(field, signals, config.fits, device, schedule.pixels) for b in part]
+    blocks = [b for part in cut(field, signals, config.fits or 1, device, schedule.pixels) for b in part]
     jobs = [(i, block.number) for block in blocks for i in block.indices]
     work = Worker(field, signals, config, schedule, reference, device)
     threads, pieces = config.threads or (torch.get_num_threads() if device.type == "cpu" else 1), []

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,8 @@ def cut(
             most, room = (256, CACHE) if device.type == "cpu" else (WIDE, MEMORY)
             step = max(1, min(most, room // width))
             blocks += [Block(tuple(same[i : i + step]), number, size) for i in range(0, len(same), step)]
-    parts, count = [[]], 0
+    parts: list[list[Block]] = [[]]
+    count = 0
     for block in blocks:
         if count >= PART:
             parts.append([])
@@ -123,7 +125,8 @@ class _Tables:
 
     def __init__(self, folder: Path, architecture: FieldConfig, signals: Signals):
         self.folder, self.architecture, self.names = folder, architecture, signals.label_names
-        self.about, self.writers = signals.describe(), {}
+        self.about = signals.describe()
+        self.writers: dict[str, Any] = {}
 
     def file(self, split: str) -> Path:
         return self.folder / f"rows-{split}.arrow"

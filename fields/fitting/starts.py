@@ -109,22 +109,24 @@ def make_reference(
         )  # fmt: skip
         how = f"a row and {len(basis)} directions learnt over {len(train):,} training signals, {subspace_steps} steps, seed {seed}"
         return Reference.subspace(how, row, basis)
-    learnt = _reptile(config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device))
+    how, row = _reptile(
+        config, signals, schedule, seed, meta_steps, meta_batch, inner_steps, quiet, torch.device(device)
+    )
     if start == "meta":
-        return learnt
+        return Reference("meta", how, row)
     train = _most_frequent(signals)
     encoder = learn_encoder(
         config,
         signals,
         train,
-        learnt.row,
+        row,
         share=schedule.pixels,
         steps=encoder_steps,
         seed=seed,
         quiet=quiet,
         device=device,
     )
-    how = f"a row predicted from each signal by an encoder, learnt in {encoder_steps} steps from: {learnt.how}"
+    how = f"a row predicted from each signal by an encoder, learnt in {encoder_steps} steps from: {how}"
     return Reference.amortised(how, encoder.state_dict())
 
 
@@ -206,8 +208,8 @@ def _reptile(
     inner: int,
     quiet: bool,
     device: torch.device,
-) -> Reference:
-    """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to."""
+) -> tuple[str, Tensor]:
+    """Reptile (arXiv:1803.02999): move the start towards what a few steps on a batch of signals lead to; how, and where."""
     train = signals.indices("train")
     batch, kind = min(batch, len(train)), kind_of(config, signals.describe())
     extents = signals.extent[train]
@@ -249,7 +251,7 @@ def _reptile(
         f"Reptile over {len(train):,} training signals{said}: {steps} outer steps of {batch} signals, "
         f"{inner} Adam steps at {schedule.lr:g}, seed {seed}"
     )
-    return Reference("meta", how, row.cpu())
+    return how, row.cpu()
 
 
 def _spread(count: int, number: int, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.runtime.console import bar
 from fields.signals.base import Signals
+from fields.signals.images import Images
 from fields.storage.dataset import KEPT, Reference, WeightDataset
 from fields.storage.rows import Rows
 from fields.view import volumes
@@ -78,7 +79,7 @@ class Group:
         for i, at in enumerate(self.at.tolist()):
             if not known["extent"][i] or not min(known["extent"][i]):
                 known["extent"][i] = usual
-            if at >= 0:
+            if at >= 0 and signals is not None:
                 known["extent"][i] = tuple(signals.extent[at].tolist())
                 if signals.labels is not None:
                     known["label"][i] = int(signals.labels[at])
@@ -107,9 +108,9 @@ def collect(batch: Batch, files: list[tuple[Path, str]]) -> tuple[list[Group], l
         if len(rows.weights):
             parts.setdefault((rows.config, _quantity(batch, rows)), []).append(rows)
     groups = []
-    for (config, quantity), rows in parts.items():
-        weights = torch.cat([r.weights for r in rows])
-        known = {name: [value for r in rows for value in r.columns[name]] for name in rows[0].columns}
+    for (config, quantity), alike in parts.items():
+        weights = torch.cat([r.weights for r in alike])
+        known = {name: [value for r in alike for value in r.columns[name]] for name in alike[0].columns}
         groups.append(Group(config, quantity, weights, known, torch.full((len(weights),), -1)))
     return groups, skipped
 
@@ -204,7 +205,8 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
     Returns:
         Per group its folder, rows, PSNR, and what the volumes of 3-D fields show.
     """
-    made, taken, several = [], set(), len(groups) > 1
+    made, several = [], len(groups) > 1
+    taken: set[str] = set()
     if several:
         print(f"{len(groups)} architectures or quantities: one dataset each, never mixed, in {out}/ARCHITECTURE")
     for group, data, measured in zip(groups, datasets, proofs, strict=True):
@@ -254,8 +256,9 @@ def dataset_of(group: Group, batch: Batch) -> WeightDataset:
 
 def _reference(group: Group, batch: Batch) -> Reference:
     """The start of the fits, which only our own sidecar can know."""
-    if batch.extra.reference is not None and FieldConfig.from_dict(batch.extra.stated).size == group.config.size:
-        return Reference.from_dict(batch.extra.reference)
+    extra = batch.extra
+    if extra.reference is not None and FieldConfig.from_dict(extra.stated or {}).size == group.config.size:
+        return Reference.from_dict(extra.reference)
     return Reference("unknown", f"imported from files of {batch.source.title}; they do not say how they were fitted")
 
 
@@ -273,7 +276,7 @@ def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     if not size or not min(size):
         size = (64, 64)
         print("note: the pictures' size is not known (--size H W): drawn as 64 x 64, their extent is 0 x 0 in the rows")
-    if batch.signals is not None and bool((group.at[chosen] >= 0).all()):
+    if isinstance(batch.signals, Images) and bool((group.at[chosen] >= 0).all()):
         beside = batch.signals.images(group.at[chosen])
     verify.preview_pictures(path, group.config, group.weights[chosen], size, group.captions(chosen), beside)
     return []

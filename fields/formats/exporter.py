@@ -193,8 +193,9 @@ def write_safetensors(data: WeightDataset, folder: Path, _: Path) -> dict[str, d
 
 def write_dwsnets(data: WeightDataset, folder: Path, out: Path) -> dict[str, dict]:
     """SET_png_PART_LABEL_ID/checkpoints/model_final.pth and splits.json, whose paths are whole, as DWSNets wants them."""
-    files, taken = {}, set()
-    listed = {name: {"path": [], "label": []} for name in ("train", "val", "test")}
+    files: dict[str, dict] = {}
+    taken: set[str] = set()
+    listed: dict[str, dict[str, list[str]]] = {name: {"path": [], "label": []} for name in ("train", "val", "test")}
     for split in data.splits:
         into = listed.setdefault({"validation": "val"}.get(split, split), {"path": [], "label": []})
         for batch, known in rows(data, split):

@@ -5,11 +5,11 @@ import re
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.activations import ActivationName, OutputName
 from fields.formats.collect import Batch, collect, dataset_of, prove, save
 from fields.formats.readers import NETWORK
 from fields.formats.sidecars import SIDECAR, Beside, load_field, look_beside
@@ -20,7 +20,10 @@ from fields.signals.base import SignalsConfig
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
 
-Name = Literal[tuple(SOURCES)]
+if TYPE_CHECKING:  # a checker cannot know what stands in the registry
+    Name = str
+else:
+    Name = Literal[tuple(SOURCES)]
 NAMED = 20
 """Bad files named one by one; all of them stand in import.json."""
 
@@ -41,11 +44,11 @@ class Conventions:
     """Put the raw coordinate before the encoding."""
     use_pi: bool | None = None
     """Frequencies 2^k pi (True) or 2^k (False)."""
-    activation: Literal[tuple(ACTIVATIONS)] | None = None
+    activation: ActivationName | None = None
     """After every hidden layer."""
     w0: float | None = None
     """Frequency of the sine activation."""
-    output: Literal[tuple(OUTPUTS)] | None = None
+    output: OutputName | None = None
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), output_scale * y + output_shift."""
     output_scale: tuple[float, ...] | None = None
     """Scale of `offset`: one number, or one per channel."""

@@ -17,7 +17,7 @@ SPLITS = {
     **{"test": "test", "testing": "test"},
 }
 ALLOWED = ("train", "validation", "test", "samples")
-COLUMNS = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "quality": math.nan, "extent": ()}
+COLUMNS: dict[str, Any] = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "quality": math.nan, "extent": ()}
 """What is known of each row, with the value that says unknown."""
 LARGEST = 2**31 - 1
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fields.kinds.shapes import ShapeKind
 from fields.runtime import runs
 from fields.runtime.console import bar, plural
 from fields.storage.dataset import WeightDataset
@@ -85,7 +86,7 @@ def write_meshes(config: MeshConfig) -> list[dict]:
         ValueError: for fields that are no shapes, or a split that is not there.
     """
     data = WeightDataset.load(config.fields)
-    if data.kind.name != "shapes":
+    if not isinstance(data.kind, ShapeKind):
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
     claimed = {**asdict(config), "out": None, "fields": None}

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def alternatives(config: FieldConfig) -> list[FieldConfig]:
         for name, output in OUTPUTS.items()
         for placed in output.usual or ((),)
     ]
-    choices = [
+    choices: list[list[dict[str, Any]]] = [
         [{"coords": c} for c in ("centres", "linspace", "corner")],
         [{"axes": a} for a in ("xy", "yx")],
         [{"use_pi": p} for p in (True, False)] if config.octaves else [{}],

@@ -167,7 +167,7 @@ def publish(options: Publish, content: Publication) -> Sent | None:
 def check_place(content: Publication, push: Push | None) -> None:
     """Refuse a repository that holds something else; of a dry run nothing is known."""
     others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")] if push else []
-    if others and not any(name in push.files for name in content.mark):
+    if push and others and not any(name in push.files for name in content.mark):
         raise ValueError(
             f"{push.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
             "Choose another name, or empty it first."
@@ -195,7 +195,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
     place = FieldsPlace(name)
 
     def prepare(folder: Path) -> None:
-        root = folder / place.prefix
+        root = folder / (place.prefix or "")
         preview = options.preview and has_pictures(data)
         shards = write_shards(data, root / "data", preview)
         made = {"command": command(run), "commit": run.get("commit"), "versions": run.get("versions")}
@@ -213,7 +213,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
             shutil.copyfile(inside(options.path, "samples.json"), root / "samples.json")
 
     def card(folder: Path, push: Push | None) -> str:
-        variants = place.others(push) | {name: read_json(folder / place.prefix / "field.json")}
+        variants = place.others(push) | {name: read_json(folder / (place.prefix or "") / "field.json")}
         if not place.prefix:
             variants = {name: variants.pop(name)} | variants
         return fields_card(options.repo, variants)
@@ -234,7 +234,9 @@ class FieldsPlace:
     """Where a variant lies in a repository: the default at the top, each other one in a folder of its own."""
 
     def __init__(self, name: str):
-        self.name, self.first, self.prefix = name, None, None
+        self.name = name
+        self.first: str | None = None
+        self.prefix: str | None = None
 
     def find(self, push: Push | None) -> None:
         """At the top of a new repository or where this variant stands already, else in its folder.
@@ -243,12 +245,16 @@ class FieldsPlace:
             ValueError: if another push has taken the place found before.
         """
         there = push.read("field.json") if push is not None else None
-        where = f"{push.repo}/field.json" if push is not None else ""
-        self.first = None if there is None else parse_json(where, there, "Mend or remove it there.", Variant)["variant"]
+        repo = push.repo if push is not None else ""
+        self.first = (
+            None
+            if there is None
+            else parse_json(f"{repo}/field.json", there, "Mend or remove it there.", Variant)["variant"]
+        )
         prefix = "" if self.first in (None, self.name) else f"{self.name}/"
         if self.prefix not in (None, prefix):
             raise ValueError(
-                f"another push has changed where {push.repo} keeps its variants, whose default is now {self.first}. "
+                f"another push has changed where {repo} keeps its variants, whose default is now {self.first}. "
                 "Run the same command again."
             )
         self.prefix = prefix
@@ -267,7 +273,7 @@ class FieldsPlace:
             return {}
         found = {}
         for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
-            card = parse_json(f"{push.repo}/{path}", push.read(path), "Mend or remove it there.", Variant)
+            card = parse_json(f"{push.repo}/{path}", push.read(path) or b"", "Mend or remove it there.", Variant)
             for name in (card["variant"] or "default", *card["shards"]):
                 check_split(name, f"{push.repo}/{path}")
             if card["variant"] not in (None, self.name) and card["shards"]:

@@ -6,6 +6,7 @@ Nothing here draws samples or decides what a distance means: that is `fields.met
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def dssim(a: Tensor, b: Tensor | None = None, *, progress: Callable[[int], None]
                 progress(1)
         return total
 
-    total = sum(_each_on_one_thread(part, workers))
+    total = reduce(torch.add, _each_on_one_thread(part, workers))
     if b is None:
         total = total.triu() + total.triu(1).T
     return ((1 - total / (x.pixels * x.channels)) / 2).clamp(0, 1)
@@ -194,7 +195,7 @@ def nearest(
         chunk = chunk.flatten(1).float()
         mine = torch.arange(start, start + len(chunk)) if owners is None else owners[start : start + len(chunk)]
         squared = torch.addmm(norms + chunk.square().sum(1)[None], queries, chunk.T, alpha=-2)  # (N, n)
-        if len(careful):
+        if skip is not None and len(careful):
             squared[careful] = squared[careful].masked_fill(skip[careful][:, None] == mine[None], float("inf"))
         low, at = squared.min(1)
         better = (low < best[:, 0]).nonzero()[:, 0]

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -42,10 +42,12 @@ def bar(
     Returns:
         Iterable and context manager, with `update(n)`, `set_postfix_str`, `write`, `close`, `n` and `total`.
     """
-    if total is None and hasattr(over, "__len__"):
+    if total is None and isinstance(over, Sized):
         total = len(over)
     if quiet or sys.stderr.isatty():
-        count = {"unit": "B", "unit_scale": True} if unit == "byte" else {"unit": plural(2, unit).removeprefix("2")}
+        count: dict[str, Any] = (
+            {"unit": "B", "unit_scale": True} if unit == "byte" else {"unit": plural(2, unit).removeprefix("2")}
+        )
         return tqdm(
             over,
             total=total,

@@ -87,8 +87,8 @@ def _value(flag: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         found = [_value(flag, one) for one in value]
         return value if all(a is b for a, b in zip(found, value, strict=True)) else type(value)(found)
-    if isinstance(value, str) and (found := PAGE.fullmatch(value)):
-        return found["repo"] + (f"@{found['revision']}" if found["revision"] else "")
+    if isinstance(value, str) and (page := PAGE.fullmatch(value)):
+        return page["repo"] + (f"@{page['revision']}" if page["revision"] else "")
     if isinstance(value, (str, Path)) and (str(value) == "~" or str(value).startswith(("~/", "~\\"))):
         return type(value)(os.path.expanduser(value))
     return value

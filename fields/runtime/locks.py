@@ -17,10 +17,8 @@ from pathlib import Path
 
 from fields.runtime.files import alive
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What a disk answers that knows no locks."""
@@ -115,7 +113,7 @@ def _open(out: Path) -> int:
 def _lock(handle: int, before: bytes) -> bool:
     """Whether the system gave us the lock; where it has none, whether the owner named in the file is gone."""
     try:
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         else:
             import msvcrt

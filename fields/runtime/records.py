@@ -119,7 +119,7 @@ def check(path: Path | str, values: Any, schema: Any, hint: str = "") -> Any:
     problem = _problem("", values, schema)
     if problem:
         raise ValueError(f"{path}: {problem}. {hint or 'Make or fetch it anew.'}")
-    return _filled(values, schema) if dataclasses.is_dataclass(schema) else values
+    return _filled(values, schema) if isinstance(schema, type) and dataclasses.is_dataclass(schema) else values
 
 
 def config_of(path: Path | str, values: dict[str, Any], cls: type, hint: str = "") -> Any:
@@ -128,7 +128,7 @@ def config_of(path: Path | str, values: dict[str, Any], cls: type, hint: str = "
     Raises:
         ValueError: naming the file, for values of other types or that do not belong together.
     """
-    known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+    known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
     check(path, known, cls, hint)
     try:
         return cls(**known)
@@ -164,7 +164,7 @@ def _problem(where: str, value: Any, wanted: Any) -> str | None:
     if origin in (Union, types.UnionType):
         found = [_problem(where, value, one) for one in inside]
         return None if None in found else next(text for text in found if text)
-    if dataclasses.is_dataclass(wanted):
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
         return _problem_of_object(where, value, wanted)
     if wanted in (None, type(None)):
         return None if value is None else _said(where, value, "nothing (null)")

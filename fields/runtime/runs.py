@@ -63,7 +63,7 @@ def digest(*parts: Any) -> str:
             part = part.detach().cpu().contiguous().numpy()
         if isinstance(part, np.ndarray):
             state.update(f"{part.dtype}{part.shape}".encode())
-            state.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
+            state.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         elif isinstance(part, bytes):
             state.update(part)
         else:
@@ -132,7 +132,7 @@ def claim(
             known = {key: value for key, value in before["used"].items() if key in (used or {})}
             _check_same(out, before, config, parents or {}, (*free, *known))
             for key, value in known.items():
-                if used[key] != value:
+                if used and used[key] != value:
                     raise ValueError(
                         f"--out {out} was made with {key} {value}, here it would be {used[key]}. Go on with --{key} {value}, "
                         "or begin anew with --overwrite."
@@ -204,7 +204,7 @@ def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], 
 
 def environment() -> dict:
     """Commit and versions, for `run.json`."""
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = version(name)

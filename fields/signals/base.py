@@ -185,7 +185,10 @@ class Signals:
         """The signals at n positions, in that order."""
         chosen = positions(indices, len(self))
         at = chosen.tolist()
-        made = {"labels": None if self.labels is None else self.labels[chosen], "label_names": self.label_names}
+        made: dict[str, Any] = {
+            "labels": None if self.labels is None else self.labels[chosen],
+            "label_names": self.label_names,
+        }
         made |= {"channels": self.channels, "skipped": self.skipped, "split_seed": self.split_seed}
         made |= self._chosen(chosen)
         return type(self)(name=self.name, ids=[self.ids[i] for i in at], split=[self.split[i] for i in at], **made)

@@ -88,7 +88,8 @@ def load_folder(
 
 def find_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> tuple[list[str], list[tuple[str, str]]]:
     """Relative paths (with /) of a folder's files of a kind, sorted, and what is left out with its reason."""
-    files, skipped, top = [], [], root.resolve()
+    skipped: list[tuple[str, str]] = []
+    files, top = [], root.resolve()
     for folder, subfolders, names in os.walk(root, onerror=_unreadable(root, skipped)):
         here = Path(folder)
         for name in [n for n in subfolders if not n.startswith(".") and (here / n).is_symlink()]:
@@ -264,8 +265,8 @@ def divided(names: list[str], seed: int) -> tuple[list[str], list[str]]:
     nothing for validation, a tenth of the training pictures is drawn for it.
     """
     first = [name.split("/")[0].lower() if "/" in name else "" for name in names]
-    given = [SPLIT_NAMES.get(folder) for folder in first]
-    if None in given or "train" not in given or len(set(given)) < 2:
+    given = [SPLIT_NAMES.get(folder, "") for folder in first]
+    if "" in given or "train" not in given or len(set(given)) < 2:
         held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
         return held_out(len(names), seed, held, held), names
     if "validation" not in given:

@@ -39,19 +39,20 @@ def load_hub(config: SignalsConfig) -> Images:
         ValueError: for columns or splits that are not there, or if there is no readable picture.
     """
     parts = NAME.fullmatch(config.signals)
+    assert parts is not None  # see `is_hub_name`
     tables = _tables(parts["repo"], parts["config"], parts["revision"], config.split)
     image, label = _columns(next(iter(tables.values())).features, config, config.signals)
     names, pictures, labels, skipped = [], [], [], []
-    for split, table in tables.items():
-        for i, (row, known) in enumerate(_rows(table, image, label, split)):
+    for part, table in tables.items():
+        for i, (row, known) in enumerate(_rows(table, image, label, part)):
             try:
                 pictures.append(fitted(_read(row), config.resize, config.crop))
             except (
                 Exception
             ) as error:  # Pillow raises nearly any type on a broken file; one row must not end the reading
-                skipped.append((f"{split}/{i}", reason(error)))
+                skipped.append((f"{part}/{i}", reason(error)))
                 continue
-            names.append(f"{split}/{i}")
+            names.append(f"{part}/{i}")
             labels.append(known)
     told = "; ".join(f"row {where}: {why}" for where, why in skipped[:BAD])
     if not pictures or (skipped and config.strict):

@@ -76,7 +76,7 @@ class Images(Signals):
 
     def _picture(self, index: int) -> Tensor:
         """(H, W, channels) float32."""
-        raw = self._pictures[index]
+        raw = np.asarray(self._pictures[index])
         picture = torch.from_numpy(raw.astype(np.float32)) / FULL_SCALE[raw.dtype.name]
         return picture.expand(-1, -1, self.channels)
 
@@ -102,8 +102,8 @@ class Images(Signals):
         return replace(FIELDS[name], out_dim=self.channels)
 
     def _chosen(self, chosen: Tensor) -> dict[str, Any]:
-        whole = isinstance(self._pictures, Tensor)
-        pictures = self._pictures[chosen] if whole else [self._pictures[i] for i in chosen.tolist()]
+        held = self._pictures
+        pictures = held[chosen] if isinstance(held, Tensor) else [held[i] for i in chosen.tolist()]
         return {"pictures": pictures, "full_scale": self._full_scale}
 
 

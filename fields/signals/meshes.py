@@ -256,7 +256,8 @@ def _capped(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
     following = dict(zip(free[:, 0].tolist(), free[:, 1].tolist(), strict=True))
     if len(following) != len(free) or set(following) != set(free[:, 1].tolist()):
         return None
-    caps, middles, rings = [], [], 0
+    middles: list[np.ndarray] = []
+    caps, rings = [], 0
     while following:
         ring = [next(iter(following))]
         while (step := following.pop(ring[-1])) != ring[0]:

@@ -72,7 +72,7 @@ def locate(
     Returns:
         What to load, and nothing; or None, and the reason with what to do.
     """
-    name, origin = signals or described.get("name"), origin or {}
+    name, origin = signals or described.get("name") or "", origin or {}
     if signals is None and data_root is None and origin:
         name = origin["signals"]
         folder, flag = (name, "--signals FOLDER") if name not in LOADERS else (origin["data_root"], "--data-root DIR")

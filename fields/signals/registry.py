@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.digits import load_digits
@@ -97,5 +98,5 @@ def load_signals(config: SignalsConfig) -> Signals:
         if config.resize is not None or config.crop:
             raise ValueError(f"--resize and --crop are for pictures, {path} holds meshes. Leave them out.")
         return load_meshes(path, config.shape, split_seed=config.split_seed, strict=config.strict)
-    how = {"resize": config.resize, "crop": config.crop}
+    how: dict[str, Any] = {"resize": config.resize, "crop": config.crop}
     return load_folder(path, split_seed=config.split_seed, strict=config.strict, **how)

@@ -72,7 +72,8 @@ class Shapes(Signals):
         super().__init__(name, ids, split, extent, **about)
         self.options, self.recipe = options, recipe
         self.placed = None if placed is None else list(placed)
-        self._around, self._made = list(around), {}
+        self._around = list(around)
+        self._made: dict[int, Tensor] = {}
 
     def around(self, index: int) -> Tensor:
         """(M, 4) float32 of x, y, z, signed distance of one shape."""
@@ -227,8 +228,8 @@ def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:
     surface = meshes.prepare(*meshes.read_mesh(path))
     points = around_surface(surface, options, seed=int(key[:8], 16))
     with write_atomic(file) as temporary:
-        how = np.frombuffer(surface.how.encode(), np.uint8)
-        np.savez(temporary, points=points, scale=surface.scale, offset=np.array(surface.offset), how=how)
+        text = np.frombuffer(surface.how.encode(), np.uint8)
+        np.savez(temporary, points=points, scale=surface.scale, offset=np.array(surface.offset), how=text)
     return {"points": points, "placed": {"scale": surface.scale, "offset": surface.offset, "how": surface.how}}
 
 

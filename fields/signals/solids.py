@@ -73,8 +73,8 @@ class Solid:
         Returns:
             (n, 3) float64 with a distance below 1e-3.
         """
-        found = []
-        while sum(map(len, found)) < n:
+        found: list[np.ndarray] = []
+        while sum(len(part) for part in found) < n:
             points = generator.uniform(-1, 1, (2 * n, 3))
             far = np.abs(self.distance(points))
             points = points[np.argsort(far, kind="stable")[:n]]  # the nearer half: fewer steps, fewer that lose the way
@@ -122,7 +122,7 @@ def box(half: tuple[float, float, float], radius: float = 0.0, **where) -> Primi
         q = np.abs(p) - inner
         return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(1), 0) - radius
 
-    return Primitive(shape, tuple(half), **where)
+    return Primitive(shape, half, **where)
 
 
 def cylinder(radius: float, half: float, **where) -> Primitive:
@@ -158,14 +158,15 @@ def superquadric(half: tuple[float, float, float], pole: float, belt: float, **w
         # the surface lies at p * round_^(-pole / 2) on the ray through p; near the middle the ray's way is too long
         return np.maximum(length * (1 - round_ ** (-pole / 2)), -scale.min())
 
-    return Primitive(shape, tuple(half), **where)
+    return Primitive(shape, half, **where)
 
 
 # -- families ---------------------------------------------------------------------------------------------------------
 
 
 def _three(g: np.random.Generator, low: float, high: float) -> tuple[float, float, float]:
-    return tuple(g.uniform(low, high, 3).tolist())
+    x, y, z = g.uniform(low, high, 3).tolist()
+    return x, y, z
 
 
 def _a_superquadric(g: np.random.Generator) -> list[Primitive]:
@@ -202,9 +203,9 @@ def _a_cut(g: np.random.Generator) -> list[Primitive]:
     """A box with a bite, a cup, or a tube."""
     which = g.integers(3)
     if which == 0:
-        half = g.uniform(0.45, 0.75, 3)
-        corner = tuple((half * np.array([1, 1, 1]) * g.uniform(0.6, 1.0, 3)).tolist())
-        return [box(tuple(half.tolist()), 0.03), superquadric(_three(g, 0.4, 0.7), 1.0, 1.0, centre=corner, cut=True)]
+        edges = _three(g, 0.45, 0.75)
+        corner = tuple((np.array(edges) * g.uniform(0.6, 1.0, 3)).tolist())
+        return [box(edges, 0.03), superquadric(_three(g, 0.4, 0.7), 1.0, 1.0, centre=corner, cut=True)]
     radius, half, wall = g.uniform(0.45, 0.75), g.uniform(0.35, 0.8), g.uniform(0.14, 0.22)
     lift = wall if which == 1 else 0.0
     inner = cylinder(radius - wall, half + (0.0 if which == 1 else 0.1), centre=(0, 0, 2 * lift), cut=True)

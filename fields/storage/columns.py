@@ -37,7 +37,8 @@ def features(size: int, label_names: list[str] | None):
 
 def stored_names(wanted: Iterable[str], found: Iterable[str]) -> list[str]:
     """The names that columns have in a file, which may be of the format weights/1."""
-    found, names = set(found), []
+    found = set(found)
+    names: list[str] = []
     for name in wanted:
         former = FORMER.get(name, ())
         names += former if name not in found and former and found.issuperset(former) else [name]

@@ -5,9 +5,10 @@ reference row the fits began from, the signals' description, a fingerprint). It 
 `datasets.load_dataset(folder)` gives the rows, and `field.json` says how to evaluate one.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class FieldFile:
     format: str = FORMAT
     rows: dict[str, int] | None = None
     fingerprint: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
     """Shard -> digest of its footer; comparing costs a few bytes, so that streams are compared too."""
 
 
@@ -107,7 +108,11 @@ class Reference:
 
     def to_dict(self) -> dict:
         """Plain values; float32 numbers survive JSON exactly. An encoder's tensors have a file of their own."""
-        made = {"start": self.start, "how": self.how, "row": None if self.row is None else self.row.tolist()}
+        made: dict[str, Any] = {
+            "start": self.start,
+            "how": self.how,
+            "row": None if self.row is None else self.row.tolist(),
+        }
         made |= {} if self.encoder is None else {"encoder": self.encoder}
         return made | ({"seen": self.seen} if self.seen else {})
 
@@ -147,7 +152,7 @@ class Reference:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset anew.") from None
-        if digest(*(tensors[name] for name in sorted(tensors))) != self.encoder.get("digest"):
+        if digest(*(tensors[name] for name in sorted(tensors))) != (self.encoder or {}).get("digest"):
             what = "subspace" if self.start == "subspace" else "encoder"
             raise ValueError(f"{path} is not the {what} that field.json describes. Restore it, or fit anew.")
         return replace(self, tensors=tensors)

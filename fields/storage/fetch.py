@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fields.runtime.runs import read_json
 
@@ -134,7 +134,7 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
     if is_local(source):
         return Path(source)
     name = HubName.parse(str(source))
-    ask = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
+    ask: dict[str, Any] = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
     if name.variant:
         cards = fetch(name.repo, patterns=["field.json", "*/field.json"], **ask)
         known = {

@@ -9,6 +9,8 @@ from torch import Tensor
 
 FORMER = {"signal_id": "ids", "seed": "seeds", "psnr": "quality", "sizes": "extent"}
 """Names in mappings of before -> names here."""
+UNKNOWN: Any = None
+"""What a caller may leave out and every instance has."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -20,13 +22,13 @@ class Rows:
 
     weights: Tensor
     """(N, P) float32."""
-    ids: Sequence[str] = None
+    ids: Sequence[str] = UNKNOWN
     """N names of signals."""
     labels: Tensor | None = None
     """(N,) int64 classes, -1 where unknown; None for unlabelled signals."""
-    seeds: Tensor = None
+    seeds: Tensor = UNKNOWN
     """(N,) int64: which fit of its signal a row is."""
-    quality: Tensor = None
+    quality: Tensor = UNKNOWN
     """(N,) how close to its signal, by the measure of the signals' kind."""
     extent: Tensor | None = None
     """(N, K) int64 size of each signal, such as height and width; None where it is not known."""
@@ -99,7 +101,7 @@ class Rows:
         if not parts:
             raise ValueError("there are no rows to concatenate.")
 
-        def joined(name: str) -> Tensor | None:
+        def joined(name: str) -> Any:
             columns = [getattr(part, name) for part in parts]
             return None if any(column is None for column in columns) else torch.cat(columns)
 

@@ -4,6 +4,8 @@ Files of the Hub are read where they lie, by ranges, and nothing of them is kept
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ class Shards:
         parts = []
         for i in range(len(self.files)):
             names = self.names([name], self._file(i).schema_arrow.names)
-            table = self.current(self._read(i, lambda file, names=names: file.read(columns=names)))
+            table = self.current(self._read(i, methodcaller("read", columns=names)))
             if "weights" in self.schema.names:
                 check_rows(table.select([name]), str(self.files[i][0]))
             parts += table[name].cast(self.schema.field(name).type).chunks
@@ -241,7 +243,7 @@ def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tupl
     """
     here = sorted((folder / under).glob("*-*-of-*.parquet"))
     if is_local(source):
-        yield from ((str(path), lambda path=path: str(path)) for path in here)
+        yield from ((str(path), partial(str, path)) for path in here)
         return
     from huggingface_hub import HfFileSystem, constants
 
@@ -256,7 +258,7 @@ def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tupl
             raise RuntimeError(
                 f"{source} cannot be streamed, {reason(error)}, and its shards are not in the cache. Try again with a network."
             ) from None
-        yield from ((str(path), lambda path=path: str(path)) for path in here)
+        yield from ((str(path), partial(str, path)) for path in here)
         return
     for path in found:
-        yield f"hf://{path}", lambda path=path: system.open(path, block_size=4 << 20)
+        yield f"hf://{path}", partial(system.open, path, block_size=4 << 20)

@@ -240,7 +240,7 @@ def sheet(
     for what, given in (("neighbours", neighbours), ("captions", captions)):
         if given is not None and len(given) != len(images):
             raise ValueError(f"{what} must be as many as the pictures ({len(images)}), got {len(given)}.")
-    scale = _scale(*images.shape[1:3], scale)
+    scale = _scale(images.shape[1], images.shape[2], scale)
     height, width = _cell_size(images, neighbours, captions, scale)
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)

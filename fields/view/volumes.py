@@ -5,6 +5,7 @@ The volume is the cube [-1, 1]^3. Blue is inside, orange outside, black the surf
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,11 @@ def facts(values: Tensor) -> dict:
     side = len(values)
     inside = (values < 0).nonzero()
     at = 2 * inside / (side - 1) - 1
-    found = {"inside": len(inside) / values.numel(), "low": float(values.min()), "high": float(values.max())}
+    found: dict[str, Any] = {
+        "inside": len(inside) / values.numel(),
+        "low": float(values.min()),
+        "high": float(values.max()),
+    }
     found["bounds"] = None if not len(at) else [at.amin(0).tolist(), at.amax(0).tolist()]
     found["radius"] = float(at.norm(dim=1).max()) if len(at) else 0.0
     faces = torch.stack([values.select(axis, end) for axis in range(3) for end in (0, -1)])
