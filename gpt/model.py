@@ -89,7 +89,7 @@ class KVCache:
 
     def __init__(self, config: GPTConfig, batch: int, like: Tensor):
         head = config.n_embd // config.n_head
-        self.data = like.new_zeros(config.n_layer, 2, batch, config.n_head, config.context, head)
+        self.data = like.new_empty(config.n_layer, 2, batch, config.n_head, config.context, head)
         self.length = 0
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -273,7 +273,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         """A short card; `scripts/publish.py` writes the full one."""
         return ModelCard("---\nlibrary_name: neural-fields-as-data\n---\nA GPT over the tokens of neural fields.\n")
 
-    def _place(self, start: int, end: int) -> Tensor:
+    def place(self, start: int, end: int) -> Tensor:
         """(end - start, D): position t's own embedding plus that of the place of token t + 1."""
         c, device = self.config, self.slots.device
         total = self.positions.weight[start:end]
@@ -306,7 +306,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         x = self.tokens(ids)
         if self.config.gates:
             x = x * self.gates[0][start:end]
-        x = self.drop(x + self._place(start, end))
+        x = self.drop(x + self.place(start, end))
         for layer, block in enumerate(self.blocks):
             x = block(x, layer, cache)
         if cache is not None:

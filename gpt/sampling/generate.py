@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gpt.model import GPT, KVCache
+from gpt.sampling.step import Step
 
 STATUSES = ("complete", "too short", "too long", "empty", "malformed")
 
@@ -105,12 +106,13 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
     Raises:
         RuntimeError: for logits that are not numbers.
     """
-    if logits.isnan().any() or logits.isposinf().any():
+    top = logits.amax(1, keepdim=True)
+    if top.isnan().any() or top.isposinf().any():
         raise RuntimeError("the model's logits are not finite; it has diverged. Take an earlier checkpoint.")
     if temperature == 0:
         return logits.argmax(1)
-    z = logits.double()
-    z = ((z - z.amax(1, keepdim=True)) / temperature).exp()
+    z = logits.double() - top
+    z = (z if temperature == 1 else z.div_(temperature)).exp_()
     if top_k or (top_p is not None and top_p < 1):
         p, order = (z / z.sum(1, keepdim=True)).sort(dim=1, descending=True, stable=True)
         drop = torch.zeros_like(p, dtype=torch.bool)
@@ -123,8 +125,9 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
         z = z.masked_fill(torch.zeros_like(drop).scatter(1, order, drop), 0)
     cdf = z.cumsum(1)
     picked = torch.searchsorted(cdf, (u[:, None] * cdf[:, -1:]), right=True)[:, 0]
-    last = z.shape[1] - 1 - (z > 0).flip(1).long().argmax(1)  # rounding may push u * total up to the total
-    return torch.minimum(picked, last)
+    if (picked == z.shape[1]).any():  # rounding has pushed u * total up to the total
+        picked = torch.minimum(picked, z.shape[1] - 1 - (z > 0).flip(1).long().argmax(1))
+    return picked
 
 
 @contextmanager
@@ -286,6 +289,7 @@ class _Reader:
     def __init__(self, model: GPT, rows: int, cache: bool, labels: bool = True):
         self.model, self.labels = model, labels
         self.store = KVCache(model.config, rows, model.head.weight) if cache else None
+        self.step = Step(model, self.store) if cache and Step.fits(model) else None
 
     def __call__(self, ids: Tensor, t: int) -> Tensor:
         """(B, vocab) logits of what follows position t."""
@@ -293,6 +297,8 @@ class _Reader:
             ids = ids.clone()
             ids[:, 1] = self.model.config.vocab.pad
         seen = 0 if self.store is None else self.store.length
+        if self.step is not None and seen == t:
+            return self.step(ids[:, t])
         return self.model(ids[:, seen : t + 1], cache=self.store)[:, -1].float()
 
 

@@ -5,6 +5,7 @@ from made import generator
 import gpt.model
 from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 from gpt.sampling.generate import sample_ids
+from gpt.sampling.step import Step
 from gpt.token_task import make_optimizers
 
 SLOTS = torch.tensor([[i // 6, i % 6] for i in range(12)])
@@ -32,6 +33,39 @@ def test_cache_gives_the_same_logits(prompt, labels):
     parts += [model(ids[:, t : t + 1], cache=cache) for t in range(prompt + 1, config.context)]
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-4
     assert cache.length == config.context
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"unigram": True}, {"gates": True}, {"tie": True, "unigram": True, "gates": True}]
+)
+@pytest.mark.parametrize("read", [0, 4])
+@torch.no_grad()
+def test_a_step_gives_the_same_logits(parts, read):
+    model = tiny(labels=3, **parts)
+    for weights in (*model.parameters(), *model.buffers()):
+        if weights.is_floating_point():
+            weights += torch.randn(weights.shape, generator=torch.Generator().manual_seed(weights.numel())) / 3
+    config = model.config
+    ids = torch.randint(config.vocab.size, (4, config.context), generator=torch.Generator().manual_seed(0))
+    whole, cache = model(ids), KVCache(config, 4, model.head.weight)
+    if read:
+        model(ids[:, :read], cache=cache)
+    assert Step.fits(model)
+    step = Step(model, cache)
+    for t in range(read, config.context):
+        assert (step(ids[:, t]) - whole[:, t]).abs().max() < 1e-4
+    with pytest.raises(ValueError, match="exceeds the context"):
+        step(ids[:, 0])
+
+
+def test_a_step_is_for_plain_models_in_float32():
+    class Other(GPT):
+        pass
+
+    model = tiny()
+    assert not Step.fits(tiny().bfloat16()) and not Step.fits(Other(model.config)) and not Step.fits(tiny().to("meta"))
+    model.register_forward_hook(lambda *_: None)
+    assert not Step.fits(model)
 
 
 @torch.no_grad()
@@ -69,7 +103,7 @@ def test_longer_than_the_context_is_refused_on_both_paths():
 def test_input_knows_the_place_of_the_next_token():
     model = tiny(labels=2)
     model.positions.weight.zero_()
-    place = model._place(0, model.config.context)
+    place = model.place(0, model.config.context)
     nowhere = model.places[0].weight[-1] + model.places[1].weight[-1]
     assert torch.allclose(place[0], nowhere) and torch.allclose(place[-1], nowhere)  # label, EOS
     code = 7  # predicted from position 1 + 7: SOS, label, and seven codes stand before it
