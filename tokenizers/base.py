@@ -88,6 +88,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     n_codes: Tensor
     resume_dir: Path | None = None
     tracking: Any = None
+    history: list[dict]
     slow_to_fit: bool = False
     seen: str = ""
     preserves_weights: bool = True
@@ -320,7 +321,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     def card(self) -> dict:
         """What config.json holds: the config, and the resulting sizes."""
-        sizes = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
+        sizes: dict[str, Any] = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
         sizes |= {"seen": self.seen} if self.seen else {}
         return {**plain(asdict(self.config)), "format": FORMAT, "fingerprint": self.fingerprint, **sizes}
 
@@ -357,7 +358,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         return tokenizer
 
     @classmethod
-    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
+    def _load_as_safetensor(cls, model: Any, model_file: str, map_location: str, strict: bool) -> Any:
         from safetensors import SafetensorError
 
         try:
@@ -368,7 +369,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
                 f"{model_file} is damaged or of another config ({reason}). Build or fetch it again."
             ) from None
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None, **options: Any) -> Any:
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = False, revision: str | None = None, **options: Any
+    ) -> Any:
         """Publish as `user/name`, with a card, as `scripts/publish.py tokenizer` does. Options: `PublishTokenizer`."""
         from tokenizers.hub import push_tokenizer
 

@@ -1,5 +1,7 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
+from typing import TYPE_CHECKING, Any
+
 from fields.runtime.console import plural
 from fields.runtime.processes import begin
 
@@ -32,7 +34,10 @@ from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
 
 DIGITS = "runs/digits/fields"
-Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
+if TYPE_CHECKING:  # a checker cannot know what stands in the registry
+    Kind = Any
+else:
+    Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
 
 
 @dataclass(frozen=True)

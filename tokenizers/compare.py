@@ -247,9 +247,10 @@ COLUMNS = (
 
 
 def _cell(row: dict, key: str, form: str) -> str:
+    found: Any = row
     for part in key.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return "-" if row is None else format(row, form)
+        found = found.get(part) if isinstance(found, dict) else None
+    return "-" if found is None else format(found, form)
 
 
 CODECS = (

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fields.activations import OUTPUTS
 from fields.model import FieldConfig, forward, to_values, values
+from fields.signals.base import Signals
 from fields.signals.origin import locate
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
@@ -43,7 +44,7 @@ def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tenso
     return error, (loss - best).mean((1, 2)).clamp_min(1e-10)
 
 
-def find_signals(data: WeightDataset, signals: str | None, data_root: Path | None):
+def find_signals(data: WeightDataset, signals: str | None, data_root: Path | None) -> tuple[Signals | None, str]:
     """The signals by name, or None and what is compared instead."""
     own = "the fields' own render"
     config, missing = locate(data.signals, data.origin, signals, data_root)

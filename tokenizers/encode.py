@@ -103,9 +103,10 @@ def _tables(
             raise ValueError(f"split {split}, rows from {at} on: {error}") from None
         labels = None if info.label_names is None else torch.from_numpy(table["label"].to_numpy().copy())
         seeds = torch.from_numpy(table["seed"].to_numpy().copy())
-        rows = Rows(weights, table["signal_id"].to_pylist(), labels, seeds, extent=extents(table["extent"]))
+        sizes = extents(table["extent"])
+        rows = Rows(weights, table["signal_id"].to_pylist(), labels, seeds, extent=sizes)
         if refit is not None:
-            ids = refit(weights, ids, rows.ids, rows.extent, shown.update)
+            ids = refit(weights, ids, rows.ids, sizes, shown.update)
         yield to_table(info, ids, rows, split)
         at += len(table)
         if refit is None:

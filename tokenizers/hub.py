@@ -90,7 +90,9 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
 
     def check(push: Push | None) -> None:
         there = None if push is None else push.read("config.json")
-        if there is not None and (
+        if push is None or there is None:
+            return
+        if (
             "model.json" in push.files
             or parse_json(f"{push.repo}/config.json", there, "", dict).get("format") != FORMAT
         ):

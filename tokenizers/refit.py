@@ -6,7 +6,7 @@ remembers each field's best codes. Where codes are ordered numbers, a code's len
 enters the loss, so that bits are not spent where they do not change the values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +19,7 @@ from fields.kinds.base import random_points
 from fields.kinds.registry import kind_of
 from fields.model import values
 from fields.runtime.threads import share
-from fields.signals.base import Signals
-from fields.signals.images import grid
+from fields.signals.images import Images, grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts
@@ -70,7 +69,7 @@ class Refit:
     tokenizer: WeightTokenizer
     config: RefitConfig
     lengths: Tensor | None = None
-    signals: Signals | None = None
+    signals: Images | None = None
     points: dict[tuple[int, int], engine.Points] = field(default_factory=dict)
 
     @classmethod
@@ -85,6 +84,8 @@ class Refit:
     ) -> "Refit":
         """Look up the signals, and count codes of training fields; `tokenizer` is not moved."""
         source, against = find_signals(data, signals, data_root)
+        if not isinstance(source, Images):
+            source, against = None, against if source is None else "the fields' own values"
         print(f"refit matches {against}")
         lengths = None
         if tokenizer.has_ordered_codes and config.refit_rate > 0 and "train" in data.splits:
@@ -105,7 +106,7 @@ class Refit:
         self,
         weights: Tensor,
         ids: Tensor,
-        names: list[str],
+        names: Sequence[str],
         sizes: Tensor,
         done: Callable[[int], object] = lambda n: None,
     ) -> Tensor:
@@ -131,7 +132,7 @@ class Refit:
         def work(job: int) -> None:
             rows, points = jobs[job]
             fields, plain = weights[rows].to(self.device), ids[rows].to(self.device)
-            if places is None:
+            if self.signals is None or places is None:
                 targets = values(self.tokenizer.field, fields, points.coords)
             else:
                 targets = self.signals.images(places[rows]).flatten(1, 2).to(self.device)  # (n, M, C)
@@ -169,7 +170,9 @@ class Refit:
             decoded = t._decode(ids)
             if step % LOOK == 0 or step == c.refit_steps:
                 error, excess = quality(field_, decoded, targets, points.coords)
-                now = error.log() + (c.refit_rate * self._bits(t.canonical_ids(ids)) if self.lengths is not None else 0)
+                now = error.log()
+                if self.lengths is not None:
+                    now = now + c.refit_rate * _bits(self.lengths, t.canonical_ids(ids))
                 better = now < (now + 1 if cost is None else cost)
                 best[better] = ids[better]
                 cost = now if cost is None else torch.minimum(cost, now)
@@ -179,7 +182,7 @@ class Refit:
             grad = t.latent_gradient(engine.gradients(field_, decoded, *points.part(i), parts[i]), ids)
             grad = grad / excess.view(-1, *[1] * (grad.ndim - 1))
             if self.lengths is not None:
-                grad += (c.refit_rate / spacing * self._slope(ids)).view_as(grad)
+                grad += (c.refit_rate / spacing * _slope(self.lengths, ids)).view_as(grad)
             mean.lerp_(grad, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
             root = (square / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(1e-12)
@@ -187,12 +190,14 @@ class Refit:
             latents = latents.addcdiv(mean, root, value=-rate / (1 - BETAS[0] ** (step + 1)))
         return t.canonical_ids(best)
 
-    def _bits(self, ids: Tensor) -> Tensor:
-        """(n,) bits of each field's codes."""
-        return self.lengths[torch.arange(ids.shape[1], device=ids.device), ids].sum(1)
 
-    def _slope(self, ids: Tensor) -> Tensor:
-        """(n, T) bits that the next code costs more than the one before, halved."""
-        row, last = torch.arange(ids.shape[1], device=ids.device), self.lengths.shape[1] - 1
-        up, down = (ids + 1).clamp_max(last), (ids - 1).clamp_min(0)
-        return (self.lengths[row, up] - self.lengths[row, down]) / 2
+def _bits(lengths: Tensor, ids: Tensor) -> Tensor:
+    """(n,) bits of each field's codes, given the (T, V) bits of each code."""
+    return lengths[torch.arange(ids.shape[1], device=ids.device), ids].sum(1)
+
+
+def _slope(lengths: Tensor, ids: Tensor) -> Tensor:
+    """(n, T) bits that the next code costs more than the one before, halved."""
+    row, last = torch.arange(ids.shape[1], device=ids.device), lengths.shape[1] - 1
+    up, down = (ids + 1).clamp_max(last), (ids - 1).clamp_min(0)
+    return (lengths[row, up] - lengths[row, down]) / 2

@@ -5,11 +5,12 @@ and `tokens.json`. It is readable without this code: `datasets.load_dataset("par
 and `tokens.json` the slots and the fingerprints of the tokenizer and of the dataset.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class TokenInfo:
     tokenizer_fingerprint: str
     dataset_fingerprint: str
     kind: str = ""
-    signals: dict = field(default_factory=dict)
+    signals: Any = dataclasses.field(default_factory=dict)
     reference: dict | None = None
 
     @classmethod
@@ -73,11 +74,11 @@ class TokenInfo:
 class TokenFile(TokenInfo):
     """What tokens.json holds."""
 
-    signals: SignalsSaid = field(default_factory=dict)
+    signals: SignalsSaid = dataclasses.field(default_factory=cast(Any, dict))  # in JSON an object
     rows: dict[str, int]
     fingerprint: str
     format: str
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
     """Shard -> digest of its footer."""
 
 
@@ -242,8 +243,8 @@ class TokenDataset:
 
     def about(self, split: str) -> Rows:
         """A split's rows without weights and quality."""
-        known = {"ids": self.signal_ids(split), "labels": self.labels(split), "seeds": self.seeds(split)}
-        return Rows(torch.empty(self.count(split), 0), **known, extent=self.sizes(split))
+        ids, labels, seeds = self.signal_ids(split), self.labels(split), self.seeds(split)
+        return Rows(torch.empty(self.count(split), 0), ids, labels, seeds, extent=self.sizes(split))
 
     def check_tokenizer(self, tokenizer: WeightTokenizer) -> None:
         """Refuse a tokenizer that did not make these ids, naming both."""
@@ -312,7 +313,7 @@ def to_table(info: TokenInfo, ids: Tensor, rows: Rows, split: str = ""):
 def write_tokens(
     path: Path | str,
     info: TokenInfo,
-    splits: dict[str, tuple[int, Iterable[Any]]],
+    splits: Mapping[str, tuple[int, Iterable[Any]]],
     keep: tuple[str, ...] = ("run.json", "README.md"),
 ) -> str:
     """Write a tokens folder from tables that come one after the other; memory holds one of them.
@@ -349,7 +350,8 @@ def _write_shards(folder: Path, split: str, n: int, tables: Iterable[Any], schem
     width = max(1, schema.field("ids").type.list_size)
     rows, group = max(1, min(ROWS_PER_SHARD, SHARD // width)), max(1, ROW_GROUP // width)
     shards = -(-n // rows)
-    shard, room, writer = -1, 0, None
+    writer: Any = None
+    shard, room = -1, 0
     try:
         for table in tables:
             table = table.set_column(table.column_names.index("split"), "split", [[split] * len(table)]).cast(schema)

@@ -50,6 +50,8 @@ class KMeansTokenizer(WeightTokenizer):
     centres: Tensor
     counts: Tensor
     book: Tensor
+    index: Tensor
+    place: Tensor
 
     def __init__(self, config: KMeansConfig):
         super().__init__(config)

@@ -1,13 +1,13 @@
 """Uniform codes: evenly spaced between the low and the high of the training weights. The baseline of all others."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from tyro.conf import Suppress
 
 from tokenizers.base import TokenizerConfig
-from tokenizers.classic.quantile import QuantileTokenizer
+from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class UniformTokenizer(QuantileTokenizer):
     """The bucket of each weight, as `QuantileTokenizer`, whose buffers it has; only where buckets end is another."""
 
     def __init__(self, config: UniformConfig):
-        super().__init__(config)
+        super().__init__(cast(QuantileConfig, config))  # what is read of it both have
 
     def _buckets(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return even(values, self.config.vocab_size, self.config.span)

@@ -6,6 +6,8 @@ of the originals (arXiv:1512.09300), decides for one of them. The critic needs n
 classifier that evaluates samples.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class Critic(nn.Module):
                 f"--tune with --adversarial needs fields of 1 to 3 coordinates and {SMALLEST} points along each, got "
                 f"{' x '.join(map(str, shape))} (--grid times --side). Give --adversarial 0."
             )
-        convolution = CONVOLUTIONS[len(shape)]
+        convolution: Callable[..., nn.Module] = CONVOLUTIONS[len(shape)]
         self.shape, self.mean, self.std = shape, mean, std
         widths = [channels, 24, 48, 96]
         kernels = [(4, 2, 1), (4, 2, 1), (3, 1, 1)]  # size, stride, padding

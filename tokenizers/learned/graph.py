@@ -7,7 +7,7 @@ quantisers, codebooks and decoder.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,10 @@ class GraphTokenizer(VQVAETokenizer):
         parts: per layer, from a neuron's latents to its share of the decoder's input (level neuron).
     """
 
+    lines: Any  # lists of modules, of which torch does not say what they hold
+    nets: Any
+    corrections: Any
+    parts: Any
     preserves_weights = False
     chunk = 512
 
@@ -217,7 +221,7 @@ class GraphTokenizer(VQVAETokenizer):
         """(N, T, D) -> (N, K, 1) what the decoder reads: of neurons, the sum of their parts, whatever their order."""
         if self.config.level == "layer":
             return latents
-        total, at = 0, 0
+        total, at = latents.new_zeros(()), 0
         for n, width, part in zip(self.per_layer, self.field.widths[1:], self.parts, strict=True):
             total = total + run(part, latents[:, at : at + n * width].reshape(len(latents), width, -1)).sum(1)
             at += n * width

@@ -97,6 +97,11 @@ class Reader(nn.Module):
         coordinates: (D, in_dim) to use their encoding as input states: the messages are then what the field renders there.
     """
 
+    inputs: Tensor
+    ones: Tensor
+    reference: Tensor
+    unit: Tensor
+
     def __init__(
         self, config: FieldConfig, channels: int, reference: Tensor | None = None, coordinates: Tensor | None = None
     ):

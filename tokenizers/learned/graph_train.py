@@ -6,6 +6,8 @@ decoder, and the encoder's linear heads are solved for the representatives' late
 the values of the decoded field.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -119,7 +121,7 @@ def solve_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> Non
         for i, x in enumerate(each):
             reader.unit[i] = x.std((0, 1, 3), correction=0)[:, None].clamp_min(1e-12)
         return
-    seen = [[] for _ in tokenizer.lines]
+    seen: list[list[Tensor]] = [[] for _ in tokenizer.lines]
     for block in rows.split(1000):
         for i, x in enumerate(reader.pools(block)):
             seen[i].append(reader.features(x, i))
@@ -140,6 +142,8 @@ def solve_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> Non
 
 class GraphTrainer(Trainer):
     """Trains all of a graph autoencoder."""
+
+    tokenizer: GraphTokenizer
 
     def __init__(self, tokenizer: GraphTokenizer, rows: Tensor, varied: bool, known: Representatives):
         super().__init__(tokenizer, rows, varied)
@@ -175,7 +179,7 @@ class GraphTrainer(Trainer):
         readings = t.readings(rows, c.dropout)
         latents = readings[-1].unflatten(1, (t.latents, -1))
         bits = self.bits(latents)
-        guidance = sum(self.guidance(y, chosen) for y in readings) / len(readings)
+        guidance = reduce(torch.add, [self.guidance(y, chosen) for y in readings]) / len(readings)
         if self.step < SUPERVISED * c.steps:
             return guidance + c.bit_loss * bits, guidance / t.components, bits
         quantised, extra = self.quantise(latents)

@@ -5,6 +5,9 @@ vectors per token; encoding is the nearest row of a token's table, decoding is a
 (a mode, a first batch, a moving average) can change what ids mean.
 """
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +39,8 @@ class Quantizer(nn.Module):
 
 class FSQ(Quantizer):
     """Finite scalar quantisation (arXiv:2309.15505), evenly spaced: each component is rounded to one of its levels."""
+
+    reach: Tensor
 
     def __init__(self, tokens: int, dim: int, levels: tuple[int, ...], span: float):
         from vector_quantize_pytorch import FSQ as Library
@@ -98,7 +103,7 @@ class RVQ(Quantizer):
 
     def __init__(self, tokens: int, dim: int, codes: int, batch: int, levels: int):
         super().__init__(tokens, dim)
-        self.levels = nn.ModuleList(VQ(tokens, dim, codes, batch) for _ in range(levels))
+        self.levels = cast(Iterable[VQ], nn.ModuleList(VQ(tokens, dim, codes, batch) for _ in range(levels)))
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:

@@ -187,7 +187,7 @@ class RegionsTokenizer(WeightTokenizer):
         self.register_buffer("scale", torch.ones(self.field.out_dim))
         self.register_buffer("books", torch.zeros(1, c.codes, self.numbers, dtype=torch.float64))
         self._make_networks()
-        self.history: list[dict] = []
+        self.history = []
 
     def _make_networks(self) -> None:
         """Untrained ones of the seed, so that a second fit begins as the first did."""

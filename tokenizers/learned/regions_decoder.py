@@ -47,8 +47,7 @@ class DecoderTrainer(RegionsTrainer):
             self.critic = Critic(shape, t.field.out_dim, float(said.mean()), float(said.std()) or 1.0).to(said)
         self.net = nn.ModuleDict({"tokenizer": t} | ({"critic": self.critic} if self.critic is not None else {}))
         self.optimizer = self._optimizer()
-        self.step, self.worse, self.done, self.history = 0, 0, False, []
-        self.best: dict[str, Tensor] = {}
+        self._begin()
 
     def clipped(self) -> list[nn.Parameter]:
         """The decoder's."""

@@ -62,6 +62,11 @@ def core(tokenizer: RegionsTokenizer) -> Tensor:
 class RegionsTrainer(Trainer):
     """Trains encoder, codebook and decoder together."""
 
+    tokenizer: RegionsTokenizer
+    said: Tensor | None = None
+    """(N, lattice points, C) values of all training fields, where they are kept."""
+    places: list[Tensor]
+
     def __init__(self, tokenizer: RegionsTokenizer, rows: Tensor, varied: bool):
         t, c, device = tokenizer, tokenizer.config, tokenizer.n_codes.device
         self.tokenizer, self.rows, self.config, self.rate = t, rows.to(device), c, None
@@ -77,8 +82,7 @@ class RegionsTrainer(Trainer):
         self.net = nn.ModuleDict({"tokenizer": t, "quantizer": self.quantizer})
         t.requires_grad_(True)
         self.optimizer = self._optimizer()
-        self.step, self.worse, self.done, self.history = 0, 0, False, []
-        self.best: dict[str, Tensor] = {}
+        self._begin()
         self.turns = turns(t.field.in_dim, c.symmetric).to(device)
         self._keep_values()
 
@@ -86,13 +90,12 @@ class RegionsTrainer(Trainer):
     def _keep_values(self) -> None:
         """Of volumes: values of all training fields on the lattice, and where the lattice's points go at each turn."""
         t = self.tokenizer
-        self.said = self.places = None
         if not ShapeKind.suits(t.field) or len(self.rows) * t.lattice.numel() > KEPT:
             return
-        self.said = torch.cat([values(t.field, part, t.lattice) for part in self.rows.split(64)])
-        self.places = [_places(t.lattice, turn) for turn in self.turns]
-        if any(place is None for place in self.places):
-            self.said = self.places = None
+        places = [_places(t.lattice, turn) for turn in self.turns]
+        self.places = [place for place in places if place is not None]
+        if len(self.places) == len(places):
+            self.said = torch.cat([values(t.field, part, t.lattice) for part in self.rows.split(64)])
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -153,8 +156,8 @@ class RegionsTrainer(Trainer):
         """
         c, t = self.config, self.tokenizer
         device, d = self.rows.device, t.field.in_dim
-        near = round(c.near * c.points) if said is not None else 0
-        if not near:
+        near = round(c.near * c.points)
+        if said is None or not near:
             return torch.rand(c.points, d, device=device) * 2 - 1
         level = 0.5 if t.field.output == "logit" else 0.0
         unsure = (-((said[..., 0] - level) / self.spread**0.5).square() * 8).exp() + 1e-6
@@ -211,5 +214,5 @@ def replaced(ids: Tensor, near: Tensor, share: float) -> tuple[Tensor, Tensor]:
     other = near[ids, torch.randint(near.shape[1], ids.shape, device=device)]
     strange = ids[torch.randint(b, (b, t), device=device), torch.arange(t, device=device)]
     close = torch.rand(b, t, device=device) < OFTEN
-    share = share * torch.rand(b, 1, device=device)
-    return torch.where(close, other, strange), torch.rand(b, t, device=device) < share
+    shares = share * torch.rand(b, 1, device=device)
+    return torch.where(close, other, strange), torch.rand(b, t, device=device) < shares

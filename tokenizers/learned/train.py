@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from fields.runtime.digests import compare
 from fields.runtime.records import parse_json
 from fields.runtime.runs import digest, write_atomic
 from fields.runtime.text import one_line
-from tokenizers.base import RESUME_FILE
+from tokenizers.base import RESUME_FILE, WeightTokenizer
 from tokenizers.classic.components import principal_components
 from tokenizers.counts import Counts
 from tokenizers.distortion import distortion, quality
@@ -40,6 +41,7 @@ WARM = 200
 """Steps of warm-up."""
 RARE = 0.1
 """Share of codes in use below which a run warns."""
+Kind = TypeVar("Kind", bound=WeightTokenizer)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Rate(nn.Module):
 class Watch:
     """Evaluation on held-out fields at fixed points, encoded to ids and decoded."""
 
-    def __init__(self, tokenizer: VQVAETokenizer, rows: Tensor, held_out: Tensor, seed: int):
+    def __init__(self, tokenizer: WeightTokenizer, rows: Tensor, held_out: Tensor, seed: int):
         self.tokenizer = tokenizer
         self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.n_codes.device)
         self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.n_codes.device)
@@ -153,6 +155,8 @@ class Watch:
 class Trainer:
     """One training run; `state` and `restore` are all of it."""
 
+    tokenizer: Any
+    """What is trained; of another kind than here where a subclass says so."""
     title = ""
     """Of the progress bar, if not the tokenizer's kind."""
 
@@ -177,7 +181,11 @@ class Trainer:
             self.net["rate"] = self.rate
         tokenizer.requires_grad_(True)
         self.optimizer = self._optimizer()
-        self.step, self.worse, self.done, self.history = 0, 0, False, []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.step, self.worse, self.done = 0, 0, False
+        self.history: list[dict] = []
         self.best: dict[str, Tensor] = {}
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -289,11 +297,12 @@ def _order(n: int, seed: int) -> Tensor:
 
 
 def train(
-    tokenizer: VQVAETokenizer,
+    tokenizer: Kind,
     rows: Tensor,
     held_out: Tensor | None,
-    begin: Callable[[VQVAETokenizer, Tensor], bool] = start,
-    make: Callable[[VQVAETokenizer, Tensor, bool], Trainer] = Trainer,
+    *,
+    begin: Callable[[Kind, Tensor], bool],
+    make: Callable[[Kind, Tensor, bool], Trainer],
     stage: str = "",
 ) -> None:
     """Fit a tokenizer in place, its standardizer being fitted; gradients must be enabled.

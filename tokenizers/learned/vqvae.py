@@ -62,7 +62,7 @@ class VQVAEConfig(TokenizerConfig):
     """Steps between evaluations on held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
     patience: int = 10
     """Evaluations without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
-    kind: Suppress[Literal["vqvae"]] = "vqvae"
+    kind: Suppress[Literal["vqvae", "graph"]] = "vqvae"
 
     def __post_init__(self):
         super().__post_init__()
@@ -151,7 +151,7 @@ class VQVAETokenizer(WeightTokenizer):
         books = torch.zeros(len(self.slots), config.codes, config.numbers, dtype=torch.float64)
         self.register_buffer("books", books)
         self._make_networks()
-        self.history: list[dict] = []
+        self.history = []
 
     def _make_networks(self) -> None:
         """Untrained ones of the seed, so that a second fit begins as the first did."""
@@ -195,11 +195,11 @@ class VQVAETokenizer(WeightTokenizer):
         return torch.stack([latent, torch.arange(depth).repeat(self.latents)], 1)
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        from tokenizers.learned.train import train  # it imports this file
+        from tokenizers.learned.train import Trainer, start, train  # it imports this file
 
         self._make_networks()
         with torch.enable_grad():
-            train(self, rows, held_out)
+            train(self, rows, held_out, begin=start, make=Trainer)
         self.requires_grad_(False)
         self.eval()
         return self.config.codes
@@ -287,6 +287,8 @@ def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
 def run(net: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Layers one after the other, in the precision of their input."""
     for layer in net:
-        linear = isinstance(layer, nn.Linear)
-        x = nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype)) if linear else layer(x)
+        if isinstance(layer, nn.Linear):
+            x = nn.functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+        else:
+            x = layer(x)
     return x

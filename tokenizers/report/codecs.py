@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
+from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import to_pil
 from tokenizers.distortion import find_signals
@@ -97,7 +98,7 @@ def rows_beside(
         return []
     names = [name for name in dict.fromkeys(data.ids("train")) if name]
     source = find_signals(data, signals, data_root)[0]
-    if not names or source is None:
+    if not names or not isinstance(source, Images):
         return []
     places = source.find([names[i] for i in draw(len(names), counted, seed).tolist()])
     pictures = bench.targets[0][1]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.metrics.pairs import psnr
+from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from tokenizers.base import WeightTokenizer
@@ -31,17 +32,17 @@ class Bench:
     Attributes:
         against: `the signals`, or why not them.
         targets: per picture size (rows (n,), pictures (n, H, W, C)).
-        before: (N,) dB of the fields as they are; None where pictures are compared with the fields' own.
         chosen: (N,) which rows of the split they are.
+        before: (N,) dB of the fields as they are; None where pictures are compared with the fields' own.
     """
 
     split: str
     weights: Tensor
     against: str
+    chosen: Tensor
     targets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     before: Tensor | None = None
     fitted: float | None = None
-    chosen: Tensor | None = None
 
     def psnr(self, data: WeightDataset, weights: Tensor) -> Tensor:
         """(N,) dB of other weights for the same fields."""
@@ -71,22 +72,20 @@ def make_bench(
         reason = (
             "no pictures: the dataset records no sizes" if data.kind.name == "images" else "no pictures: not of images"
         )
-        return Bench(split, weights, reason, fitted=fitted, chosen=chosen)
+        return Bench(split, weights, reason, chosen, fitted=fitted)
     source, against = find_signals(data, signals, data_root)
-    if source is not None:
-        names = data.ids(split)
-        places = source.find([names[i] for i in chosen.tolist()])
-    targets = []
+    names, targets = data.ids(split), []
+    places = None if source is None else source.find([names[i] for i in chosen.tolist()])
     for size in torch.unique(sizes, dim=0):
         rows = (sizes == size).all(1).nonzero().flatten()
-        own = source is None
-        targets.append(
-            (rows, render(data.config, weights[rows], *size.tolist()) if own else source.images(places[rows]))
-        )
-    bench = Bench(split, weights, against, targets, fitted=fitted, chosen=chosen)
+        if isinstance(source, Images) and places is not None:
+            targets.append((rows, source.images(places[rows])))
+        else:
+            targets.append((rows, render(data.config, weights[rows], *size.tolist())))
+    bench = Bench(split, weights, against, chosen, targets, fitted=fitted)
     if source is None:
         return bench
-    return Bench(split, weights, against, targets, bench.psnr(data, weights), fitted, chosen)
+    return Bench(split, weights, against, chosen, targets, bench.psnr(data, weights), fitted)
 
 
 # -- one row of a report -------------------------------------------------------------------------------------------------------
