@@ -6,6 +6,7 @@ neurons to those of one reference row (Git Re-Basin, arXiv:2209.04836, section 3
 reference neurons can be sorted, by what a row itself says.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -50,6 +51,33 @@ def rescale(config: FieldConfig, weights: Tensor, factors: list[Tensor]) -> Tens
         layers[i] = (weight * factor[..., None], bias * factor)
         layers[i + 1] = (after / factor[:, None], after_bias)
     return layout.join(layers)
+
+
+def shift(config: FieldConfig, weights: Tensor, by: Tensor) -> Tensor:
+    """Rows of the functions x -> f(x + by): what the fields say moves by -by. Exact, for any activation.
+
+    sin and cos of a sum are sums of products, so that a shift turns each pair of the encoding's weights by an angle, and adds the
+    raw coordinate's part to the bias.
+
+    Args:
+        weights: (N, P).
+        by: (N, in_dim) or (in_dim,), in coordinates.
+    Returns:
+        (N, P).
+    """
+    d, layers = config.in_dim, layout.split(config, weights)
+    weight, bias = layers[0]  # (N, H, E), (N, H)
+    by = by.to(weights).expand(len(weights), d)
+    parts, at = [], 0
+    if config.raw_input:
+        raw, at = weight[..., :d], d
+        parts, bias = [raw], bias + torch.einsum("nhd,nd->nh", raw, by)
+    for k in range(config.octaves):
+        angle = by[:, None] * (2.0**k * (math.pi if config.use_pi else 1.0))  # (N, 1, in_dim)
+        sine, cosine = weight[..., at : at + d], weight[..., at + d : at + 2 * d]
+        parts += [sine * angle.cos() - cosine * angle.sin(), sine * angle.sin() + cosine * angle.cos()]
+        at += 2 * d
+    return layout.join([(torch.cat(parts, -1), bias), *layers[1:]])
 
 
 def balance(config: FieldConfig, weights: Tensor) -> Tensor:

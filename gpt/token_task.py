@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fields.runtime.console import plural
+from fields.runtime.console import bar, plural
+from fields.symmetry import shift
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import Corpus
 from gpt.data import Sequences, seed_of
@@ -18,6 +19,8 @@ from gpt.training.log import draw_curves
 from gpt.training.task import Task
 from gpt.training.validate import Validator
 
+SHIFTED = 4096
+"""Shifted fields encoded at once."""
 HOPELESS = 10.0
 """A loss beyond this many times that of a uniform guess is divergence, though every number be finite."""
 
@@ -33,6 +36,8 @@ class TokenTask(Task):
         most: held-out fields used; None = all.
         noise: up to this share of the codes that are read is replaced while training.
         label_dropout: share of the fields that are read without their label while training.
+        shifted: copies of the training fields, row i of copy k at k N + i, read in place of half of them: PAD stands where SOS
+            does otherwise, so that the model knows.
     """
 
     unit, counted, score = "nats/token", "tokens", "bits_per_field"
@@ -46,10 +51,11 @@ class TokenTask(Task):
         most: int | None = None,
         noise: float = 0.0,
         label_dropout: float = 0.0,
+        shifted: Sequences | None = None,
     ):
         if label_dropout and not train.vocab.labels:
             raise ValueError("label dropout leaves labels out of some fields: it needs labels.")
-        self.noise, self.label_dropout = noise, label_dropout
+        self.noise, self.label_dropout, self.shifted = noise, label_dropout, shifted
         self.model, self.train, self.held_out, self.weights = model, train, held_out, weights
         self.hopeless = HOPELESS * math.log(train.vocab.size)
         self.validator = Validator(train, held_out, weights, most)
@@ -66,9 +72,20 @@ class TokenTask(Task):
         torch.manual_seed(seed)
         device = self.model.slots.device
         inputs, targets = self.train.batch(rows)
+        if self.shifted is not None:
+            inputs, targets = self.moved(rows, inputs, targets, seed)
         if self.noise or self.label_dropout:
             inputs = self.disturbed(inputs, seed)
         return model(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)).sum()
+
+    def moved(self, rows: Tensor, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """The batch with half of its rows, at random, replaced by one of their shifted copies."""
+        generator, n = torch.Generator().manual_seed(seed_of("shift", seed)), len(self)
+        copy = torch.randint(len(self.shifted) // n, (len(rows),), generator=generator)
+        chosen = ((torch.rand(len(rows), generator=generator) < 0.5) & (rows >= 0))[:, None]
+        others, theirs = self.shifted.batch(torch.where(rows >= 0, copy * n + rows, rows))
+        others[:, 0] = self.train.vocab.pad
+        return torch.where(chosen, others, inputs), torch.where(chosen, theirs, targets)
 
     def disturbed(self, inputs: Tensor, seed: int) -> Tensor:
         """(B, n) inputs as a model meets them when it samples: some codes are wrong, some labels are not told (PAD stands there).
@@ -136,7 +153,9 @@ class CorpusTask(TokenTask):
 
     def __init__(self, config: Any, corpus: Corpus, model: GPT):
         size, most = corpus.data.config.size, config.eval_fields
-        super().__init__(model, corpus.train, corpus.held_out, size, most, config.token_noise, config.label_dropout)
+        shifted = shifted_copies(corpus, config.shifts, config.shift_by, config.seed) if config.shifts else None
+        noise, silent = config.token_noise, config.label_dropout
+        super().__init__(model, corpus.train, corpus.held_out, size, most, noise, silent, shifted)
         self.config, self.corpus = config, corpus
 
     def save(self, path: Path, model: GPT, info: dict[str, Any]) -> None:
@@ -157,6 +176,31 @@ class CorpusTask(TokenTask):
     def curves(self, path: Path, rows: list[dict[str, Any]]) -> None:
         """Bits per weight over steps."""
         draw_curves(path, rows, self.bits_per_loss / self.weights)
+
+
+def shifted_copies(corpus: Corpus, copies: int, by: float, seed: int) -> Sequences:
+    """Tokens of the training fields, shifted at random.
+
+    Args:
+        corpus: in memory.
+        copies: of every field.
+        by: largest shift along each axis, in coordinates.
+        seed: of the shifts.
+    Returns:
+        copies * N sequences, row i of copy k at k N + i, with the fields' labels.
+    """
+    data, train = corpus.data, corpus.train
+    weights, generator = data.weights("train"), torch.Generator().manual_seed(seed_of("shifts", seed))
+    kind = torch.int16 if train.vocab.codes <= 2**15 else torch.int32
+    ids = torch.empty(copies * len(weights), train.ids.shape[1], dtype=kind)
+    with bar(total=len(ids), desc="encode shifted fields", unit="field", leave=False) as progress:
+        for at in range(0, len(ids), SHIFTED):
+            rows = torch.arange(at, min(at + SHIFTED, len(ids)))
+            moved = by * (2 * torch.rand(len(rows), data.config.in_dim, generator=generator) - 1)
+            ids[rows] = corpus.tokenizer.encode(shift(data.config, weights[rows % len(weights)], moved)).to(ids.dtype)
+            progress.update(len(rows))
+    labels = None if train.labels is None else train.labels.repeat(copies)
+    return Sequences(ids, train.vocab, labels)
 
 
 def make_optimizers(config: Any, model: GPT) -> list[torch.optim.Optimizer]:

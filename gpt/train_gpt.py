@@ -123,6 +123,11 @@ class TrainConfig(OptimizerConfig, Overwrites):
     samples are then drawn without their nearest training fields."""
     labels: bool = False
     """Begin every field with its label, so that samples can be asked for by class."""
+    shifts: int = 0
+    """Shifted copies of every training field, learnt beside it as such (never drawn): for vocabularies of regions, whose codes
+    follow what the field says. 4 is plenty."""
+    shift_by: float = 0.15
+    """Largest shift along each axis, in coordinates (a picture is 2 wide)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     minutes: float | None = None
     """Stop after about so many minutes: the number of steps is measured once, before the first one, and kept."""
@@ -137,6 +142,10 @@ class TrainConfig(OptimizerConfig, Overwrites):
         super().__post_init__()
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        if self.shifts < 0 or not 0 < self.shift_by <= 1:
+            raise ValueError(
+                f"--shifts must be 0 or more and --shift-by in (0, 1], got {self.shifts}, {self.shift_by}."
+            )
         if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
@@ -155,6 +164,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     if config.label_dropout and not config.labels:
         raise ValueError("--label-dropout leaves labels out of some fields: it needs --labels.")
+    if config.shifts and config.stream:
+        raise ValueError("--shifts holds the fields in memory: leave out --stream, or --shifts.")
     accelerator = start(
         threads=config.threads,
         precision=config.precision,
@@ -220,7 +231,7 @@ def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
 
 def new_names(config: dict[str, Any]) -> dict[str, Any]:
     """A saved configuration with the names of today, and what was added since as it was without."""
-    config = {"token_noise": 0.0, "label_dropout": 0.0, **config}
+    config = {"token_noise": 0.0, "label_dropout": 0.0, "shifts": 0, "shift_by": 0.15, **config}
     model = config.get("model")
     if isinstance(model, dict) and "alike" in model:
         config = {**config, "model": {"similar" if k == "alike" else k: v for k, v in model.items()}}

@@ -6,9 +6,9 @@ from made import generator, rows
 
 from fields import layout
 from fields.fitting.align import AlignConfig, align_dataset
-from fields.model import FieldConfig
+from fields.model import FieldConfig, forward
 from fields.storage.dataset import Reference, WeightDataset
-from fields.symmetry import align, balance, canonical, deviation, match, rescale, sort_neurons
+from fields.symmetry import align, balance, canonical, deviation, match, rescale, shift, sort_neurons
 
 FIELDS = [
     FieldConfig(hidden=(6,), octaves=1),
@@ -192,3 +192,20 @@ def test_a_dataset_sorted(dataset, tmp_path, capsys):
         align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "sorted"))
     with pytest.raises(ValueError, match="--reference belongs to --how match"):
         AlignConfig(fields="a", out=tmp_path, how="sort", reference="made/0")
+
+
+@pytest.mark.parametrize(
+    "config",
+    (
+        FieldConfig(hidden=(5, 4)),
+        FieldConfig(hidden=(6,), octaves=0, activation="sine"),
+        FieldConfig(hidden=(5,), octaves=3, raw_input=False, use_pi=False, activation="elu"),
+        FieldConfig(hidden=(4, 4), in_dim=3, out_dim=2),
+    ),
+)
+def test_a_shifted_row_says_it_elsewhere(config):
+    weights = torch.randn(6, config.size, dtype=torch.float64, generator=generator())
+    by, points = (torch.rand(6, n, config.in_dim, dtype=torch.float64, generator=generator()) - 0.5 for n in (1, 9))
+    moved = shift(config, weights, by[:, 0])
+    torch.testing.assert_close(forward(config, moved, points), forward(config, weights, points + by))
+    torch.testing.assert_close(shift(config, moved, -by[:, 0]), weights)

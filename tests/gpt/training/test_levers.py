@@ -5,12 +5,13 @@ import torch
 from toy import config, make_corpus
 
 from fields.runtime.runs import read_json
+from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.in_memory import fit_gpt
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.sample import SampleConfig, sample
-from gpt.token_task import TokenTask
+from gpt.token_task import TokenTask, shifted_copies
 from gpt.train_gpt import new_names, train
 from tokenizers.vocab import Vocab
 
@@ -49,6 +50,39 @@ def test_labels_are_left_out_of_their_share():
     assert torch.equal(found[:, 2:], inputs[:, 2:])
     with pytest.raises(ValueError, match="needs labels"):
         task(dropout=0.1, labels=0)
+
+
+def test_half_of_the_rows_are_shifted_copies_and_say_so():
+    made, rows = task(), torch.cat([torch.arange(200), torch.tensor([-1])])
+    copies = (made.train.ids.repeat(3, 1).long() + torch.arange(3).repeat_interleave(200)[:, None] + 1) % 9
+    made.shifted = Sequences(copies, VOCAB, made.train.labels.repeat(3))
+    plain = made.train.batch(rows)
+    inputs, targets = made.moved(rows, *plain, 5)
+    moved = inputs[:200, 0] == VOCAB.pad
+    assert 0.35 < float(moved.float().mean()) < 0.65 and torch.equal(inputs[-1], plain[0][-1])
+    for got, before in ((inputs, plain[0]), (targets, plain[1])):
+        assert torch.equal(got[:200][~moved], before[:200][~moved])
+    assert torch.equal(inputs[:200][moved][:, 1], plain[0][:200][moved][:, 1])  # the label stays
+    steps = (inputs[:200][moved][:, 2:] - plain[0][:200][moved][:, 2:]) % 9
+    assert (steps == steps[:, :1]).all() and set(steps[:, 0].tolist()) == {1, 2, 3}
+    assert torch.equal(inputs, made.moved(rows, *plain, 5)[0]) and not torch.equal(
+        inputs, made.moved(rows, *plain, 6)[0]
+    )
+
+
+def test_shifted_copies_are_tokens_of_shifted_fields(tmp_path):
+    root = make_corpus(tmp_path)
+    corpus = load_corpus(root / "fields", root / "tokenizer", labels=True)
+    n = len(corpus.train)
+    still, moved = (shifted_copies(corpus, 2, by, 0).ids for by in (1e-12, 0.3))
+    assert torch.equal(still, corpus.train.ids.repeat(2, 1)) and not torch.equal(moved, still)
+    assert not torch.equal(moved[:n], moved[n:])
+    with pytest.raises(ValueError, match="--shifts"):
+        config(root, shifts=-1)
+    with pytest.raises(ValueError, match="leave out --stream"):
+        train(config(root, stream=True, shifts=1))
+    train(config(root, "shifted", labels=True, steps=2, shifts=1))
+    assert (root / "shifted" / "best").is_dir()
 
 
 def test_without_levers_the_loss_is_what_it_was():
@@ -103,5 +137,5 @@ def test_folders_of_before_go_on(tmp_path):
     root = make_corpus(tmp_path)
     train(config(root, steps=2))
     saved = read_json(root / "gpt" / "run.json")["config"]
-    old = {k: v for k, v in saved.items() if k not in ("token_noise", "label_dropout")}
+    old = {k: v for k, v in saved.items() if k not in ("token_noise", "label_dropout", "shifts", "shift_by")}
     assert new_names(old) == saved
