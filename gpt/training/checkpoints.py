@@ -58,19 +58,28 @@ class Checkpoints:
         found = [p for p in self.folder.glob("step-*") if p.name[5:].isdigit()]
         return sorted(found, key=lambda p: int(p.name[5:]))
 
-    def save(self, step: int, state: dict, ema: dict[str, Tensor] | None = None) -> None:
+    def path(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.folder / f"step-{step:07d}"
+
+    def save(self, step: int, state: dict, ema: dict[str, Tensor] | None = None, best: Path | None = None) -> None:
         """Write a checkpoint; to be called by all processes.
 
+        Args:
+            step: of the run.
+            state: counters of the run.
+            ema: the moving average of the weights.
+            best: folder of the best model so far, which belongs to the counters: a copy becomes part of the checkpoint.
         Raises:
             RuntimeError: if it could not be written; older ones stay.
         """
-        target = self.folder / f"step-{step:07d}"
+        target = self.path(step)
         temporary = self.folder / f".{target.name}-new"
         on_main(self.accelerator, _empty, temporary)
         try:
             self.accelerator.save_state(str(temporary))
             self.accelerator.wait_for_everyone()
-            on_main(self.accelerator, self._finish, temporary, target, state | {"step": step}, ema)
+            on_main(self.accelerator, self._finish, temporary, target, state | {"step": step}, ema, best)
         except DAMAGE as error:
             said = reason(error, self.folder)  # while the disk is still full
             shutil.rmtree(temporary, ignore_errors=True)
@@ -78,11 +87,15 @@ class Checkpoints:
             stays = f"{older[-1]} is intact" if older else "there is no older one"
             raise RuntimeError(f"checkpoint {target} could not be written ({said}); {stays}. {AGAIN}") from None
 
-    def _finish(self, temporary: Path, target: Path, state: dict, ema: dict[str, Tensor] | None) -> None:
+    def _finish(
+        self, temporary: Path, target: Path, state: dict, ema: dict[str, Tensor] | None, best: Path | None
+    ) -> None:
         for file in temporary.glob("random_states_*.pkl"):
             file.unlink()
         if ema is not None:
             save_file({k: v.detach().cpu().contiguous() for k, v in ema.items()}, temporary / "ema.safetensors")
+        if best is not None and best.is_dir():
+            shutil.copytree(best, temporary / "best")  # no link: an edit of the one must not damage the other
         for file in temporary.rglob("*"):
             if file.is_file():
                 with file.open("rb") as handle:

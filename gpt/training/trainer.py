@@ -5,6 +5,7 @@ interrupted, however often, goes on exactly as if it had not been, and the numbe
 """
 
 import math
+import shutil
 import signal
 import statistics
 import time
@@ -22,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from fields.runtime.console import duration, plural
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
-from fields.runtime.runs import digest
+from fields.runtime.runs import digest, replace_folder
 from fields.runtime.tracking import Tracking, check_tracker
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.training.checkpoints import Checkpoints
@@ -248,9 +249,18 @@ class Trainer:
     # -- a run ----------------------------------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """Go back to the newest complete checkpoint, or stay at step 0."""
+        """Go back to the newest complete checkpoint, or stay at step 0.
+
+        Raises:
+            RuntimeError: if no checkpoint can be read, or they were taken away: models of the run would be replaced.
+        """
         found = self.checkpoints.load()
         if found is None:
+            if (card := self.config.out / "last" / "model.json").is_file():  # written after a checkpoint
+                raise RuntimeError(
+                    f"{self.config.out} holds models of step {read_json(card, '', Step)['step']} but no checkpoint to go on from. "
+                    "Put checkpoints/ back, choose another --out, or train anew with --overwrite."
+                )
             self.accelerator.print("no complete checkpoint: starting at step 0")
         else:
             state, ema = found
@@ -264,10 +274,23 @@ class Trainer:
         on_main(self.accelerator, self.metrics.rewind, self.state["step"])
 
     def _follow(self) -> None:
-        """Make last/ the model of the checkpoint gone back to, if a kill came between the two."""
-        card = self.config.out / "last" / "model.json"
-        if self.state["step"] and (not card.is_file() or read_json(card, "", Step)["step"] != self.state["step"]):
+        """Make last/ and best/ the models of the checkpoint gone back to, if a kill or a hand came in between."""
+        if self.state["step"] and not self._is_of("last", self.state["step"]):
             self._save_model("last", self.usable())
+        best = self.checkpoints.path(self.saved) / "best"  # not in checkpoints of older versions
+        if self.state["best"] and best.is_dir() and not self._is_of("best", self.state["best"].get("step")):
+            with replace_folder(self.config.out / "best") as temporary:
+                shutil.copytree(best, temporary, dirs_exist_ok=True)
+            self.accelerator.print(
+                f"best/ is that of step {self.state['best'].get('step')} again, as in the checkpoint"
+            )
+
+    def _is_of(self, name: str, step: int | None) -> bool:
+        """Whether the model in a folder is there, and of a step."""
+        try:
+            return read_json(self.config.out / name / "model.json", "", Step)["step"] == step
+        except (OSError, ValueError):
+            return False
 
     def finished(self, steps: int) -> bool:
         """Whether nothing is left to do."""
@@ -295,6 +318,7 @@ class Trainer:
         """
         c, a = self.config, self.accelerator
         self._announce(steps)
+        self._say_rate(steps, warmup)
         self.trained = True
         terms, began, logged = 0, time.perf_counter(), self.state["step"]
         with nullcontext(interrupt) if interrupt is not None else Interrupt() as stopping, self._tracked():
@@ -375,7 +399,8 @@ class Trainer:
     def save(self, step: int) -> None:
         """A checkpoint and last/, once per step; to be called by all processes."""
         if self.saved != step and self.checkpoints is not None:
-            self.checkpoints.save(step, self.state, self.ema)
+            best = self.config.out / "best" if self.state["best"] else None
+            self.checkpoints.save(step, self.state, self.ema, best)
             on_main(self.accelerator, self._save_model, "last", self.usable())
             self.saved = step
 
@@ -420,6 +445,20 @@ class Trainer:
             f"{self.task.describe()}; {plural(steps, 'step')} of {plural(c.batch, 'field')} ({plural(a.num_processes, 'process')}, {self.micro} per "
             f"forward pass), {steps * c.batch / len(self.task):.1f} epochs"
         )
+
+    def _say_rate(self, steps: int, warmup: int) -> None:
+        """Say where a run of another length than before takes up another learning rate."""
+        c, a = self.config, self.accelerator
+        if not (self.state["step"] and a.is_main_process and self.metrics is not None):
+            return
+        row = next((row for row in reversed(self.metrics.read()) if "lr" in row and "step" in row), None)
+        if row is None:
+            return
+        rate = learning_rate(row["step"], steps=steps, warmup=warmup, top=c.lr, least=c.least_lr)
+        if not math.isclose(rate, row["lr"], rel_tol=1e-6):
+            a.print(
+                f"the learning rate falls until step {steps:,} now, so it goes from {row['lr']:.2g} (step {row['step']:,}) to {rate:.2g}"
+            )
 
     def _log(self, values: dict[str, Any], speed: float, steps: int, left: float) -> None:
         a, step = self.accelerator, values["step"]

@@ -1,12 +1,16 @@
 """Foreign and damaged folders among checkpoints: not counted, not removed, gone past when training goes on."""
 
+import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from toy import config, make_corpus
 
+from gpt.train_gpt import train
 from gpt.training.checkpoints import Checkpoints, check, whole
 from gpt.training.trainer import Trainer
 
@@ -58,3 +62,51 @@ def test_a_validation_that_is_not_finite_is_never_the_best(monkeypatch, before, 
     trainer.validate(2)
     assert (trainer.best == "model") == better
     assert (trainer.state["best"] == {"step": 2, "bits": now}) == better
+
+
+def stopped_at(monkeypatch, settings, step):
+    """A run that ends after a step's validation, before its checkpoint."""
+    save = Trainer.save
+
+    def ends(self, at):
+        if at == step:
+            raise RuntimeError("killed")
+        save(self, at)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(Trainer, "save", ends)
+        train(settings)
+
+
+def test_best_goes_back_with_the_checkpoint_it_belongs_to(tmp_path, monkeypatch, capsys):
+    settings = config(make_corpus(tmp_path), eval_every=2, steps=8)
+    stopped_at(monkeypatch, settings, 6)
+    card, copy = settings.out / "best" / "model.json", settings.out / "checkpoints" / "step-0000004" / "best"
+    assert json.loads(card.read_text())["step"] == 6  # ahead of the newest checkpoint
+    assert json.loads((copy / "model.json").read_text())["step"] == 4
+    stopped_at(monkeypatch, settings, 6)
+    assert "best/ is that of step 4 again" in capsys.readouterr().out
+    shutil.rmtree(settings.out / "best")  # by hand
+    train(settings)
+    assert (
+        json.loads(card.read_text())["step"] == json.loads((settings.out / "last" / "model.json").read_text())["step"]
+    )
+    assert json.loads((settings.out / "checkpoints" / "step-0000008" / "trainer.json").read_text())["best"]["step"] == 8
+
+
+def test_a_finished_model_outlives_its_checkpoints(tmp_path):
+    settings = config(make_corpus(tmp_path))
+    train(settings)
+    before = {p: p.read_bytes() for p in (settings.out / "best").rglob("*") if p.is_file()}
+    shutil.rmtree(settings.out / "checkpoints")
+    with pytest.raises(RuntimeError, match="holds models of step 12 but no checkpoint to go on from"):
+        train(settings)
+    assert before == {p: p.read_bytes() for p in (settings.out / "best").rglob("*") if p.is_file()}
+
+
+def test_a_prolonged_run_says_its_new_learning_rate(tmp_path, capsys):
+    settings = config(make_corpus(tmp_path))
+    train(settings)
+    assert "the learning rate falls until" not in capsys.readouterr().out
+    train(dataclasses.replace(settings, steps=24))
+    assert "the learning rate falls until step 24 now, so it goes from 0.0001 (step 12) to" in capsys.readouterr().out
