@@ -177,6 +177,7 @@ class Push:
                 finish(self)
             changed, deleted, unchanged = self._differences(folder, mine)
             if not changed and not deleted:
+                self._make()  # a branch of the same content is one all the same
                 return Sent(self.url, self.head, 0, 0, 0, unchanged)
             try:
                 self._make()

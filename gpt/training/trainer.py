@@ -1,7 +1,8 @@
 """The loop of training: one optimiser step, and what happens between steps, for any `Task` (gpt/training/task.py).
 
 What a step does depends on (seed, step) alone: which rows, which noise, which learning rate. So a run that was
-interrupted, however often, goes on exactly as if it had not been, and the number of processes changes rounding only.
+interrupted, however often, goes on exactly as if it had not been, and the number of processes changes rounding only
+(dropout: at the same rows per forward pass, as each micro-batch draws its own masks).
 """
 
 import math

@@ -331,6 +331,9 @@ def train(
             _evaluate(trainer, watch)
         if trainer.config.steps and varied:
             _loop(trainer, watch, mark, path)
+    if trainer.config.steps and not varied:
+        what = "one training field" if len(rows) == 1 else f"{len(rows):,} training fields that do not differ"
+        print(f"{what}: {c.kind} starts with what they are and makes none of its {c.steps:,} steps")
     if trainer.best:
         tokenizer.load_state_dict(trainer.best)
     tokenizer.history = [*(tokenizer.history if stage else []), *trainer.history]

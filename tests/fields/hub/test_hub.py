@@ -250,6 +250,8 @@ def test_revisions(dataset, tiny):
         other.push_to_hub("tester/x", revision="v1")
     other.push_to_hub("tester/y", revision="trial")
     assert WeightDataset.load("tester/y@trial").fingerprint == other.fingerprint
+    other.push_to_hub("tester/y", revision="same")  # nothing new to send, but a branch to make
+    assert WeightDataset.load("tester/y@same").fingerprint == other.fingerprint
 
 
 def test_without_a_network_the_cache_serves_at_once(dataset, tmp_path, monkeypatch):
