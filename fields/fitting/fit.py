@@ -26,9 +26,9 @@ from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural, say
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import HUB_OPTIONS, Signals, SignalsConfig
 from fields.signals.options import ShapeOptions
-from fields.signals.origin import COLUMNS, remember
+from fields.signals.origin import remember
 from fields.signals.registry import LOADERS, load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
 
@@ -116,6 +116,10 @@ class FitConfig(runs.Overwrites):
     """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
     split: str | None = None
     """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
+    rows: int | None = None
+    """For a dataset of the Hub: only the first so many rows of each split; None = all."""
+    stream: bool = False
+    """For a dataset of the Hub: read it row by row, and keep no file of it on disk; the pictures, once resized, lie in memory."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
     seed: int = 0
@@ -173,7 +177,8 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
     config = replace(config, steps=config.steps or default_steps(signals, config.start))
     claimed = {**asdict(config), **paths, "signals": signals.name, "field": architecture.to_dict()}
     claimed["content"] = f"{len(signals):,} signals, digest {signals.digest()}"
-    for name in ("align", "resize", "crop", "image_column", "label_column", "split"):
+    del claimed["stream"]  # the pictures are the same
+    for name in ("align", "resize", "crop", "image_column", "label_column", "split", "rows"):
         if not claimed[name]:
             del claimed[name]  # folders made before there was a choice
     if config.start != "amortised":
@@ -192,7 +197,7 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
             upgrade=lambda made: {**older, **made},
             kind="fit",
         )
-        columns = {name: getattr(config, name) for name in COLUMNS}
+        columns = {name: getattr(config, name) for name in HUB_OPTIONS}
         remember(out, config.signals, config.data_root, config.resize, config.crop, columns)
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
@@ -399,7 +404,7 @@ class Worker:
 
 
 def _signals_config(config: FitConfig) -> SignalsConfig:
-    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape", *COLUMNS)
+    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape", *HUB_OPTIONS)
     return SignalsConfig(**{name: getattr(config, name) for name in names})
 
 

@@ -21,6 +21,8 @@ from fields.signals.options import ShapeOptions
 SPLITS = ("train", "validation", "test")
 NAMED = ("digits", "mnist", "fashion-mnist", "solids")
 """Signals that have a size of their own."""
+HUB_OPTIONS = ("image_column", "label_column", "split", "rows", "stream")
+"""Settings of image datasets of the Hub alone."""
 LARGEST = 1 << 14
 """Pixels along a side of what pictures are resized to."""
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
@@ -48,6 +50,10 @@ class SignalsConfig:
     """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
     split: str | None = None
     """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
+    rows: int | None = None
+    """For a dataset of the Hub: only the first so many rows of each split; None = all."""
+    stream: bool = False
+    """For a dataset of the Hub: read it row by row, and keep no file of it on disk; the pictures, once resized, lie in memory."""
     count: int | None = None
     """Solids that are made; None = 2,500."""
     shape: ShapeOptions = field(default_factory=ShapeOptions)
@@ -63,8 +69,10 @@ class SignalsConfig:
             raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")
         if (self.resize is not None or self.crop) and self.signals in NAMED:
             raise ValueError(f"--resize and --crop are for folders of pictures, got --signals {self.signals}.")
-        for name in ("image_column", "label_column", "split"):
-            if getattr(self, name) is not None and self.signals in NAMED:
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"--rows is a number of rows, at least 1, got {self.rows}.")
+        for name in HUB_OPTIONS:
+            if getattr(self, name) and self.signals in NAMED:
                 flag = f"--{name.replace('_', '-')}"
                 raise ValueError(f"{flag} is for image datasets of the Hub, got --signals {self.signals}.")
         if self.split_seed < 0:

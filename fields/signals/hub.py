@@ -2,7 +2,7 @@
 
 Pictures follow the rules of folders of pictures, and are decoded by the same function: the Hub's files are data of others.
 Splits named train, validation and test (and their usual other names) are kept; without them, or with --split, the pictures
-are divided at random, as a folder's are.
+are divided at random, as a folder's are. With --stream rows are read as they come, and no file of the dataset is kept.
 """
 
 import io
@@ -32,21 +32,22 @@ def is_hub_name(text: str) -> bool:
 
 
 def load_hub(config: SignalsConfig) -> Images:
-    """All pictures of a dataset, which `datasets` fetches and caches.
+    """All pictures of a dataset, which `datasets` fetches and caches, or reads row by row.
 
     Raises:
         FileNotFoundError: if the dataset cannot be had.
         ValueError: for columns or splits that are not there, or if there is no readable picture.
+        RuntimeError: if the connection breaks while rows are read.
     """
     parts = NAME.fullmatch(config.signals)
     assert parts is not None  # see `is_hub_name`
-    tables = _tables(parts["repo"], parts["config"], parts["revision"], config.split)
+    tables = _tables(parts["repo"], parts["config"], parts["revision"], config)
     image, label = _columns(next(iter(tables.values())).features, config, config.signals)
     names, pictures, labels, skipped = [], [], [], []
     for part, table in tables.items():
-        for i, (row, known) in enumerate(_rows(table, image, label, part)):
+        for i, (row, known) in enumerate(_rows(table, image, label, part, config.signals)):
             try:
-                pictures.append(fitted(_read(row), config.resize, config.crop))
+                pictures.append(fitted(_read(row, parts["repo"]), config.resize, config.crop))
             except (
                 Exception
             ) as error:  # Pillow raises nearly any type on a broken file; one row must not end the reading
@@ -77,20 +78,21 @@ def load_hub(config: SignalsConfig) -> Images:
     )
 
 
-def _tables(repo: str, config: str | None, revision: str | None, split: str | None) -> dict[str, Any]:
-    """Split -> table, those splits whose names are known here, or the one asked for."""
+def _tables(repo: str, part: str | None, revision: str | None, config: SignalsConfig) -> dict[str, Any]:
+    """Split -> table, those splits whose names are known here, or the one asked for, each as long as asked for."""
     from datasets import load_dataset
 
     try:
-        found = load_dataset(repo, config, revision=revision, split=split)
+        found = load_dataset(repo, part, revision=revision, split=config.split, streaming=config.stream)
+        single = config.split is not None
+        found = {name: _open(table, config) for name, table in ({"": found} if single else found).items()}
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # what `datasets` and the Hub's client raise
-        said = one_line(scrub(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__), 200)
         raise FileNotFoundError(
-            f"--signals {repo}: neither a folder here nor an image dataset that the Hub gives ({said}). Give a folder, or "
+            f"--signals {repo}: neither a folder here nor an image dataset that the Hub gives ({_said(error)}). Give a folder, or "
             "user/name, user/name:config, user/name@revision."
         ) from None
-    if split is not None:
-        return {"train": found}
+    if config.split is not None:
+        return {"train": found[""]}
     kept: dict[str, Any] = {}
     for name, table in found.items():
         if (known := SPLIT_NAMES.get(name.lower())) is not None and known not in kept:
@@ -102,6 +104,23 @@ def _tables(repo: str, config: str | None, revision: str | None, split: str | No
     if len(found) == 1:
         return {"train": next(iter(found.values()))}
     raise ValueError(f"--signals {repo} has the splits {', '.join(found)}, none for training. Choose one with --split.")
+
+
+def _said(error: Exception) -> str:
+    """The first line of what a library says, safe to show."""
+    lines = str(error).strip().splitlines()
+    return one_line(scrub(lines[0] if lines else type(error).__name__), 200)
+
+
+def _open(table: Any, config: SignalsConfig) -> Any:
+    """A table whose columns are known, with as many rows as asked for."""
+    if config.stream and table.features is None:
+        table = table._resolve_features()  # from the first rows; files that do not say what their columns are
+    if config.stream:
+        table = table.decode(False)  # pictures are decoded here, where they are checked
+    if config.rows is None:
+        return table
+    return table.take(config.rows if config.stream else min(config.rows, len(table)))
 
 
 def _columns(features: Any, config: SignalsConfig, name: str) -> tuple[str, str | None]:
@@ -121,21 +140,35 @@ def _columns(features: Any, config: SignalsConfig, name: str) -> tuple[str, str 
     return image, label
 
 
-def _rows(table: Any, image: str, label: str | None, split: str) -> Iterator[tuple[dict, Any]]:
+def _rows(table: Any, image: str, label: str | None, split: str, name: str) -> Iterator[tuple[dict, Any]]:
     """The pictures as files, with their labels."""
     from datasets import Image
 
     table = table.select_columns([image, *([label] if label else [])]).cast_column(image, Image(decode=False))
-    for row in bar(table, desc=f"reading {split}", unit="picture", leave=False):
+    rows, i = iter(bar(table, desc=f"reading {split}", unit="picture", leave=False)), 0
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # a stream breaks off with errors of many libraries
+            raise RuntimeError(
+                f"--signals {name}: reading stopped after {i:,} rows of {split} ({_said(error)}). Run the same command again."
+            ) from None
+        i += 1
         yield row[image], row[label] if label else None
 
 
-def _read(row: dict | None) -> Any:
-    """One picture of `datasets`: the bytes of a file, or the path of one in its cache."""
+def _read(row: dict | None, repo: str) -> Any:
+    """One picture of `datasets`: the bytes of a file, the path of one in its cache, or that of one in the repository."""
     if row is None:
         raise ValueError("no picture; expected one")
     if row.get("bytes") is not None:
         return read_picture(io.BytesIO(row["bytes"]))
+    if row["path"].startswith(f"hf://datasets/{repo}@"):
+        from huggingface_hub import HfFileSystem
+
+        return read_picture(io.BytesIO(HfFileSystem().read_bytes(row["path"])))
     from datasets import config
     from huggingface_hub import constants
 

@@ -4,16 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fields.runtime.runs import read_json, write_json
-from fields.signals.base import SignalsConfig
+from fields.signals.base import HUB_OPTIONS, SignalsConfig
 from fields.signals.hub import is_hub_name
 from fields.signals.registry import LOADERS
 
 ORIGIN = "signals.json"
 """Beside a weight dataset, never published: where on this machine the signals of its fields were read from."""
-
-
-COLUMNS = ("image_column", "label_column", "split")
-"""Settings of datasets of the Hub (see `SignalsConfig`)."""
 
 
 def remember(
@@ -22,7 +18,7 @@ def remember(
     data_root: Path | None,
     resize: int | None = None,
     crop: bool = False,
-    columns: dict[str, str | None] | None = None,
+    columns: dict[str, str | int | None] | None = None,
 ) -> None:
     """Note in a dataset's folder where its signals lie, so that no later command need be told again.
 
@@ -31,12 +27,12 @@ def remember(
         signals: the name of a data set, or a folder.
         data_root: of a data set's files, if they were laid by hand.
         resize, crop: what was done to pictures (see `SignalsConfig`).
-        columns: those of `COLUMNS`, of a dataset of the Hub.
+        columns: those of `HUB_OPTIONS`, of a dataset of the Hub.
     """
     name = signals if signals in LOADERS or is_hub_name(signals) else str(Path(signals).expanduser().resolve())
     root = None if data_root is None else str(Path(data_root).expanduser().resolve())
     origin = {"signals": name, "data_root": root, "resize": resize, "crop": crop}
-    origin |= {column: (columns or {}).get(column) for column in COLUMNS}
+    origin |= {column: (columns or {}).get(column) for column in HUB_OPTIONS}
     if read_origin(folder) != origin:
         write_json(Path(folder) / ORIGIN, origin)
 
@@ -58,6 +54,8 @@ class Origin:
     image_column: str | None = None
     label_column: str | None = None
     split: str | None = None
+    rows: int | None = None
+    stream: bool | None = None
 
 
 def locate(
@@ -83,5 +81,5 @@ def locate(
     if signals is None and not origin and name not in LOADERS:
         return None, f"signals {name!r} of the dataset are not at hand; give --signals PATH"
     how = {} if name in LOADERS else {"resize": origin.get("resize"), "crop": origin.get("crop", False)}
-    how |= {k: origin[k] for k in COLUMNS if origin.get(k) is not None} if origin.get("signals") == name else {}
+    how |= {k: origin[k] for k in HUB_OPTIONS if origin.get(k) is not None} if origin.get("signals") == name else {}
     return SignalsConfig(name, data_root, described.get("split_seed") or 0, **how), ""

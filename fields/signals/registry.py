@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import HUB_OPTIONS, Signals, SignalsConfig
 from fields.signals.digits import load_digits
 from fields.signals.folder import find_files, load_folder
 from fields.signals.hub import is_hub_name, load_hub
@@ -81,10 +81,9 @@ def load_signals(config: SignalsConfig) -> Signals:
         return LOADERS[config.signals].load(config)
     if is_hub_name(config.signals):
         return load_hub(config)
-    if config.image_column or config.label_column or config.split:
+    if given := [f"--{name.replace('_', '-')}" for name in HUB_OPTIONS if getattr(config, name)]:
         raise ValueError(
-            f"--image-column, --label-column and --split are for image datasets of the Hub, user/name; got them with "
-            f"--signals {config.signals}."
+            f"{', '.join(given)}: for image datasets of the Hub, user/name, only; got --signals {config.signals}."
         )
     path = Path(config.signals).expanduser()
     if not path.is_dir():

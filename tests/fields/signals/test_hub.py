@@ -1,11 +1,14 @@
 """Image datasets of the Hub as signals: splits, columns, sizes, what cannot be read."""
 
 import io
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-from loopback_env import HUB
+import torch
+from huggingface_hub import HfApi
+from loopback_env import CACHE, HUB
 from PIL import Image
 
 from fields.fitting.fit import FitConfig, fit
@@ -53,6 +56,43 @@ def test_official_splits_columns_and_sizes(hub):
         assert np.array_equal((whole.images([0])[0] * 255).round().byte().numpy(), np.asarray(image))
 
 
+@pytest.mark.parametrize("options", [{}, {"split": "train"}, {"rows": 12}])
+def test_a_stream_gives_the_same_pictures_and_keeps_no_file(hub, options):
+    options |= {"resize": 4, "crop": True}
+    kept = load_signals(SignalsConfig("tester/pictures", **options))
+    datasets.DatasetDict({"train": table(20), "test": table(5, 100)}).push_to_hub("tester/streamed")
+    found = load_signals(SignalsConfig("tester/streamed", stream=True, **options))
+    assert torch.equal(found.images(range(len(found))), kept.images(range(len(kept)))) and found.split == kept.split
+    assert torch.equal(found.labels, kept.labels) and found.label_names == kept.label_names
+    assert not list(Path(CACHE).rglob("*streamed*/**/*.arrow"))
+    assert len(found) == {"train": 20}.get(options.get("split"), 12 + 5 if "rows" in options else 25)
+
+
+def test_a_stream_of_picture_files(hub):
+    """A repository of files in folders of classes, as CIFAR-10 laid by hand: their paths are read, not followed."""
+    for split, n in (("train", 10), ("test", 2)):
+        for i in range(n):
+            path = hub / "laid" / split / ("cat" if i % 2 else "dog") / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture(i)["bytes"])
+    HfApi().create_repo("tester/laid", repo_type="dataset")
+    HfApi().upload_folder(repo_id="tester/laid", repo_type="dataset", folder_path=hub / "laid")
+    found = load_signals(SignalsConfig("tester/laid", stream=True, resize=4))
+    laid = load_signals(SignalsConfig(str(hub / "laid"), resize=4))
+    assert (found.label_names, found.split.count("test")) == (laid.label_names, 2) == (["cat", "dog"], 2)
+    assert len(found) == len(laid) == 12 and not found.skipped and found.channels == 3
+
+
+def test_a_stream_that_breaks_off_is_told_in_one_sentence(hub, monkeypatch):
+    def broken(self):
+        yield {"img": picture(0), "class": 0}
+        raise OSError("the Hub went away")
+
+    monkeypatch.setattr(datasets.IterableDataset, "__iter__", broken)
+    with pytest.raises(RuntimeError, match="reading stopped after 1 rows of train .the Hub went away"):
+        load_signals(SignalsConfig("tester/pictures", stream=True))
+
+
 def test_one_split_is_divided_at_random(hub):
     found = load_signals(SignalsConfig("tester/pictures", split="train"))
     counts = {split: found.split.count(split) for split in ("train", "validation", "test")}
@@ -95,8 +135,9 @@ def test_bad_rows_are_left_out_and_outside_paths_are_not_followed(hub):
         load_signals(SignalsConfig("tester/bad", strict=True))
     from fields.signals.hub import _read
 
-    with pytest.raises(ValueError, match="outside the cache"):
-        _read({"bytes": None, "path": str(hub / "outside.png")})
+    for path in (str(hub / "outside.png"), "hf://datasets/other/pictures@main/a.png"):
+        with pytest.raises(ValueError, match="outside the cache"):
+            _read({"bytes": None, "path": path}, "tester/bad")
 
 
 def test_what_is_a_name_of_the_hub(tmp_path, monkeypatch):
@@ -108,7 +149,7 @@ def test_what_is_a_name_of_the_hub(tmp_path, monkeypatch):
     )
     with pytest.raises(FileNotFoundError, match="neither a folder here nor an image dataset"):
         load_signals(SignalsConfig("nobody/nothing"))
-    with pytest.raises(ValueError, match="are for image datasets of the Hub"):
+    with pytest.raises(ValueError, match="--split: for image datasets of the Hub"):
         load_signals(SignalsConfig("photos/cats", split="train"))
     with pytest.raises(ValueError, match="--split is for image datasets"):
         SignalsConfig("mnist", split="train")

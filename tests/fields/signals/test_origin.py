@@ -34,7 +34,14 @@ def fitted(tmp_path, monkeypatch):
 
 def test_no_command_need_be_told_again(fitted, tmp_path, monkeypatch):
     noted = {"signals": str(tmp_path / "p"), "data_root": None, "resize": None, "crop": False}
-    assert read_origin(fitted) == {**noted, "image_column": None, "label_column": None, "split": None}
+    assert read_origin(fitted) == {
+        **noted,
+        "image_column": None,
+        "label_column": None,
+        "split": None,
+        "rows": None,
+        "stream": False,
+    }
     monkeypatch.chdir("/")  # the note does not depend on where a command is started
     for folder in (fitted, tmp_path / "aligned"):
         data = WeightDataset.load(folder)
