@@ -20,6 +20,10 @@ LEAST = {
     **dict.fromkeys(("threads", "n_layer", "n_head", "n_embd", "hidden", "in_dim", "out_dim", "count", "resize"), 1),
 }
 """What some numbers are at least, wherever they occur."""
+SIGNED = {"target_psnr", "min_psnr", "level", "w0", "output_scale", "output_shift"}
+"""The numbers that may be negative."""
+NOT_ZERO = {"w0", "output_scale"}
+"""Factors, with which all fields would be the same if they were 0."""
 
 
 def checked(config: Any) -> Any:
@@ -33,8 +37,11 @@ def checked(config: Any) -> Any:
         for f in dataclasses.fields(config):
             before = getattr(config, f.name)
             for one in before if isinstance(before, tuple) else (before,):
-                if isinstance(one, (int, float)) and one < LEAST.get(f.name, one):
-                    raise ValueError(f"--{f.name.replace('_', '-')} must be at least {LEAST[f.name]}, got {one}.")
+                least = LEAST.get(f.name, one if f.name in SIGNED else 0)
+                if isinstance(one, (int, float)) and one < least:
+                    raise ValueError(f"--{f.name.replace('_', '-')} must be at least {least}, got {one}.")
+                if f.name in NOT_ZERO and one == 0:
+                    raise ValueError(f"--{f.name.replace('_', '-')} must not be 0.")
             after = _value(f"--{f.name.replace('_', '-')}", before)
             if after is not before:
                 object.__setattr__(config, f.name, after)  # the configs are frozen

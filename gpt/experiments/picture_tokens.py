@@ -85,6 +85,8 @@ class PictureTokensConfig(Overwrites):
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
         if min(self.grid) < 1 or self.decoder_steps < 1:
             raise ValueError("--grid and --decoder-steps must be at least 1.")
+        if not self.lr > 0:
+            raise ValueError(f"--lr must be above 0, got {self.lr}.")
 
 
 class Patches:

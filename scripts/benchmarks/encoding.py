@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from fields.model import FieldConfig
+from scripts.benchmarks.counts import Counts
 
 
 @dataclass(frozen=True)
-class TokenizersBenchmark:
+class TokenizersBenchmark(Counts):
     """Scalar k-means: encoding against `KMeans.predict` and `np.searchsorted` over the same values and centres."""
 
     n: int = 4000

@@ -19,10 +19,11 @@ from fields.runtime.launch import cores
 from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
 from fields.signals.registry import load_signals
+from scripts.benchmarks.counts import Counts
 
 
 @dataclass(frozen=True)
-class FitBenchmark:
+class FitBenchmark(Counts):
     """Fields fitted per second and their mean PSNR: one at a time, plainly batched, and by `fit_fields` from two starts."""
 
     signals: str = "mnist"

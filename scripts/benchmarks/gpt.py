@@ -23,12 +23,13 @@ from gpt.train_gpt import OptimizerConfig
 from gpt.training.local import Local
 from gpt.training.priors import initialise_from_counts
 from gpt.training.trainer import Trainer
+from scripts.benchmarks.counts import Counts
 from scripts.benchmarks.nano import NanoGPT, NanoTrainer
 from tokenizers.vocab import Vocab
 
 
 @dataclass(frozen=True)
-class GPTBenchmark:
+class GPTBenchmark(Counts):
     """Training and sampling of a GPT against nanoGPT's model and loop, and against transformers' cached generate."""
 
     tokens: tuple[int, ...] = (49, 64, 594)

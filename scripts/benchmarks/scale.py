@@ -16,12 +16,13 @@ import numpy as np
 
 from fields.signals.base import SignalsConfig
 from fields.signals.registry import load_signals
+from scripts.benchmarks.counts import Counts
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
-class ScaleBenchmark:
+class ScaleBenchmark(Counts):
     """Time and memory against N (fit, encode, train, by their commands) and against T (a GPT's step), with slopes."""
 
     fits: tuple[int, ...] = (1, 4, 16)

@@ -16,10 +16,11 @@ from fields.module import from_module, to_module
 from fields.runtime.launch import cores
 from fields.signals.base import SignalsConfig
 from fields.signals.registry import load_signals
+from scripts.benchmarks.counts import Counts
 
 
 @dataclass(frozen=True)
-class ShapesBenchmark:
+class ShapesBenchmark(Counts):
     """Solids: fields fitted per second against one at a time, surfaces, views and Chamfer distances, and peak memory."""
 
     n: int = 64

@@ -14,31 +14,89 @@ from fields.formats.importer import ImportConfig
 from fields.formats.readers import read
 from fields.formats.surfaces import MeshConfig
 from fields.model import FieldConfig
-from fields.runtime.flags import check_words, checked
+from fields.runtime.flags import SIGNED, check_words, checked
 from fields.runtime.records import read_json
 from gpt.continuous.train_flow import TrainFlowConfig
+from gpt.demo.demo import DemoConfig
 from gpt.evaluation.config import EvaluateConfig
+from gpt.evaluation.diagnose import DiagnoseConfig
 from gpt.evaluation.shapes import ShapeEvaluation
 from gpt.experiments import compare_vocabularies
 from gpt.experiments.memorise import MemoriseConfig
+from gpt.experiments.picture_tokens import PictureTokensConfig
+from gpt.hub import PUBLISH
 from gpt.pipeline import PipelineConfig
 from gpt.sampling.sample import SampleConfig
 from gpt.sampling.show import ShowConfig
 from gpt.train_gpt import TrainConfig
+from scripts.animations.canvas import Film
+from scripts.animations.commands import ANIMATIONS
+from scripts.benchmarks.commands import BENCHMARKS
 from tokenizers import compare
 from tokenizers.build import BuildConfig
 from tokenizers.decode import DecodeConfig
 from tokenizers.encode import EncodeConfig
+from tokenizers.learned.regions import RegionsConfig
+from tokenizers.learned.vqvae import VQVAEConfig
 from tokenizers.registry import TOKENIZERS
 
 CONFIGS = [
-    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, EncodeConfig,
-    EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig, PipelineConfig, SampleConfig,
-    ShapeEvaluation, ShowConfig, TrainConfig, TrainFlowConfig, *(config for config, _ in TOKENIZERS.values()),
+    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, DemoConfig,
+    DiagnoseConfig, EncodeConfig, EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig,
+    PictureTokensConfig, PipelineConfig, SampleConfig, ShapeEvaluation, ShowConfig, TrainConfig, TrainFlowConfig,
+    *(config for kinds in (ANIMATIONS, BENCHMARKS, PUBLISH, TOKENIZERS) for config, _ in kinds.values()),
 ]  # fmt: skip
 REQUIRED = {str: "x", bool: False, int: 1, float: 0.5}
-NEGATIVE = {"target_psnr", "min_psnr", "level", "w0", "output_scale", "output_shift", "levels", "symmetric"}
-"""Flags that may be negative, or are refused once the data are known."""
+ZERO = set(
+    [
+        "adversarial",
+        "betas",
+        "decay",
+        "dropout",
+        "encoder",
+        "first",
+        "guidance",
+        "hold",
+        "jitter",
+        "label_dropout",
+        "level",
+        "margin",
+        "min_lr",
+        "min_psnr",
+        "near",
+        "noise",
+        "number",
+        "octaves",
+        "output_shift",
+        "picture",
+        "port",
+        "probe_rows",
+        "rate",
+        "refit_rate",
+        "rounds",
+        "rows",
+        "samples",
+        "seed",
+        "sheet",
+        "shifts",
+        "split_seed",
+        "swap",
+        "symmetric",
+        "target_psnr",
+        "temperature",
+        "token_noise",
+        "top_k",
+        "top_p",
+        "tune",
+        "turntable",
+        "uniform",
+        "unlabelled",
+        "warmup",
+        "weight_decay",
+        "weight_loss",
+    ]
+)
+"""Flags for which 0 means something."""
 
 
 def needed(config: type) -> dict[str, object]:
@@ -47,6 +105,7 @@ def needed(config: type) -> dict[str, object]:
     for f in dataclasses.fields(config):
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             found[f.name] = REQUIRED.get(hints[f.name], ("x",) if "uple" in str(hints[f.name]) else "x")
+            found[f.name] = "user/name" if f.name == "repo" else found[f.name]
     return found
 
 
@@ -73,18 +132,34 @@ def unique(kinds: tuple[type, ...]) -> list:
     return [pytest.param(*case, id=f"{case[0].__name__}-{case[1]}-{case[2].__name__}") for case in cases]
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
+def test_a_command_without_options_is_accepted(config):
+    assert checked(config(**needed(config))) is not None
+
+
 @pytest.mark.parametrize(("config", "name", "kind", "length"), unique((int, float)))
 def test_numbers_out_of_reach_are_refused(config, name, kind, length):
     impossible = [float("nan"), float("inf"), -float("inf")] if kind is float else [2**63, -(2**63) - 1, 10**40]
-    for value in impossible + [kind(-1)] * (name not in NEGATIVE):
+    for value in impossible + [kind(-1)] * (name not in SIGNED):
         given = {**needed(config), name: (value,) * length if length else value}
         with pytest.raises(ValueError):
             checked(config(**given))
 
 
+@pytest.mark.parametrize(("config", "name", "kind", "length"), unique((int, float)))
+def test_zero_is_refused_where_it_means_nothing(config, name, kind, length):
+    off = name in ZERO and (config, name) != (TrainFlowConfig, "guidance")
+    given = {**needed(config), name: (kind(0),) * length if length else kind(0)}
+    if off or (name == "steps" and issubclass(config, (VQVAEConfig, RegionsConfig))):
+        assert checked(config(**given)) is not None
+        return
+    with pytest.raises(ValueError):
+        checked(config(**given))
+
+
 @pytest.mark.parametrize(("config", "name", "kind", "length"), unique((Path,)))
 def test_paths_may_have_any_letters(config, name, kind, length):
-    path = Path("été/日本/a b/Ω.png")
+    path = Path("été/日本/a b/Ω.gif" if issubclass(config, Film) else "été/日本/a b/Ω.png")
     if name == "data_root" and "signals" in needed(config) | {f.name: 1 for f in dataclasses.fields(config)}:
         pytest.skip("goes with --signals")
     given = config(**{**needed(config), name: (path,) * length if length else path})

@@ -99,9 +99,8 @@ class RegionsConfig(TokenizerConfig):
                 raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(self, name)}.")
         if self.lr <= 0:
             raise ValueError(f"--lr must be above 0, got {self.lr}.")
-        if self.quantizer == "fsq" and (
-            not self.levels or min(self.levels) < 3 or math.prod(self.levels) > self.vocab_size
-        ):
+        few = min(self.levels, default=0) < 3
+        if few or (self.quantizer == "fsq" and math.prod(self.levels) > self.vocab_size):
             raise ValueError(
                 f"--quantizer fsq needs --levels of at least 3 whose product is at most --vocab-size {self.vocab_size}, got "
                 f"{list(self.levels)}."
