@@ -4,7 +4,7 @@ A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It 
 `Vocab`. All learnt state lies in buffers, so that `.to()`, saving and loading come from one base class.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -111,6 +111,18 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     def __repr__(self) -> str:
         codes = f"{self.codes} codes" if self.is_fitted else f"not fitted, {self.config.vocab_size} codes asked for"
         return f"{type(self).__name__}({codes}, {self.tokens_per_field} tokens per field, field {self.field})"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `.to`, `.cuda` and `.half` call: devices change, the precision of the vocabulary does not.
+
+        Rounded to bfloat16, a tenth of a scalar vocabulary's ids would be others.
+        """
+
+        def move(value: Tensor) -> Tensor:
+            moved = fn(value)
+            return moved if moved.dtype == value.dtype else value.to(moved.device)
+
+        return super()._apply(move, recurse)
 
     # -- what a kind of tokenizer gives ---------------------------------------------------------------------------
 

@@ -26,6 +26,8 @@ ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError, Saf
 """What is told in a sentence. Anything else is a fault of the program: its trace is shown, and a sentence below it."""
 SMALLER = ("micro_batch", "batch", "block", "resolution", "threads")
 """Flags that lower the need of memory."""
+COMPILERS = ("g++", "clang++", "c++", "cl")
+"""Names of C++ compilers, any of which will do."""
 ROOM = 1 << 20
 """A disk with fewer free bytes is full."""
 
@@ -233,6 +235,24 @@ def choose_device(asked: Device, long: bool = True) -> torch.device:
         raise ValueError("--device cuda: PyTorch sees no GPU here. Leave the flag out, or use --device cpu.")
     auto = asked == "auto" and long and found and not cpu_asked()
     return torch.device("cuda" if asked == "cuda" or auto else "cpu")
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The widest floating-point numbers that a device knows: float64, on Apple's MPS float32."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
+
+def check_compiler() -> None:
+    """Refuse `torch.compile` where it could not compile, before any work.
+
+    Raises:
+        ValueError: if there is no C++ compiler.
+    """
+    names = [os.environ.get("CXX"), os.environ.get("CC"), *COMPILERS]
+    if not any(name and shutil.which(name) for name in names):
+        raise ValueError(
+            "--compile needs a C++ compiler (g++ or clang++), and none is in PATH. Install one, or leave the flag out."
+        )
 
 
 def has_bf16() -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.runtime.launch import widest
 from gpt.model import GPT, KVCache
 from gpt.sampling.step import Step
 
@@ -97,7 +98,7 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
 
     Args:
         logits: (B, V); -inf for what is not allowed.
-        u: (B,) float64 in [0, 1).
+        u: (B,) in [0, 1), float64 where the device has it.
         temperature: 0 = the likeliest id.
         top_k: keep the k likeliest (clamped to V); None or 0 = all.
         top_p: keep the likeliest until their probability reaches p, at least one; None = all.
@@ -111,7 +112,7 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
         raise RuntimeError("the model's logits are not finite; it has diverged. Take an earlier checkpoint.")
     if temperature == 0:
         return logits.argmax(1)
-    z = logits.double() - top
+    z = logits.to(widest(logits.device)) - top
     z = (z if temperature == 1 else z.div_(temperature)).exp_()
     if top_k or (top_p is not None and top_p < 1):
         p, order = (z / z.sum(1, keepdim=True)).sort(dim=1, descending=True, stable=True)
@@ -261,7 +262,7 @@ def _draw_block(
         ids[:, t + 1] = value
     told = _Reader(model, len(u), cache)
     untold = _Reader(model, len(u), cache, labels=False) if guidance != 1 else None
-    u, done = u.to(device), torch.zeros(len(u), dtype=torch.bool, device=device)
+    u, done = u.to(device, widest(device)), torch.zeros(len(u), dtype=torch.bool, device=device)
     for t in range(c.context):
         if t in forced:
             continue  # read together with the next token that is drawn

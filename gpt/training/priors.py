@@ -37,7 +37,7 @@ def initialise_from_counts(model: GPT, train: Sequences, points: Tensor | None, 
     if not similar:
         return model
     shares = table[c.first - 1 : -1, : c.codes].double().exp().mean(0)  # of each code among all codes
-    root = covariance_root(points.double().cpu(), shares / shares.sum())
+    root = covariance_root(points.cpu().double(), shares / shares.sum())
     generator = torch.Generator().manual_seed(seed)
     for weight in (model.tokens.weight,) if c.tie else (model.tokens.weight, model.head.weight):
         drawn = root @ torch.randn(c.codes, c.n_embd, generator=generator, dtype=torch.float64)

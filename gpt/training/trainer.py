@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fields.runtime.console import duration, plural
+from fields.runtime.launch import check_compiler, widest
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder
@@ -145,6 +146,8 @@ class Trainer:
         self.model = task.model = task.model.to(accelerator.device).train()
         if config.recompute:
             recompute_blocks(self.model)
+        if config.compile:
+            check_compiler()
         wrapped = torch.compile(self.model) if config.compile else self.model
         self.wrapped, *self.optimizers = accelerator.prepare(wrapped, *task.optimizers(config))
         self.micro = config.micro_batch or -(-config.batch // accelerator.num_processes)
@@ -165,7 +168,7 @@ class Trainer:
         """Gradients of the mean loss over ALL terms of the global batch, whatever the cut into micro-batches.
 
         Returns:
-            () float64, this process' sum of losses.
+            () float64 (float32 where the device has no wider), this process' sum of losses.
         """
         a, total = self.accelerator, max(1, self.task.count(rows))
         parts, summed = micro_batches(rows, self.micro, a.process_index, a.num_processes), 0.0
@@ -174,7 +177,7 @@ class Trainer:
                 with a.autocast():
                     losses = self.task.loss(self.wrapped, part, seed_of("dropout", self.config.seed, step, i))
                 a.backward(losses * (a.num_processes / total))  # DDP takes the mean over processes
-            summed = summed + losses.detach().double()
+            summed = summed + losses.detach().to(widest(losses.device))
         return summed
 
     def step(self, step: int, rate: float, interrupt: Any) -> dict[str, Any]:
@@ -186,7 +189,7 @@ class Trainer:
         a, task = self.accelerator, self.task
         rows = global_batch(len(task), self.config.batch, self.config.seed, step)
         summed = self.backward(rows, step)
-        stop = torch.tensor(float(interrupt.requested), dtype=torch.float64, device=a.device)
+        stop = torch.tensor(float(interrupt.requested), dtype=summed.dtype, device=a.device)
         summed, stop = a.reduce(torch.stack([summed, stop]), "sum").tolist()
         loss = summed / max(1, task.count(rows))
         clip = math.inf if self.config.clip is None else self.config.clip

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fields.runtime.launch import widest
 from gpt.data import Sequences, unigram_bits
 from gpt.model import GPT
 
@@ -46,8 +47,8 @@ def code_nats(model: GPT, data: Sequences, rows: Tensor, accelerator: Any, micro
         inside = torch.arange(losses.shape[1]) < data.lengths[part][:, None]  # a short row's EOS stands among the codes
         total += (losses.cpu().double() * inside).sum()
     model.train()
-    # sums of different ranks as float32 pairs would round; MPS has no float64, CPUs and CUDA do
-    return float(accelerator.reduce(total.to(accelerator.device), "sum"))
+    # sums of different ranks as float32 would round; on MPS, which has nothing wider, there is one rank
+    return float(accelerator.reduce(total.to(accelerator.device, widest(accelerator.device)), "sum"))
 
 
 class Validator:

@@ -105,7 +105,7 @@ def needed(config: type) -> dict[str, object]:
     for f in dataclasses.fields(config):
         if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             found[f.name] = REQUIRED.get(hints[f.name], ("x",) if "uple" in str(hints[f.name]) else "x")
-            found[f.name] = "user/name" if f.name == "repo" else found[f.name]
+            found[f.name] = "user/name" if f.name in ("repo", "model", "path") else found[f.name]
     return found
 
 
