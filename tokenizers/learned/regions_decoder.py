@@ -95,8 +95,30 @@ class DecoderTrainer(RegionsTrainer):
 def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
     """Fit a tokenizer of regions where it lies, in one stage or two; gradients must be on."""
     train(tokenizer, rows, held_out, begin=begin, make=RegionsTrainer)
+    if tokenizer.config.merge:
+        ids = torch.cat([tokenizer._encode(part.to(tokenizer.n_codes.device)) for part in rows.split(tokenizer.chunk)])
+        used = torch.bincount(ids.flatten(), minlength=tokenizer.config.codes)
+        tokenizer.books[0] = merged(tokenizer.books[0], used, tokenizer.config.merge)
     if tokenizer.config.tune:
         train(tokenizer, rows, held_out, begin=_differ, make=DecoderTrainer, stage="decoder")
+
+
+def merged(book: Tensor, used: Tensor, share: float) -> Tensor:
+    """A codebook in which codes that lie close to one used more are its copies: of equal codes the first one is always taken.
+
+    Args:
+        book: (V, D).
+        used: (V,) how often each code occurs.
+        share: distance below which they are one, in standard deviations of the codebook.
+    Returns:
+        (V, D).
+    """
+    near, found = torch.cdist(book, book) < share * book.std(), torch.full((len(book),), -1, device=book.device)
+    for code in used.argsort(descending=True, stable=True).tolist():
+        if found[code] < 0:
+            found[near[code] & (found < 0)] = code
+            found[code] = code
+    return book[found]
 
 
 def _differ(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:

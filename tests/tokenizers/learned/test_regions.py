@@ -15,7 +15,7 @@ from fields.signals.images import grid
 from fields.turned import turned
 from fields.view.render import render
 from tokenizers.learned.critic import Critic
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, lattice, windows
+from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, firsts, lattice, windows
 from tokenizers.learned.regions_train import RegionsTrainer
 from tokenizers.registry import load_tokenizer
 
@@ -183,6 +183,19 @@ def test_tuning_changes_the_decoder_and_no_code(fields):
     assert torch.equal(plain.books, tuned.books) and torch.equal(plain.encode(fields), tuned.encode(fields))
     assert not torch.equal(plain.synthesis, tuned.synthesis)
     assert [row["step"] for row in tuned.history] == [0, 30, 60, 0, 30, 40]
+
+
+def test_merged_codes_are_one(fields):
+    settings = dict(steps=60, batch=64, points=32, eval_every=30, hidden=16, encoder=0, vocab_size=32)
+    plain, some, all_ = (make(**settings, merge=share).fit(fields) for share in (0.0, 1.5, 1e6))
+    ids, before = some.encode(fields), plain.encode(fields)
+    assert 1 < len(ids.unique()) < len(before.unique()) and len(all_.encode(fields).unique()) == 1
+    book, spread = some.books[0], 1.5 * plain.books.std()
+    apart = torch.cdist(book.unique(dim=0), book.unique(dim=0)).fill_diagonal_(torch.inf)
+    assert (apart >= spread).all()  # what was near became one
+    assert torch.equal(firsts(book)[ids], ids) and some.decode(ids).shape == fields.shape
+    kept = (plain.books[0] == book).all(1)
+    assert torch.equal(plain.synthesis, some.synthesis) and kept.any()
 
 
 def test_a_critic_learns_to_tell_blurred_from_sharp_and_its_features_vanish_between_equals(fields):
