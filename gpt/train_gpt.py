@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fields.runtime.launch import Precision, start
+from fields.runtime.launch import Precision, precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.fetch import at
@@ -134,7 +134,8 @@ class TrainConfig(OptimizerConfig, Overwrites):
     resume: bool = True
     """Go on where the folder's newest complete checkpoint ends. With --no-resume a used folder is refused."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
+    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32, on AMD CPUs with AVX-512 by onednn (the same precision, half the
+    time, other roundings); launcher = what accelerate says."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
 
@@ -175,7 +176,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
     architecture_of(config, corpus)  # refuses sizes that do not fit, before the folder is claimed
-    known = on_main(accelerator, _claim, config, corpus.parents, accelerator.mixed_precision)
+    known = on_main(accelerator, _claim, config, corpus.parents, precision_of(accelerator))
     trainer = make_trainer(config, corpus, accelerator)
     if known:
         on_all(accelerator, trainer.resume)
@@ -240,8 +241,7 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
 
 def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool:
     """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    used = {"precision": "fp32" if precision == "no" else precision}
-    how = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": used}
+    how = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": {"precision": precision}}
     known = claim(config.out, config, parents=parents, seed=config.seed, **how)
     if known and not config.resume:
         raise ValueError(

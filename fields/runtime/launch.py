@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from fields.runtime import locks
 from fields.runtime.flags import check_words, checked
 from fields.runtime.processes import Stop, Stopped, say_last
+from fields.runtime.products import onednn_fits, onednn_used, use_onednn
 from fields.runtime.text import one_line, scrub
 
-Precision = Literal["auto", "launcher", "fp32", "bf16"]
+Precision = Literal["auto", "launcher", "fp32", "onednn", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
 ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError, SafetensorError, EOFError)
 """What is told in a sentence. Anything else is a fault of the program: its trace is shown, and a sentence below it."""
@@ -177,7 +178,8 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
 
     Args:
         threads: CPU threads of each process; None = cores / processes on this machine.
-        precision: auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says.
+        precision: auto = bf16 on a GPU, or on a CPU with AMX, else onednn on an AMD CPU with AVX-512, else fp32; onednn = fp32
+            with the products of `fields.runtime.products`; launcher = what accelerate says.
         quiet: print nothing.
         kwargs: for `accelerate.Accelerator`.
     Raises:
@@ -189,8 +191,11 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
 
     if threads is not None and threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}.")
+    if precision == "auto":
+        precision = "bf16" if has_bf16() else "onednn" if onednn_fits() else "fp32"
+    use_onednn(precision == "onednn")
     if precision != "launcher":
-        kwargs["mixed_precision"] = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if has_bf16() else "no"}[precision]
+        kwargs["mixed_precision"] = "bf16" if precision == "bf16" else "no"
     if cpu_asked():
         kwargs.setdefault("cpu", True)  # without it two processes may both believe that they are alone
     if AcceleratorState._shared_state:  # stages of one command differ in precision; the process group stays
@@ -206,9 +211,15 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
     if not quiet:
         accelerator.print(
             f"device {accelerator.device}, world size {accelerator.num_processes}, "
-            f"threads {torch.get_num_threads()} each, precision {accelerator.mixed_precision}"
+            f"threads {torch.get_num_threads()} each, precision {precision_of(accelerator)}"
         )
     return accelerator
+
+
+def precision_of(accelerator: Any) -> str:
+    """The precision that an accelerator computes in, as --precision names it."""
+    mixed = accelerator.mixed_precision
+    return mixed if mixed != "no" else "onednn" if onednn_used() and accelerator.device.type == "cpu" else "fp32"
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
-from fields.runtime.launch import Precision, start
+from fields.runtime.launch import Precision, precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
 from fields.signals.seen import seen_by
@@ -72,7 +72,7 @@ class TrainFlowConfig(LoopConfig, Overwrites):
     guidance: float = 1.0
     """Scale of classifier-free guidance when sampling; 1 = none. Needs --labels."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
+    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what accelerate says."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
 
@@ -228,7 +228,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             seed=config.seed,
             free=free,
             kind="train_flow",
-            used={"precision": "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision},
+            used={"precision": precision_of(accelerator)},
         ),  # fmt: skip
     )
     rows = vectors_of(data, "train")

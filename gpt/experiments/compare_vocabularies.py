@@ -85,7 +85,8 @@ class CompareConfig(Overwrites):
     seed: int = 0
     """Of training, draws, references and classifier."""
     precision: Precision = "auto"
-    """Of training: auto = bf16 on a GPU, or on a CPU with AMX, else fp32; launcher = what accelerate says."""
+    """Of training: auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what
+    accelerate says."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes. Fields are drawn on one thread."""
 
