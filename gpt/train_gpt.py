@@ -8,6 +8,7 @@ import tyro
 
 from fields.runtime.launch import Precision, precision_of, start
 from fields.runtime.processes import on_all, on_main
+from fields.runtime.products import products_put_back
 from fields.runtime.runs import Overwrites, claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
@@ -151,6 +152,7 @@ class TrainConfig(OptimizerConfig, Overwrites):
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
 
+@products_put_back()
 def train(config: TrainConfig) -> dict[str, Any]:
     """Train, or go on with, a GPT.
 

@@ -5,6 +5,8 @@ its rounding, which differs. PyTorch hands float32 products to oneDNN only where
 oneDNN does that on CPUs with AMX alone, so there it is not used here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,15 @@ def use_onednn(on: bool) -> None:
     global _used
     _used = on
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if on else "none"
+
+
+@contextmanager
+def products_put_back() -> Iterator[None]:
+    """A stage's choice of products ends with it: what the process does next computes as it would alone."""
+    try:
+        yield
+    finally:
+        use_onednn(False)
 
 
 def onednn_used() -> bool:

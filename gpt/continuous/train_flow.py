@@ -14,6 +14,7 @@ from torch import Tensor
 from fields.kinds.registry import kind_of
 from fields.runtime.launch import Precision, precision_of, start
 from fields.runtime.processes import on_all, on_main
+from fields.runtime.products import products_put_back
 from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
 from fields.signals.seen import seen_by
 from fields.storage.dataset import Reference, WeightDataset
@@ -191,6 +192,7 @@ def draw_rows(model: Flow, config: TrainFlowConfig, data: WeightDataset, n: int)
     return rows.pick(good)
 
 
+@products_put_back()
 def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     """The command: train, or go on, then write OUT/samples.
 

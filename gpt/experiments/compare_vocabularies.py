@@ -16,6 +16,7 @@ import tyro
 
 from fields.runtime.launch import Precision, cores, start
 from fields.runtime.processes import on_all, on_main
+from fields.runtime.products import products_put_back
 from fields.runtime.runs import Overwrites, claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
@@ -266,6 +267,7 @@ def _report(config: CompareConfig, entries: list[Entry], benches: list[Bench], l
 # -- how many steps ----------------------------------------------------------------------------------------------------
 
 
+@products_put_back()
 def seconds_per_step(trainings: list[TrainConfig], **launch: Any) -> list[float]:
     """The fastest step of each training, measured in turns; to be called by all processes.
 

@@ -20,6 +20,7 @@ from fields.fitting.starts import Start, make_reference
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural
 from fields.runtime.processes import Interrupt, Stopped, on_all, on_main
+from fields.runtime.products import products_put_back
 from fields.signals.base import Signals, SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
@@ -126,6 +127,7 @@ def cells(config: MemoriseConfig) -> list[Cell]:
     return sorted({Cell(n, seed, start) for n, seed in sizes for start in config.starts})
 
 
+@products_put_back()
 def memorise(config: MemoriseConfig) -> dict[str, Any]:
     """The command: fields, cells, table and figures.
 

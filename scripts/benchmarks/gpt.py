@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from fields.runtime.launch import cores
+from fields.runtime.products import onednn_fits, use_onednn
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import sample_ids
@@ -49,6 +50,8 @@ class GPTBenchmark(Counts):
     """Fields that the plain model draws without a cache, and transformers with one; the rest is extrapolated."""
     threads: int = 1
     """CPU threads of every side."""
+    compile: bool = False
+    """torch.compile the models of both sides for training."""
     python: Path | None = None
     """Python interpreter that has transformers; None = this one."""
     seed: int = 0
@@ -65,30 +68,34 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def training(config: GPTBenchmark, t: int) -> tuple[float, float]:
-    """Tokens per CPU second of (our trainer, the plain loop): medians of turns side by side."""
+def training(config: GPTBenchmark, t: int) -> dict[str, float]:
+    """Side -> tokens per CPU second: medians of turns side by side. Sides: ours in fp32, and with oneDNN's products where they
+    fit, and the plain loop as PyTorch comes, in fp32 too."""
     generator = torch.Generator().manual_seed(config.seed)
     batch = max(1, config.per_step // t)
     ids = torch.randint(config.codes, (max(512, 2 * batch), t), generator=generator)
-    ours = trainer(config, ids, batch)
     stream = torch.cat([ids, torch.full((len(ids), 1), config.codes)], 1).flatten()
-    theirs = NanoTrainer(nano(config, t + 1), stream, batch, 1e-3, config.seed)
-    done = 0
-
-    def our_turn() -> None:
-        nonlocal done
-        for _ in range(TURN):
-            done += 1
-            ours.step(done, 1e-3, Quiet())
-
-    def their_turn() -> None:
-        for _ in range(TURN):
-            theirs.step()
-
-    our_turn(), their_turn()  # the first steps are slow
-    pairs = [(timed(our_turn)[0], timed(their_turn)[0]) for _ in range(max(1, config.steps // TURN))]
+    plain = NanoTrainer(nano(config, t + 1), stream, batch, 1e-3, config.seed)
+    if config.compile:
+        plain.forward = torch.compile(plain.model)
+    steps = {"plain": lambda step: plain.step(), "fp32": _steps(config, ids, batch)}
+    if onednn_fits():
+        steps["onednn"] = _steps(config, ids, batch)
+    times: dict[str, list[float]] = {side: [] for side in steps}
+    for turn in range(1 + max(1, config.steps // TURN)):
+        for side, step in steps.items():
+            use_onednn(side == "onednn")
+            seconds = timed(lambda step=step, turn=turn: [step(turn * TURN + i + 1) for i in range(TURN)])[0]
+            times[side] += [seconds] if turn else []  # the first steps are slow
+    use_onednn(False)
     tokens = TURN * batch * (t + 1)
-    return tuple(tokens / sorted(times)[len(times) // 2] for times in zip(*pairs, strict=True))
+    return {side: tokens / sorted(taken)[len(taken) // 2] for side, taken in times.items()}
+
+
+def _steps(config: GPTBenchmark, ids: torch.Tensor, batch: int) -> Callable[[int], object]:
+    """A step of a trainer of its own."""
+    ours = trainer(config, ids, batch)
+    return lambda step: ours.step(step, 1e-3, Quiet())
 
 
 class Quiet:
@@ -102,7 +109,8 @@ def trainer(config: GPTBenchmark, ids: torch.Tensor, batch: int) -> Trainer:
     model = GPT.create(architecture(config, ids.shape[1]), torch.zeros(ids.shape[1], 0).long(), config.seed)
     train = Sequences(ids, Vocab(config.codes))
     initialise_from_counts(model, train, None, config.seed)
-    return Trainer(OptimizerConfig(batch=batch, seed=config.seed), TokenTask(model, train), Local())
+    loop = OptimizerConfig(batch=batch, seed=config.seed, compile=config.compile)
+    return Trainer(loop, TokenTask(model, train), Local())
 
 
 def architecture(config: GPTBenchmark, t: int) -> GPTConfig:
@@ -147,13 +155,17 @@ def gpt(config: GPTBenchmark) -> None:
     torch.set_num_threads(config.threads)
     sizes = f"{config.n_layer} x {config.n_embd}, {config.codes} codes"
     print(
-        f"GPT {sizes}; {config.threads} thread(s) of {cores()} cores, float32, eager, seed {config.seed}; CPU seconds"
+        f"GPT {sizes}; {config.threads} thread(s) of {cores()} cores, float32, {'compiled' if config.compile else 'eager'}, "
+        f"seed {config.seed}; CPU seconds"
     )
-    print(f"\n{'training':10} {'batch':>6} {'ours tokens/s':>14} {'plain tokens/s':>15} {'ratio':>6}")
+    print(f"\n{'training':10} {'batch':>6} {'plain tokens/s':>15} {'ours, fp32':>18} {'ours, onednn':>18}")
     for t in config.tokens:
-        ours, plain = training(config, t)
-        batch = max(1, config.per_step // t)
-        print(f"T = {t:<6} {batch:6} {ours:14,.0f} {plain:15,.0f} {ours / plain:6.2f}", flush=True)
+        found = training(config, t)
+        cells = [f"{found[s]:,.0f} (x {found[s] / found['plain']:.2f})" for s in ("fp32", "onednn") if s in found]
+        print(
+            f"T = {t:<6} {max(1, config.per_step // t):6} {found['plain']:15,.0f} {' '.join(f'{c:>18}' for c in cells)}",
+            flush=True,
+        )
     print(f"\n{'sampling':10} {'ours fields/s':>14} {'transformers':>13} {'plain':>8} {'plain, one by one':>18}")
     for t in config.tokens:
         found, hf = sampling(config, t), transformers(config, t)

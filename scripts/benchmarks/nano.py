@@ -5,6 +5,7 @@ AdamW in two groups, clipping, generation without a cache. No Accelerate, no val
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,7 @@ class NanoTrainer:
 
     def __init__(self, model: NanoGPT, stream: Tensor, batch: int, lr: float, seed: int):
         self.model, self.stream, self.batch = model.train(), stream, batch
+        self.forward: Callable = model  # or compiled
         self.generator = torch.Generator().manual_seed(seed)
         parameters = list(model.parameters())
         groups = [
@@ -102,7 +104,7 @@ class NanoTrainer:
         at = torch.randint(len(self.stream) - t, (self.batch,), generator=self.generator)
         x = torch.stack([self.stream[i : i + t] for i in at])
         y = torch.stack([self.stream[i + 1 : i + 1 + t] for i in at])
-        loss = self.model(x, y)[1]
+        loss = self.forward(x, y)[1]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
