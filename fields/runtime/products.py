@@ -22,16 +22,26 @@ def use_onednn(on: bool) -> None:
     """Switch this process's float32 products to oneDNN, or back.
 
     Raises:
-        ValueError: where they would be no faster, or not in float32.
+        ValueError: as `check_onednn`.
     """
-    if on and not onednn_fits():
+    if on:
+        check_onednn()
+    global _used
+    _used = on
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if on else "none"
+
+
+def check_onednn() -> None:
+    """Refuse oneDNN's products where they are no faster, or not in float32.
+
+    Raises:
+        ValueError: saying where they are.
+    """
+    if not onednn_fits():
         raise ValueError(
             "--precision onednn is for AMD CPUs with AVX-512, where oneDNN's float32 products are twice as fast as MKL's; "
             "this machine has none. Use --precision fp32."
         )
-    global _used
-    _used = on
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if on else "none"
 
 
 @contextmanager

@@ -6,7 +6,7 @@ is made for many queries, and to tensors that were allocated anew in each step.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt.model import GPT, KVCache
 
@@ -17,11 +17,13 @@ class Step:
     Args:
         model: a GPT in float32 on a CPU.
         cache: of the rows; may already hold what was read with `model.forward`.
+        onednn: multiply by oneDNN (see `fields.runtime.products`), which also adds and applies GELU in the same pass. The
+            single queries of attention stay with MKL, which is faster there.
     """
 
-    def __init__(self, model: GPT, cache: KVCache):
+    def __init__(self, model: GPT, cache: KVCache, onednn: bool = False):
         c, rows = model.config, cache.data.shape[2]
-        self.model, self.cache = model, cache
+        self.model, self.cache, self.onednn = model, cache, onednn
         self.width, self.rows = c.n_embd, rows
         self.place = model.place(0, c.context)  # (context, D)
         self.keys = [layer[0].flatten(0, 1) for layer in cache.data]  # each (B * heads, context, D/heads), a view
@@ -64,20 +66,36 @@ class Step:
         x = model.norm(x)
         if c.gates:
             x *= model.gates[1][t]
-        if c.unigram:
-            return torch.addmm(model.unigram[t], x, model.head.weight.t(), out=self.logits)
-        return torch.mm(x, model.head.weight.t(), out=self.logits)
+        return self.product(x, model.head.weight, model.unigram[t] if c.unigram else None, self.logits)
 
-    def attention(self, block: torch.nn.Module, x: Tensor, layer: int, t: int) -> Tensor:
+    def attention(self, block: nn.Module, x: Tensor, layer: int, t: int) -> Tensor:
         """(B, D) -> (B, D): what the one query of each row and head reads, before the projection.
 
         Two batched products beat the fused kernel twice over for a single query.
         """
         own, heads = block.attention, block.attention.heads
         size = self.width // heads
-        qkv = torch.addmm(own.qkv.bias, block.norm1(x), own.qkv.weight.t(), out=self.qkv)
+        qkv = self.product(block.norm1(x), own.qkv.weight, own.qkv.bias, self.qkv)
         q, k, v = (part.reshape(-1, 1, size) for part in qkv.view(self.rows, 3, self.width).unbind(1))
         self.keys[layer][:, t : t + 1], self.values[layer][:, t : t + 1] = k, v
         known = self.keys[layer][:, : t + 1]  # (B * heads, t + 1, D/heads)
         scores = torch.baddbmm(self.nothing, q, known.mT, beta=0, alpha=size**-0.5)
         return torch.bmm(F.softmax(scores, -1), self.values[layer][:, : t + 1]).view(self.rows, self.width)
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tensor:
+        """x weight^T + bias, in `out` or in memory of its own."""
+        if self.onednn:
+            return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+    def added(self, x: Tensor, y: Tensor, layer: nn.Linear) -> Tensor:
+        """x + layer(y); may overwrite x."""
+        if self.onednn:
+            return torch.ops.mkldnn._linear_pointwise.binary(y, x, layer.weight, layer.bias, "add")
+        return x.addmm_(y, layer.weight.t()).add_(layer.bias)
+
+    def gelu(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        """GELU of layer(x)."""
+        if self.onednn:
+            return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], "none")
+        return torch.ops.aten.gelu_(torch.addmm(layer.bias, x, layer.weight.t(), out=self.up))

@@ -3,6 +3,7 @@ import torch
 from made import generator
 
 import gpt.model
+from fields.runtime.products import onednn_fits
 from gpt.model import GPT, IGNORE, GPTConfig, KVCache
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.step import Step
@@ -38,9 +39,11 @@ def test_cache_gives_the_same_logits(prompt, labels):
 @pytest.mark.parametrize(
     "parts", [{}, {"unigram": True}, {"gates": True}, {"tie": True, "unigram": True, "gates": True}]
 )
-@pytest.mark.parametrize("read", [0, 4])
+@pytest.mark.parametrize("read, onednn", [(0, False), (4, False), (4, True)])
 @torch.no_grad()
-def test_a_step_gives_the_same_logits(parts, read):
+def test_a_step_gives_the_same_logits(parts, read, onednn):
+    if onednn and not onednn_fits():
+        pytest.skip("oneDNN's products are no faster on this machine")
     model = tiny(labels=3, **parts)
     for weights in (*model.parameters(), *model.buffers()):
         if weights.is_floating_point():
@@ -51,7 +54,7 @@ def test_a_step_gives_the_same_logits(parts, read):
     if read:
         model(ids[:, :read], cache=cache)
     assert Step.fits(model)
-    step = Step(model, cache)
+    step = Step(model, cache, onednn)
     for t in range(read, config.context):
         assert (step(ids[:, t]) - whole[:, t]).abs().max() < 1e-4
     with pytest.raises(ValueError, match="exceeds the context"):
