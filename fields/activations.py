@@ -5,13 +5,14 @@ go through these. Derivatives are given for the fitting engine, which writes gra
 dataset cards show.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+if TYPE_CHECKING:  # flags name activations: PyTorch's seconds are not spent on --help
+    from torch import Tensor
 
 Symmetry = Literal["scale", "sign", "none"]
 """What a hidden neuron may pass on to the next layer without a change of the function: a factor above 0, its sign, nothing."""
@@ -42,24 +43,31 @@ class Activation:
     uses_w0: bool = False
 
 
+def elu(z: Tensor) -> Tensor:
+    """z above zero, e^z - 1 below."""
+    from torch.nn import functional
+
+    return functional.elu(z)
+
+
 def _relu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
     a = z.relu_()
     return a, a > 0
 
 
 def _sine(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
-    return torch.sin(w0 * z), torch.cos(w0 * z).mul_(w0)
+    return (w0 * z).sin(), (w0 * z).cos().mul_(w0)
 
 
 def _elu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
-    a = F.elu(z)  # e^z = a + 1 below zero
-    return a, torch.where(z > 0, torch.ones_like(a), a + 1)
+    a = elu(z)  # e^z = a + 1 below zero
+    return a, (a + 1).masked_fill_(z > 0, 1)
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(lambda z, w0: F.relu(z), _relu, "np.maximum(z, 0)", "scale"),
-    "sine": Activation(lambda z, w0: torch.sin(w0 * z), _sine, "np.sin(w0 * z)", "sign", sine_bound, uses_w0=True),
-    "elu": Activation(lambda z, w0: F.elu(z), _elu, "np.where(z > 0, z, np.expm1(np.minimum(z, 0)))"),
+    "relu": Activation(lambda z, w0: z.relu(), _relu, "np.maximum(z, 0)", "scale"),
+    "sine": Activation(lambda z, w0: (w0 * z).sin(), _sine, "np.sin(w0 * z)", "sign", sine_bound, uses_w0=True),
+    "elu": Activation(lambda z, w0: elu(z), _elu, "np.where(z > 0, z, np.expm1(np.minimum(z, 0)))"),
 }
 """Name -> activation."""
 
@@ -68,8 +76,8 @@ ACTIVATIONS: dict[str, Activation] = {
 class Output:
     """From the last layer's y, (..., C), to the value; most do not use scale and shift."""
 
-    function: Callable[[Tensor, "float | Tensor", "float | Tensor"], Tensor]
-    slope: Callable[[Tensor, "float | Tensor"], "float | Tensor"] | None
+    function: Callable[[Tensor, float | Tensor, float | Tensor], Tensor]
+    slope: Callable[[Tensor, float | Tensor], float | Tensor] | None
     """Derivative by y, given the value and the scale; None where the loss is the cross entropy of a logit."""
     numpy: str
     """The function as an expression of `y`, `scale`, `shift` and `np`."""

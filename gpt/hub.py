@@ -9,7 +9,8 @@ from typing import Annotated, Any, Union
 import tyro
 
 from fields.hub.cards import TAGS, TASK, front_matter, licence, table
-from fields.hub.publish import Publication, Publish, PublishFields, publish, publish_fields, read_run
+from fields.hub.options import Publish, PublishFields
+from fields.hub.publish import Publication, publish, publish_fields, read_run
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json

@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from fields.fitting.fit import FitConfig, fit
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
 from fields.runtime.launch import start
 from fields.runtime.processes import on_main
 from fields.storage.fetch import beside

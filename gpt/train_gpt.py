@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from fields.runtime.launch import Precision, precision_of, start
+from fields.runtime.flags import Overwrites, Precision
+from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import Overwrites, claim, read_json, write_json
+from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig

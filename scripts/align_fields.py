@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
-from fields.fitting.align import AlignConfig, align_dataset
+from fields.fitting.options import AlignConfig
 from fields.runtime.launch import run_cli
 
 if __name__ == "__main__":
-    run_cli(align_dataset, lambda: tyro.cli(AlignConfig), alone="python scripts/align_fields.py")
+    run_cli("fields.fitting.align:align_dataset", AlignConfig, alone="python scripts/align_fields.py")

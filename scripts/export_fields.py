@@ -5,19 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-from inspect import getdoc
-
-import tyro
-
-from fields.formats.exporter import ExportConfig, main
+from fields.formats.options import ExportConfig
 from fields.runtime.launch import run_cli
 
 if __name__ == "__main__":
-    run_cli(
-        main, lambda: tyro.cli(ExportConfig, description=getdoc(ExportConfig)), alone="python scripts/export_fields.py"
-    )
+    run_cli("fields.formats.exporter:main", ExportConfig, alone="python scripts/export_fields.py")

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
-from fields.formats.surfaces import MeshConfig, main
+from fields.formats.options import MeshConfig
 from fields.runtime.launch import run_cli
 
 if __name__ == "__main__":
-    run_cli(main, lambda: tyro.cli(MeshConfig))
+    run_cli("fields.formats.surfaces:main", MeshConfig)

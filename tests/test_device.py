@@ -10,8 +10,8 @@ from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.starts import make_reference
 from fields.model import FIELDS, FieldConfig
 from fields.runtime.launch import choose_device
-from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
 from gpt.model import GPT, GPTConfig

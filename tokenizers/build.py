@@ -17,9 +17,10 @@ import torch
 import tyro
 
 from fields.kinds.preview import save_preview, spread
-from fields.runtime.launch import Device, choose_device, cores, run_cli
-from fields.runtime.runs import Overwrites, claim
-from fields.runtime.tracking import Tracking, check_tracker
+from fields.runtime.flags import Device, Overwrites, check_tracker
+from fields.runtime.launch import choose_device, cores, run_cli
+from fields.runtime.runs import claim
+from fields.runtime.tracking import Tracking
 from fields.signals.seen import seen_by
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
@@ -115,7 +116,8 @@ def _dataset(path: str | Path, revision: str | None = None, stream: bool = False
     """The dataset; the embedded digits are fitted when they are requested and missing."""
     if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
         print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
-        from fields.fitting.fit import FitConfig, fit
+        from fields.fitting.fit import fit
+        from fields.fitting.options import FitConfig
 
         fit(FitConfig(out=Path(path)))
     return WeightDataset.load(path, revision=revision, stream=stream, flag="--fields")

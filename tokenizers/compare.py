@@ -14,8 +14,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from fields.runtime.launch import Device, choose_device, cores, run_cli
-from fields.runtime.runs import Overwrites, claim, write_atomic, write_json
+from fields.runtime.flags import Device, Overwrites
+from fields.runtime.launch import choose_device, cores, run_cli
+from fields.runtime.runs import claim, write_atomic, write_json
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer

@@ -13,8 +13,9 @@ import torch
 import tyro
 
 from fields.kinds.preview import preview_dataset
+from fields.runtime.flags import Overwrites
 from fields.runtime.launch import run_cli
-from fields.runtime.runs import Overwrites, claim
+from fields.runtime.runs import claim
 from fields.storage.dataset import Reference, WeightDataset
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 import tyro
 
-from fields.runtime.launch import Device, choose_device, run_cli
-from fields.runtime.runs import Overwrites, claim
+from fields.runtime.flags import Device, Overwrites
+from fields.runtime.launch import choose_device, run_cli
+from fields.runtime.runs import claim
 from fields.signals.seen import refuse_seen
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset

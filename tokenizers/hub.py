@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from fields.hub.cards import TAGS, TASK, block, code_line, command, front_matter, licence, size_category, table
-from fields.hub.publish import Publication, Publish, publish, read_run
+from fields.hub.options import Publish
+from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of

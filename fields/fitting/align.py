@@ -1,13 +1,14 @@
 """An existing weight dataset with the neurons of all fields matched to one row, or sorted:  python scripts/align_fields.py"""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fields.fitting.options import AlignConfig, How
 from fields.metrics.pairs import psnr
 from fields.runtime import runs
 from fields.runtime.console import plural
@@ -16,41 +17,8 @@ from fields.storage.dataset import KEPT, Reference, WeightDataset, summary
 from fields.symmetry import align, balance, canonical
 from fields.view.render import render, save_png, sheet
 
-How = Literal["match", "sort"]
 PAIRS = 500
 """Pairs of fields whose distances and means are reported."""
-
-
-@dataclass(frozen=True)
-class AlignConfig(runs.Overwrites):
-    """Reorder (and rescale) the hidden neurons of every field to lie close to one another; no field computes another value.
-
-    Fields fitted from random weights differ by permutations of their neurons and, with ReLU, by scales. What is left
-    after alignment is closer in weight space: easier to interpolate, to quantise and to learn.
-
-    For example:
-        python scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
-        python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
-        python scripts/align_fields.py --fields runs/digits/unconditioned --how sort --out runs/digits/sorted
-    """
-
-    fields: str
-    """A weight dataset: a folder, or user/name on the Hub."""
-    out: Path
-    """Folder for the aligned one."""
-    how: How = "match"
-    """match: neurons matched to those of one field. sort: without any other field, each layer's neurons ascend by their
-    weights on the output along all paths. A row then depends on its own field alone, but a little noise can swap two."""
-    reference: str | None = None
-    """Signal id of the training field that all are matched to (--how match); default: the training field with the highest PSNR."""
-    threads: int | None = None
-    """CPU threads; None = PyTorch's choice."""
-
-    def __post_init__(self):
-        if self.reference is not None and self.how != "match":
-            raise ValueError("--reference belongs to --how match: nothing is matched when neurons are sorted.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
 
 def align_dataset(config: AlignConfig) -> dict:

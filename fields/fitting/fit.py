@@ -8,7 +8,7 @@ become the weight dataset.
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,147 +19,19 @@ from torch import Tensor
 from fields.fitting.align import save_aligned
 from fields.fitting.amortised import Encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.options import FieldOptions, FitConfig
 from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
-from fields.fitting.starts import Start, make_reference, random_rows
+from fields.fitting.starts import make_reference, random_rows
 from fields.kinds.preview import preview_dataset
 from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural, say
-from fields.signals.base import HUB_OPTIONS, Signals, SignalsConfig
-from fields.signals.options import ShapeOptions
+from fields.signals.base import Signals
+from fields.signals.options import HUB_OPTIONS, SignalsConfig
 from fields.signals.origin import remember
-from fields.signals.registry import LOADERS, load_signals
+from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
-
-
-@dataclass(frozen=True)
-class FieldOptions:
-    """Changes to the architecture that the signals suggest; None keeps it. See `fields.model.FieldConfig`."""
-
-    preset: str | None = None
-    """A named architecture instead of the suggested one: digits | default | shape-small | shape-large."""
-    hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers."""
-    octaves: int | None = None
-    """Octaves of the Fourier encoding, 0 = none."""
-    in_dim: int | None = None
-    """Coordinates of a point; the signals say it."""
-    raw_input: bool | None = None
-    """Put the raw coordinate before the encoding."""
-    use_pi: bool | None = None
-    """Frequencies 2^k pi instead of 2^k."""
-    activation: str | None = None
-    """relu | sine | elu."""
-    w0: float | None = None
-    """Frequency of the sine activation."""
-    output: str | None = None
-    """logit | linear | tanh | offset."""
-    coords: str | None = None
-    """centres | linspace | corner."""
-
-
-@dataclass(frozen=True)
-class FitConfig(runs.Overwrites):
-    """Fit one neural field to every signal and write a weight dataset.
-
-    For example:
-        python scripts/fit_fields.py                                  # the embedded digits
-        python scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
-        python scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
-        python scripts/fit_fields.py --signals user/name --image-column image --label-column label --resize 32 --crop
-    """
-
-    signals: str = "digits"
-    """digits | mnist | fashion-mnist | solids | a folder of images or meshes | an image dataset of the Hub, user/name."""
-    out: Path | None = None
-    """Output folder; default runs/SIGNALS/fields."""
-    data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
-    start: Start = "meta"
-    """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
-    amortised: a row predicted from each signal by an encoder learnt on the training signals; subspace:
-    a row and directions learnt over the training signals, in which all fits move."""
-    reference: str | None = None
-    """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over; for amortised: a
-    weight dataset whose encoder is taken over, for subspace one whose row and directions are."""
-    steps: int | None = None
-    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where the start is not learnt,
-    three quarters where it is amortised."""
-    lr: float = 1e-2
-    """Learning rate, at the start of the cosine."""
-    betas: tuple[float, float] = (0.5, 0.9)
-    """Of Adam. Short memory suits short fits: better by 3 dB than (0.9, 0.999), and the weights move half as far."""
-    pixels: float | None = None
-    """Share of the pixels each step sees; None = half of a picture of 256 pixels or more (a quarter for amortised), else
-    all."""
-    target_psnr: float | None = None
-    """Stop a field when it reaches this many dB."""
-    align: bool = False
-    """Afterwards match the neurons of all fields to those of the best one, which brings fields of --start unconditioned
-    closer together; no field computes another value. As scripts/align_fields.py does with an existing dataset."""
-    fits: int | None = None
-    """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
-    jitter: float = 0.01
-    """Standard deviation of the noise on the start of every fit after the first."""
-    count: int | None = None
-    """Solids that are made; None = 2,500."""
-    shape: ShapeOptions = field(default_factory=ShapeOptions)
-    """Points of solids and meshes."""
-    resize: int | None = None
-    """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
-    crop: bool = False
-    """For pictures of a folder or the Hub: only the square in the middle of each. With --resize N all are N x N."""
-    image_column: str | None = None
-    """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
-    label_column: str | None = None
-    """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
-    split: str | None = None
-    """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
-    rows: int | None = None
-    """For a dataset of the Hub: only the first so many rows of each split; None = all."""
-    stream: bool = False
-    """For a dataset of the Hub: read it row by row, and keep no file of it on disk; the pictures, once resized, lie in memory."""
-    limit: int | None = None
-    """Only the first LIMIT signals of each split, for a trial."""
-    seed: int = 0
-    """Of starts and pixel subsets."""
-    split_seed: int = 0
-    """Of the split into training, validation and test."""
-    strict: bool = False
-    """Stop at the first unreadable image instead of leaving it out."""
-    meta_steps: int = 300
-    """Outer steps of Reptile."""
-    encoder_steps: int = 3000
-    """Steps of the encoder of amortised."""
-    dimensions: int = 128
-    """Directions of subspace."""
-    subspace_steps: int = 4000
-    """Steps in which subspace is learnt."""
-    threads: int | None = None
-    """CPU threads per process; None = cores / processes."""
-    field: FieldOptions = field(default_factory=FieldOptions)
-    """Changes to the architecture."""
-
-    def __post_init__(self):
-        if self.fits is None:
-            object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
-        for name in ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
-        if self.pixels is not None and not 0 < self.pixels <= 1:
-            raise ValueError(f"--pixels is a share in (0, 1], got {self.pixels}.")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, got {self.limit}.")
-        if not all(0 <= b < 1 for b in self.betas):
-            raise ValueError(f"--betas must lie in [0, 1), got {self.betas}.")
-
-    @property
-    def folder(self) -> Path:
-        """Where the dataset goes."""
-        return self.out or Path("runs") / Path(self.signals).resolve().name / "fields"
 
 
 def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:

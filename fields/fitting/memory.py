@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.fitting.fit import FitConfig, Worker, architecture_for, check_channels, field_seed, schedule_for
+from fields.fitting.fit import Worker, architecture_for, check_channels, field_seed, schedule_for
+from fields.fitting.options import FitConfig, Start
 from fields.fitting.parts import cut, described, rows_of
-from fields.fitting.starts import Start, make_reference
+from fields.fitting.starts import make_reference
 from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.signals.base import SPLITS, Signals

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from fields import layout
 from fields.activations import ACTIVATIONS
 from fields.fitting.amortised import check_shared, learn_encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.options import Start
 from fields.fitting.subspace import learn_subspace
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
@@ -24,7 +24,6 @@ from fields.signals.base import Signals
 from fields.signals.seen import HELD_OUT, refuse_held_out, sample_of, seen_by
 from fields.storage.dataset import Reference, WeightDataset
 
-Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
 REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
 """The one field of `conditioned` is fitted long and carefully: it is fitted once."""
 

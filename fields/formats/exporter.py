@@ -3,17 +3,15 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from fields import layout
 from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.formats.options import ExportConfig, Format
 from fields.formats.sidecars import COLUMNS, SIDECAR
 from fields.formats.sources import SOURCES
 from fields.formats.verify import count
@@ -25,31 +23,7 @@ from fields.runtime.text import file_name
 from fields.storage.dataset import WeightDataset
 
 ARENA_ROWS = 5_000  # fields per HDF5 file
-Format = Literal["state-dicts", "safetensors", "dwsnets", "arena"]
 IMPORT = {"state-dicts": "generic", "safetensors": "generic", "dwsnets": "dwsnets", "arena": "arena"}
-
-
-@dataclass(frozen=True)
-class ExportConfig(runs.Overwrites):
-    """Write the fields of a weight dataset as other projects' code reads them.
-
-    state-dicts: SPLIT/SIGNAL.pth, each with layers.0.weight, layers.0.bias, ...; safetensors: SPLIT.safetensors with the
-    same keys, all fields stacked along a first axis; dwsnets: folders and a split JSON as DWSNets' MNIST-INRs have them;
-    arena: HDF5 files as fit-a-nef and the Neural Field Arena have them. What a format has no place for (ids, seeds,
-    quality, the field's conventions) goes to fields.json beside the files; fields.formats.importer reads it again.
-
-    For example:
-        python scripts/export_fields.py runs/mnist/fields --format safetensors --out runs/mnist/stacked
-        python scripts/export_fields.py runs/mnist/fields --format arena --out runs/mnist/arena
-        python scripts/import_fields.py arena runs/mnist/arena --out runs/mnist/back      # the same rows
-    """
-
-    fields: Annotated[str, tyro.conf.Positional]
-    """A weight dataset: a folder, or user/name on the Hub."""
-    format: Format
-    """What to write."""
-    out: Path
-    """Folder to write."""
 
 
 def main(config: ExportConfig) -> None:

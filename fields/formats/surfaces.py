@@ -2,65 +2,22 @@
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
+from fields.formats.options import MeshConfig
 from fields.kinds.shapes import ShapeKind
 from fields.runtime import runs
 from fields.runtime.console import bar, plural
 from fields.storage.dataset import WeightDataset
-from fields.view.mesh import LARGEST, field_volume, mesh_volume, save_mesh
+from fields.view.mesh import field_volume, mesh_volume, save_mesh
 from fields.view.render import save_gif, save_png, sheet
 from fields.view.shading import turntable, view
 
 SHOWN = 64
 """Cells along an edge of the volume that a turntable shows, at most."""
-
-
-@dataclass(frozen=True)
-class MeshConfig(runs.Overwrites):
-    """Write the surfaces of 3-D fields as meshes, with a contact sheet.
-
-    For example:
-        python scripts/mesh.py --fields runs/solids/fields --out runs/solids/meshes --split test --n 100
-        python scripts/mesh.py --fields runs/solids/samples --out runs/solids/new --size 256 --turntable 4
-    """
-
-    fields: Path
-    """Weight dataset of fields with 3 coordinates."""
-    out: Path
-    """Output folder."""
-    split: str | None = None
-    """Split of the dataset; None = its first."""
-    n: int | None = None
-    """Only the first N fields; None = all."""
-    size: int = 128
-    """Cells along an edge of the cube; memory and time grow with its third power."""
-    format: Literal["glb", "ply", "obj", "stl", "off"] = "glb"
-    """File format."""
-    level: float = 0.0
-    """Value of the last layer at the surface; HyperDiffusion meshes its logits at 1.386."""
-    inside: Literal["above", "below"] | None = None
-    """Side of the level on which the inside lies; None = as the dataset says."""
-    picture: int = 192
-    """Pixels along an edge of each view on the contact sheet; 0 = no sheet."""
-    sheet: int = 100
-    """Most fields on the contact sheet."""
-    turntable: int = 0
-    """Fields of which a GIF is made that goes round them."""
-
-    def __post_init__(self):
-        if not 8 <= self.size <= LARGEST:
-            raise ValueError(f"--size must lie in 8 .. {LARGEST} cells along an edge, got {self.size}.")
-        for name in ("picture", "turntable", "sheet"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must be 0 or more, got {getattr(self, name)}.")
-        if self.n is not None and self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
 
 
 def main(config: MeshConfig) -> None:

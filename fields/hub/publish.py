@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from fields.hub.cards import command, fields_card, plain_run
+from fields.hub.options import Publish, PublishFields
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
 from fields.runtime.digests import of_footer
@@ -21,56 +21,11 @@ from fields.runtime.records import parse_json
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import check_split, inside
 from fields.storage.dataset import FieldFile, WeightDataset
-from fields.storage.fetch import Kind, is_repo
+from fields.storage.fetch import Kind
 from fields.view.render import save_png, sheet
 
 MARK = ".hub.json"
 SHOWN = 40
-
-
-@dataclass(frozen=True)
-class Publish:
-    """Options of every kind."""
-
-    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The folder to publish."""
-    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
-    """user/name on the Hub."""
-    private: bool = False
-    """Make a new repository private; without it a new one is public. An existing one stays as it is."""
-    revision: str | None = None
-    """Branch to push to, made where missing; default: main."""
-    dry_run: bool = False
-    """Lay the whole repository out in a folder and send nothing; needs no token and no network."""
-    out: Path | None = None
-    """Where the repository is laid out; default: runs/hub/user/name. It stays after --dry-run only."""
-    license: str | None = None
-    """Licence identifier for the card (cc-by-4.0, mit, ...); default: that of the signals where it is known."""
-
-    def __post_init__(self):
-        if not is_repo(self.repo):
-            raise ValueError(
-                f"a repository is named user/name, of letters, digits and single '-', '_' and '.', got {self.repo!r}."
-            )
-
-
-@dataclass(frozen=True)
-class PublishFields(Publish):
-    """A weight dataset: Parquet shards, field.json, a card with a sample picture and thirty lines that render a row.
-
-    The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta, amortised) becomes
-    a config beside it, and one with the same start takes the place of the older.
-
-    For example:
-        python scripts/publish.py fields runs/mnist/fields user/mnist-fields --dry-run
-        python scripts/publish.py fields runs/mnist/fields user/mnist-fields --private
-        python scripts/publish.py fields runs/mnist/unconditioned user/mnist-fields    # a second config
-    """
-
-    preview: bool = True
-    """Add a small picture of every field, which the Hub's viewer shows."""
-    variant: str | None = None
-    """Name of the config; default: how the fits began."""
 
 
 @contextmanager

@@ -1,8 +1,14 @@
-"""The contents page of a package: public names that are imported on first use."""
+"""Things by the place where they stand, imported when they are used: names of a package's contents page, functions of commands."""
 
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+
+
+def find(place: str) -> Any:
+    """What a text such as `fields.view.render:sheet` names; its module is imported now."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def contents(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -14,10 +20,10 @@ def contents(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any],
     """
     names = sorted(homes)
 
-    def find(name: str) -> Any:
+    def named(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it offers {', '.join(names)}.")
         module, _, other = homes[name].partition(":")
-        return getattr(import_module(f"{package}.{module}"), other or name)
+        return find(f"{package}.{module}:{other or name}")
 
-    return find, lambda: names
+    return named, lambda: names

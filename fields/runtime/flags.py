@@ -6,8 +6,12 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+Precision = Literal["auto", "launcher", "fp32", "onednn", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+"""What --tracker takes -> the package that it needs."""
 LARGEST = 2**63
 """Integers are below it: seeds, sizes and counts become 64-bit numbers."""
 MOST_THREADS = 1024
@@ -99,3 +103,28 @@ def _value(flag: str, value: Any) -> Any:
     if isinstance(value, (str, Path)) and (str(value) == "~" or str(value).startswith(("~/", "~\\"))):
         return type(value)(os.path.expanduser(value))
     return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Overwrites:
+    """The flag of every command that makes a folder; its config is a subclass."""
+
+    overwrite: bool = dataclasses.field(default=False, kw_only=True)
+    """Remove what this command made in the output folder before, without asking, and begin anew. A folder that another
+    command made is refused."""
+
+
+def check_tracker(name: str | None) -> None:
+    """Refuse a tracker that is not known or not installed.
+
+    Raises:
+        ValueError: saying how to get it.
+    """
+    from importlib.util import find_spec
+
+    if name is not None and name not in TRACKERS:
+        raise ValueError(f"--tracker takes {', '.join(TRACKERS)}, got {name!r}.")
+    if name is not None and find_spec(TRACKERS[name]) is None:
+        raise ValueError(
+            f"--tracker {name} is not installed here. Get it with: .venv/bin/python -m pip install {TRACKERS[name]}"
+        )

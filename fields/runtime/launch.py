@@ -9,20 +9,22 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import torch
+import tyro
 from safetensors import SafetensorError
 
 from fields.runtime import locks
-from fields.runtime.flags import check_words, checked
-from fields.runtime.processes import Stop, Stopped, say_last
-from fields.runtime.products import onednn_fits, onednn_used, use_onednn
+from fields.runtime.contents import find
+from fields.runtime.flags import Device, Precision, check_words, checked
+from fields.runtime.processes import Stop, Stopped, begin, say_last
 from fields.runtime.text import one_line, scrub
 
-Precision = Literal["auto", "launcher", "fp32", "onednn", "bf16"]
-Device = Literal["auto", "cpu", "cuda"]
+if TYPE_CHECKING:
+    import torch
+
 ERRORS = (ValueError, FileNotFoundError, RuntimeError, OSError, MemoryError, SafetensorError, EOFError)
 """What is told in a sentence. Anything else is a fault of the program: its trace is shown, and a sentence below it."""
 SMALLER = ("micro_batch", "batch", "block", "resolution", "threads")
@@ -33,28 +35,32 @@ ROOM = 1 << 20
 """A disk with fewer free bytes is full."""
 
 
-def run_cli(function: Callable, *args: Any, alone: str | None = None) -> None:
+def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> None:
     """Call a command's function; whatever goes wrong ends in one sentence, the last thing on the screen.
 
     Args:
-        function: the command.
-        args: what it takes: configs, or functions without arguments that parse them, called here so that a mistake in a
-            flag is told like any other.
+        function: the command; as "module:function" it is imported once its flags are read, so that --help need not wait
+            for PyTorch.
+        args: what it takes: configs, classes of them, or functions without arguments that parse them. The command line is
+            read here, so that a mistake in a flag is told like any other.
         alone: how the command is started, if it is the work of one process: under several it is then refused.
     Raises:
         SystemExit: 1 after a mistake, 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
     """
+    if isinstance(function, str):
+        begin()
     configs: list[Any] = []
     code = 0
-    with Stop(), locks.scope():
+    with contextlib.ExitStack() as stack:
         try:
             if alone is not None:
                 refuse_several(alone)
             check_words()
-            configs = [
-                checked(_parsed(arg) if callable(arg) and not dataclasses.is_dataclass(arg) else arg) for arg in args
-            ]
-            function(*configs)
+            configs = [checked(_parsed(arg) if callable(arg) else arg) for arg in args]
+            work = find(function) if isinstance(function, str) else function
+            stack.enter_context(Stop())  # not before the imports, some of which break when an exception hits them
+            stack.enter_context(locks.scope())
+            work(*configs)
         except KeyboardInterrupt as stopped:
             number = stopped.number if isinstance(stopped, Stopped) else 2
             print(str(stopped) or "stopped by SIGINT", file=sys.stderr)
@@ -76,7 +82,7 @@ def _parsed(parse: Callable) -> Any:
     framed = io.StringIO()
     try:
         with contextlib.redirect_stderr(framed):
-            return parse()
+            return tyro.cli(parse, description=getdoc(parse)) if dataclasses.is_dataclass(parse) else parse()
     except SystemExit as end:
         if end.code in (None, 0):
             raise
@@ -186,8 +192,11 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
         ValueError: for impossible threads.
         RuntimeError: if more processes were asked for than really work together.
     """
+    import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+
+    from fields.runtime.products import onednn_fits, use_onednn
 
     if threads is not None and threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}.")
@@ -218,6 +227,8 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
 
 def precision_of(accelerator: Any) -> str:
     """The precision that an accelerator computes in, as --precision names it."""
+    from fields.runtime.products import onednn_used
+
     mixed = accelerator.mixed_precision
     return mixed if mixed != "no" else "onednn" if onednn_used() and accelerator.device.type == "cpu" else "fp32"
 
@@ -232,7 +243,7 @@ def cpu_asked() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
 
 
-def choose_device(asked: Device, long: bool = True) -> torch.device:
+def choose_device(asked: Device, long: bool = True) -> "torch.device":
     """Where one process of a command without launcher computes.
 
     Args:
@@ -241,6 +252,8 @@ def choose_device(asked: Device, long: bool = True) -> torch.device:
     Raises:
         ValueError: if a GPU was asked for and there is none.
     """
+    import torch
+
     found = torch.cuda.is_available()
     if asked == "cuda" and not found:
         raise ValueError("--device cuda: PyTorch sees no GPU here. Leave the flag out, or use --device cpu.")
@@ -248,8 +261,10 @@ def choose_device(asked: Device, long: bool = True) -> torch.device:
     return torch.device("cuda" if asked == "cuda" or auto else "cpu")
 
 
-def widest(device: torch.device) -> torch.dtype:
+def widest(device: "torch.device") -> "torch.dtype":
     """The widest floating-point numbers that a device knows: float64, on Apple's MPS float32."""
+    import torch
+
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
@@ -269,6 +284,8 @@ def check_compiler() -> None:
 def has_bf16() -> bool:
     """Whether bfloat16 is faster here: on GPUs that know it, and on CPUs with AMX. With AVX512-BF16 alone training a GPT was slower
     than in float32 (13,300 against 21,000 tokens/s at 192 tokens)."""
+    import torch
+
     if torch.cuda.is_available() and not cpu_asked():
         return torch.cuda.is_bf16_supported()
     info = Path("/proc/cpuinfo")

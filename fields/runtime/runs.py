@@ -20,7 +20,7 @@ from fields.runtime.files import remove, replace_folder, sweep, temporary_name, 
 from fields.runtime.records import read_json, sealed
 
 __all__ = [
-    "Overwrites", "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
+    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
 ]  # fmt: skip
 
 PACKAGES = ("torch", "accelerate", "datasets", "scikit-learn", "numpy")
@@ -70,15 +70,6 @@ def digest(*parts: Any) -> str:
             state.update(json.dumps(plain(part), sort_keys=True).encode())
         state.update(b"\0")
     return state.hexdigest()[:16]
-
-
-@dataclasses.dataclass(frozen=True)
-class Overwrites:
-    """The flag of every command that makes a folder; its config is a subclass."""
-
-    overwrite: bool = dataclasses.field(default=False, kw_only=True)
-    """Remove what this command made in the output folder before, without asking, and begin anew. A folder that another
-    command made is refused."""
 
 
 def claim(

@@ -12,26 +12,8 @@ from PIL import Image
 
 from fields.runtime.runs import plain
 
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
-"""What --tracker takes -> the package that it needs."""
 PROJECT = "neural-fields-as-data"
 """The project where none is named."""
-
-
-def check_tracker(name: str | None) -> None:
-    """Refuse a tracker that is not known or not installed.
-
-    Raises:
-        ValueError: saying how to get it.
-    """
-    from importlib.util import find_spec
-
-    if name is not None and name not in TRACKERS:
-        raise ValueError(f"--tracker takes {', '.join(TRACKERS)}, got {name!r}.")
-    if name is not None and find_spec(TRACKERS[name]) is None:
-        raise ValueError(
-            f"--tracker {name} is not installed here. Get it with: .venv/bin/python -m pip install {TRACKERS[name]}"
-        )
 
 
 class Tracking:

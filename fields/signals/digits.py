@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from fields.signals.base import DIGITS, SignalsConfig, held_out
+from fields.signals.base import held_out
 from fields.signals.images import Images
+from fields.signals.options import DIGITS, SignalsConfig
 
 HELD_OUT = 180  # of 1,797, for validation and again for test
 

@@ -15,9 +15,9 @@ import torch
 
 from fields.runtime.console import bar
 from fields.runtime.text import one_line, scrub
-from fields.signals.base import SignalsConfig
 from fields.signals.folder import SPLIT_NAMES, divided, fitted, join_twins, note, read_picture, reason
 from fields.signals.images import Images
+from fields.signals.options import SignalsConfig
 
 NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?", re.ASCII)
 BAD = 20

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.signals.base import SignalsConfig, held_out
+from fields.signals.base import held_out
 from fields.signals.images import Images
+from fields.signals.options import SignalsConfig
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

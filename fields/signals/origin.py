@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fields.runtime.runs import read_json, write_json
-from fields.signals.base import HUB_OPTIONS, SignalsConfig
 from fields.signals.hub import is_hub_name
+from fields.signals.options import HUB_OPTIONS, SignalsConfig
 from fields.signals.registry import LOADERS
 
 ORIGIN = "signals.json"

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fields.signals.base import HUB_OPTIONS, Signals, SignalsConfig
+from fields.signals.base import Signals
 from fields.signals.digits import load_digits
 from fields.signals.folder import find_files, load_folder
 from fields.signals.hub import is_hub_name, load_hub
 from fields.signals.meshes import EXTENSIONS as MESHES
 from fields.signals.mnist import load_mnist
+from fields.signals.options import HUB_OPTIONS, SignalsConfig
 from fields.signals.shapes import load_meshes, load_solids
 
 

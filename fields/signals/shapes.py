@@ -19,9 +19,9 @@ from fields.model import FIELDS, FieldConfig
 from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 from fields.signals import meshes, solids
-from fields.signals.base import Signals, SignalsConfig, held_out, positions
+from fields.signals.base import Signals, held_out, positions
 from fields.signals.folder import SMALLEST_SPLIT, find_files
-from fields.signals.options import ShapeOptions
+from fields.signals.options import ShapeOptions, SignalsConfig
 
 CACHE = Path("runs") / "downloads" / "shapes"
 """Points of meshes, by content; safe to delete."""

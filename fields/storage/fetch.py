@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fields.runtime.runs import read_json
+from fields.runtime.records import read_json
 
 Kind = Literal["dataset", "model", "space"]
 PATTERN = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
-from fields.runtime.launch import Precision, precision_of, start
+from fields.runtime.flags import Overwrites, Precision
+from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import Overwrites, claim, replace_folder, write_json
+from fields.runtime.runs import claim, replace_folder, write_json
 from fields.signals.seen import seen_by
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import tyro
 
 from fields.hub.cards import front_matter
-from fields.hub.publish import Publication, Publish, publish
+from fields.hub.options import Publish
+from fields.hub.publish import Publication, publish
 from fields.hub.push import Sent
 from fields.runtime.runs import read_json, write_json
 from fields.storage.fetch import HubName

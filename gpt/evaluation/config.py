@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from fields.runtime.runs import Overwrites, read_json
+from fields.runtime.flags import Overwrites
+from fields.runtime.runs import read_json
 from fields.signals.base import Signals
 from fields.signals.seen import refuse_seen
 from fields.storage.dataset import WeightDataset

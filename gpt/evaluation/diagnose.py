@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
+from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
-from fields.runtime.runs import Overwrites, claim, read_json
+from fields.runtime.runs import claim, read_json
 from fields.storage.fetch import beside, is_local
 from gpt.checkpoint import load_model
 from gpt.data import unigram_bits

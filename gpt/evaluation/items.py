@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import digest, read_json
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import Signals
+from fields.signals.options import SignalsConfig
 from fields.signals.origin import locate
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset

@@ -18,6 +18,7 @@ from fields.metrics.clouds import nearest_chamfer, on_surface, seconds_for, stan
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
 from fields.runtime.console import bar
+from fields.runtime.flags import Overwrites
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
 from fields.view.page import Cell, Page, estimate_tip
@@ -37,7 +38,7 @@ TURNED = (88, 49, 12)
 
 
 @dataclass(frozen=True)
-class ShapeEvaluation(runs.Overwrites):
+class ShapeEvaluation(Overwrites):
     """Compare new shapes with held-out ones by Chamfer distance.
 
     For example:

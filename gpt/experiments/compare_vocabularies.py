@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from fields.runtime.launch import Precision, cores, start
+from fields.runtime.flags import Overwrites, Precision
+from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import Overwrites, claim, plain, read_json, write_json
+from fields.runtime.runs import claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
 from gpt.experiments.compare_inputs import Entry, enter

@@ -15,13 +15,16 @@ from typing import Any, Literal
 import torch
 
 from fields.fitting.align import aligned
-from fields.fitting.fit import FitConfig, architecture_for, fit_fields, schedule_for
-from fields.fitting.starts import Start, make_reference
+from fields.fitting.fit import architecture_for, fit_fields, schedule_for
+from fields.fitting.options import FitConfig, Start
+from fields.fitting.starts import make_reference
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural
+from fields.runtime.flags import Overwrites, Precision
 from fields.runtime.processes import Interrupt, Stopped, on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import Signals
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from gpt.experiments.memorise_report import write_report
@@ -43,7 +46,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class MemoriseConfig(runs.Overwrites):
+class MemoriseConfig(Overwrites):
     """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to memorise
     N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
 
@@ -88,7 +91,7 @@ class MemoriseConfig(runs.Overwrites):
     """Standardise each position by the mean and deviation of the N fields instead: then all starts look the same."""
     model: ModelOptions = field(default_factory=ModelOptions)
     """Size of the transformer."""
-    precision: launch.Precision = "auto"
+    precision: Precision = "auto"
     """auto = bf16 where it is fast, else fp32. Roll-outs are always computed in fp32."""
     threads: int | None = None
     """Cells at once, one CPU thread each; None = cores / processes. On a GPU one at a time."""

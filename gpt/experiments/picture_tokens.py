@@ -14,9 +14,11 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from fields.metrics.pairs import psnr
+from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores
-from fields.runtime.runs import Overwrites, claim, write_atomic, write_json
-from fields.signals.base import Signals, SignalsConfig
+from fields.runtime.runs import claim, write_atomic, write_json
+from fields.signals.base import Signals
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.view.render import save_png, sheet
 from gpt.data import unigram_bits

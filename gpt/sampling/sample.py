@@ -10,10 +10,11 @@ from torch import Tensor
 
 from fields.kinds.registry import kind_of
 from fields.runtime.console import bar
+from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
-from fields.runtime.runs import Overwrites, claim, read_json, write_json
+from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from fields.storage.rows import Rows

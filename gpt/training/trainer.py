@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fields.runtime.console import duration, plural
+from fields.runtime.flags import check_tracker
 from fields.runtime.launch import check_compiler, widest
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder
-from fields.runtime.tracking import Tracking, check_tracker
+from fields.runtime.tracking import Tracking
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.training.checkpoints import Checkpoints
 from gpt.training.log import Metrics

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
-from fields.fitting.fit import FieldOptions, architecture_for
+from fields.fitting.fit import architecture_for
+from fields.fitting.options import FieldOptions
 from fields.model import FieldConfig
-from fields.signals.base import Signals, SignalsConfig
+from fields.signals.base import Signals
 from fields.signals.images import grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.view.render import render
 from scripts.animations.canvas import Stage

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from fields import layout
-from fields.fitting.fit import FieldOptions
+from fields.fitting.options import FieldOptions
 from fields.fitting.starts import random_rows
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig

@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fields.fitting.engine import Points, Schedule, quality
-from fields.fitting.fit import FitConfig, architecture_for, schedule_for
+from fields.fitting.fit import architecture_for, schedule_for
 from fields.fitting.memory import fit_from
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig, forward
 from fields.module import from_module, to_module
 from fields.runtime.launch import cores
-from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from scripts.benchmarks.counts import Counts
 

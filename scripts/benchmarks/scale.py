@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from scripts.benchmarks.counts import Counts
 

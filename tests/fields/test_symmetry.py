@@ -5,7 +5,8 @@ import torch
 from made import generator, rows
 
 from fields import layout
-from fields.fitting.align import AlignConfig, align_dataset
+from fields.fitting.align import align_dataset
+from fields.fitting.options import AlignConfig
 from fields.model import FieldConfig, forward
 from fields.storage.dataset import Reference, WeightDataset
 from fields.symmetry import align, balance, canonical, deviation, match, rescale, shift, sort_neurons

@@ -12,7 +12,8 @@ from loopback_env import HUB
 from made import rows
 from toy import TINY, make_corpus
 
-from fields.hub.publish import PublishFields, publish_fields
+from fields.hub.options import PublishFields
+from fields.hub.publish import publish_fields
 from fields.hub.push import Push
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fields.fitting.align import AlignConfig
-from fields.fitting.fit import FitConfig
-from fields.formats.exporter import ExportConfig
-from fields.formats.importer import ImportConfig
+from fields.fitting.options import AlignConfig, FitConfig
+from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
 from fields.formats.readers import read
-from fields.formats.surfaces import MeshConfig
 from fields.model import FieldConfig
 from fields.runtime.flags import SIGNED, check_words, checked
 from fields.runtime.records import read_json

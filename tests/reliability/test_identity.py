@@ -6,8 +6,9 @@ import torch
 from edited import edit
 from PIL import Image
 
-from fields.fitting.fit import FitConfig, fit
-from fields.signals.base import SignalsConfig
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals, refuse_others
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.items import open_signals

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fields.fitting.align import AlignConfig
-from fields.fitting.fit import FitConfig, fit
-from fields.formats.exporter import ExportConfig
-from fields.formats.importer import ImportConfig
-from fields.formats.surfaces import MeshConfig
-from fields.runtime.flags import checked
-from fields.runtime.runs import Overwrites
+from fields.fitting.fit import fit
+from fields.fitting.options import AlignConfig, FitConfig
+from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
+from fields.runtime.flags import Overwrites, checked
 from fields.storage.dataset import WeightDataset
 from gpt.continuous.train_flow import TrainFlowConfig
 from gpt.evaluation.config import EvaluateConfig

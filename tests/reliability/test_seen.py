@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from toy import config as training
 
-from fields.fitting.fit import FitConfig, fit
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.signals.seen import SAMPLE, refuse_held_out, sample_of, seen_by
 from fields.storage.dataset import WeightDataset

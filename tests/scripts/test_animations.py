@@ -15,8 +15,8 @@ from fields.fitting.engine import Points, Schedule, fit_block
 from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.runtime.launch import run_cli
-from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.symmetry import deviation

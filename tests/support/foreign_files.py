@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from fields import layout
-from fields.formats.importer import ImportConfig, import_fields
+from fields.formats.importer import import_fields
+from fields.formats.options import ImportConfig
 from fields.formats.sources import SOURCES
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset

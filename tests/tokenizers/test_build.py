@@ -131,8 +131,8 @@ def test_report_warns_of_unused_codes(dataset):
 
 def test_psnr_against_the_signals(tmp_path):
     """Digits are found by name, so that losses are losses against the pictures."""
-    from fields.signals.base import SignalsConfig
     from fields.signals.images import grid
+    from fields.signals.options import SignalsConfig
     from fields.signals.registry import load_signals
 
     signals = load_signals(SignalsConfig())

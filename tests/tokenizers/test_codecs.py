@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from fields.model import FieldConfig
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.view.render import to_pil

@@ -12,10 +12,11 @@ import fields
 from fields.fitting import parts
 from fields.fitting.amortised import Encoder, input_grid, learn_encoder
 from fields.fitting.engine import quality
-from fields.fitting.fit import FitConfig, Worker, fit
+from fields.fitting.fit import Worker, fit
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import random_rows
 from fields.model import FIELDS, FieldConfig
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import ENCODER, WeightDataset
 

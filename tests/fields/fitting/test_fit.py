@@ -14,12 +14,13 @@ from PIL import Image
 
 from fields.fitting import parts, starts
 from fields.fitting.engine import Schedule
-from fields.fitting.fit import FitConfig, Worker, architecture_for, fit, main, schedule_for
+from fields.fitting.fit import Worker, architecture_for, fit, main, schedule_for
+from fields.fitting.options import FitConfig
 from fields.fitting.parts import cut
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import runs
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.symmetry import deviation

@@ -5,11 +5,12 @@ import torch
 
 import fields
 from fields.fitting.engine import Points, Schedule, fit_block, gradients
-from fields.fitting.fit import FitConfig, fit_fields
+from fields.fitting.fit import fit_fields
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import random_rows
 from fields.model import FieldConfig, forward, to_values, values
 from fields.runtime import launch
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)

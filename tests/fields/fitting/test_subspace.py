@@ -7,11 +7,12 @@ import torch
 
 import fields
 from fields.fitting.engine import Points, Schedule, fit_block, quality
-from fields.fitting.fit import FitConfig, fit
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import random_rows
 from fields.fitting.subspace import SIZE, learn_subspace
 from fields.model import FIELDS
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.signals.samples import Samples
 from fields.storage.dataset import SUBSPACE, WeightDataset

@@ -11,8 +11,9 @@ from made import rows
 from safetensors.torch import load_file
 
 from fields import layout
-from fields.formats.exporter import IMPORT, WRITERS, ExportConfig, export, fidelity, main, safe, unique
-from fields.formats.importer import ImportConfig, import_fields
+from fields.formats.exporter import IMPORT, WRITERS, export, fidelity, main, safe, unique
+from fields.formats.importer import import_fields
+from fields.formats.options import ExportConfig, ImportConfig
 from fields.model import FieldConfig, values
 from fields.module import FieldModule
 from fields.runtime.runs import read_json

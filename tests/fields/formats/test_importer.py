@@ -15,12 +15,13 @@ from made import rows
 
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.starts import random_rows
-from fields.formats.importer import Conventions, ImportConfig, import_fields, main
+from fields.formats.importer import import_fields, main
+from fields.formats.options import Conventions, ImportConfig
 from fields.formats.sources import SOURCES
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
-from fields.signals.base import SignalsConfig
 from fields.signals.images import grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 

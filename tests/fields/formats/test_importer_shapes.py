@@ -8,7 +8,8 @@ import torch
 from foreign_files import WRITERS, bring
 
 from fields import layout
-from fields.formats.importer import ImportConfig, import_fields
+from fields.formats.importer import import_fields
+from fields.formats.options import ImportConfig
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from fields.view import volumes

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from fields.formats.surfaces import MeshConfig, main
+from fields.formats.options import MeshConfig
+from fields.formats.surfaces import main
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows

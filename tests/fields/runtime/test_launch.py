@@ -159,7 +159,7 @@ def test_a_mistake_on_the_command_line_ends_in_a_sentence(words, expected, capsy
     """Below the frame that explains it."""
     import tyro
 
-    from fields.fitting.align import AlignConfig
+    from fields.fitting.options import AlignConfig
 
     with pytest.raises(SystemExit) as end:
         launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=words))
@@ -171,7 +171,7 @@ def test_a_mistake_on_the_command_line_ends_in_a_sentence(words, expected, capsy
 def test_help_is_help(capsys):
     import tyro
 
-    from fields.fitting.align import AlignConfig
+    from fields.fitting.options import AlignConfig
 
     with pytest.raises(SystemExit) as end:
         launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=["--help"]))

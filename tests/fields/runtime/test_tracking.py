@@ -7,7 +7,8 @@ import pytest
 import torch
 from toy import config, make_corpus
 
-from fields.runtime.tracking import Tracking, check_tracker
+from fields.runtime.flags import check_tracker
+from fields.runtime.tracking import Tracking
 from fields.view.render import save_png
 from gpt.train_gpt import train
 from tokenizers.build import BuildConfig, build

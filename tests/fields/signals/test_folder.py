@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fields.signals import folder
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 
 RNG = np.random.default_rng(0)

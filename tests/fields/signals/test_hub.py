@@ -11,9 +11,10 @@ from huggingface_hub import HfApi
 from loopback_env import CACHE, HUB
 from PIL import Image
 
-from fields.fitting.fit import FitConfig, fit
-from fields.signals.base import SignalsConfig
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
 from fields.signals.hub import is_hub_name
+from fields.signals.options import SignalsConfig
 from fields.signals.origin import locate, read_origin
 from fields.signals.registry import load_signals
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fields.fitting.fit import FitConfig, fit
+from fields.fitting.fit import fit
+from fields.fitting.options import FitConfig
 from fields.signals import meshes
-from fields.signals.base import SignalsConfig
-from fields.signals.options import ShapeOptions
+from fields.signals.options import ShapeOptions, SignalsConfig
 from fields.signals.registry import load_signals
 from fields.signals.shapes import around_surface, load_meshes
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fields.fitting.align import AlignConfig, align_dataset
-from fields.fitting.fit import FitConfig, fit
+from fields.fitting.align import align_dataset
+from fields.fitting.fit import fit
+from fields.fitting.options import AlignConfig, FitConfig
 from fields.signals.origin import ORIGIN, locate, read_origin, remember
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.items import open_signals

@@ -13,8 +13,8 @@ import torch
 
 from fields.model import FieldConfig
 from fields.signals import base, mnist
-from fields.signals.base import SignalsConfig
 from fields.signals.images import Images, grid
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "mnist"

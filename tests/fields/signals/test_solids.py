@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from fields.signals import solids
-from fields.signals.base import SignalsConfig
-from fields.signals.options import ShapeOptions
+from fields.signals.options import ShapeOptions, SignalsConfig
 from fields.signals.registry import load_signals
 
 

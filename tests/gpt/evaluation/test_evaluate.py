@@ -12,7 +12,7 @@ from loopback_env import HUB
 from made import generator, rows
 
 from fields.model import FieldConfig
-from fields.signals.base import SignalsConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from fields.view.render import render, save_png
