@@ -30,12 +30,12 @@ def test_products_are_in_float32():
 
 def test_a_command_says_and_sets_its_products(monkeypatch, capsys):
     monkeypatch.setattr(launch, "has_bf16", lambda: False)
-    monkeypatch.setattr(launch, "onednn_fits", lambda: True)
+    monkeypatch.setattr(products, "onednn_fits", lambda: True)
     monkeypatch.setattr(products, "onednn_fits", lambda: True)
     assert launch.precision_of(launch.start(threads=1)) == "onednn" and products.onednn_used()
     assert "precision onednn" in capsys.readouterr().out
     assert launch.precision_of(launch.start(threads=1, precision="fp32")) == "fp32" and not products.onednn_used()
-    monkeypatch.setattr(launch, "onednn_fits", lambda: False)
+    monkeypatch.setattr(products, "onednn_fits", lambda: False)
     assert launch.precision_of(launch.start(threads=1)) == "fp32"
 
 
