@@ -6,6 +6,7 @@ import loopback_env  # noqa: F401  first: the libraries read the Hub's address o
 import pytest
 import torch
 from made import rows
+from warm import Warm
 
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset
@@ -22,6 +23,14 @@ for number in (
 def one_thread():
     """Small products are fastest on one thread, and tests may run side by side."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Runs commands without the seconds that imports take, see `warm.Warm`."""
+    process = Warm()
+    yield process
+    process.close()
 
 
 @pytest.fixture

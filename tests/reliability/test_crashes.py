@@ -1,22 +1,12 @@
 """Every command killed (`kill -9`) before its file operations, then started again: same bytes, no orphan, nothing refused."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import crash
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-MODULES = [
-    "torch.utils.data", "accelerate", "datasets", "pyarrow.parquet", "sklearn.cluster", "matplotlib.figure", "tyro",
-    "matplotlib.backends.backend_agg", "fields.fitting.fit", "fields.fitting.align", "fields.formats.exporter",
-    "fields.formats.importer", "tokenizers.registry", "tokenizers.tokens", "gpt.pipeline", "gpt.sampling.sample",
-    "gpt.evaluation.evaluate",
-]  # fmt: skip
 FIT = ["scripts/fit_fields.py", "--signals", "in/pictures", "--steps", "3", "--meta-steps", "2", "--threads", "1"]
 MODEL = ["--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "8"]
 TRAIN = ["scripts/train_gpt.py", "--fields", "in/f", "--tokenizer", "in/t", "--batch", "4", "--threads", "1", "--steps", "4",
@@ -67,31 +57,27 @@ def pictures(folder: Path, n: int = 24) -> Path:
     return folder
 
 
-def crash(tmp_path: Path, names: list[str], **options: int) -> dict[str, dict]:
-    """What the tries found, by command."""
-    pictures(tmp_path / "in" / "pictures")
-    spec = {"root": str(tmp_path), "modules": MODULES, "before": BEFORE, **options}
-    every = COMMANDS | LONGER
-    (tmp_path / "spec.json").write_text(json.dumps({**spec, "commands": {name: every[name] for name in names}}))
-    words = [sys.executable, str(ROOT / "tests" / "support" / "crash.py"), str(tmp_path / "spec.json")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=900)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, warm) -> Path:
+    """A scratch folder with what the commands read."""
+    root = tmp_path_factory.mktemp("crashes")
+    pictures(root / "in" / "pictures")
+    for name, words in BEFORE.items():
+        assert warm.run(words, root, root / "log.txt", **crash.CPU) == 0, (name, (root / "log.txt").read_text())
+    return root
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_anywhere_the_same_command_ends_well(tmp_path, name):
-    found = crash(tmp_path, [name], points=12)[name]
+def test_killed_anywhere_the_same_command_ends_well(root, warm, name):
+    found = crash.try_points(warm, COMMANDS[name], root, points=12)
     assert not found.get("failed"), found["failed"]
     assert found["points"] >= 6 and not found["problems"], found["problems"]
 
 
 @pytest.mark.slow
-def test_two_at_once_and_overwritten_the_same_comes_out(tmp_path):
+def test_two_at_once_and_overwritten_the_same_comes_out(root, warm):
     """One does the work, or both find it done; the loser says in a sentence who holds the folder. --overwrite begins anew."""
-    found = crash(tmp_path, [*COMMANDS, *LONGER])
-    assert set(found) == {*COMMANDS, *LONGER}
+    found = {name: crash.try_two(warm, words, root) for name, words in (COMMANDS | LONGER).items()}
     assert not {name: row for name, row in found.items() if row.get("failed") or row["problems"]}
     assert any(row["refused"] for row in found.values()), "no two were ever at work together"

@@ -117,7 +117,7 @@ def flags(config: type, kinds: tuple[type, ...]) -> list[tuple[type, str, type, 
             wholes = [typing.get_args(kind) for kind in inner if typing.get_origin(kind) is tuple]
             length = max(sum(part is not Ellipsis for part in whole) for whole in wholes)
         found += [(config, f.name, kind, length) for kind in kinds if kind in inner]
-        for kind in inner:
+        for kind in sorted(inner, key=str):  # the same order in every process
             if isinstance(kind, type) and dataclasses.is_dataclass(kind):
                 found += flags(kind, kinds)
     return found

@@ -1,5 +1,6 @@
 """Fitting end to end: starts, resuming, several fits, divergence, processes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -235,9 +236,8 @@ def test_processes_that_are_alone_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_and_resume(tmp_path, on_cpu):  # a GPU would be done before it is killed
+def test_kill_and_resume(tmp_path, warm):
     call = [
-        sys.executable,
         "scripts/fit_fields.py",
         "--meta-steps",
         "10",
@@ -246,19 +246,21 @@ def test_kill_and_resume(tmp_path, on_cpu):  # a GPU would be done before it is 
         "--threads",
         "1",
         "--fits",
-        "4",
+        "3",
+        "--limit",
+        "600",
     ]
-    whole = subprocess.run([*call, "--out", str(tmp_path / "whole")], cwd=ROOT, capture_output=True, timeout=300)
-    assert whole.returncode == 0
-    process = subprocess.Popen([*call, "--out", str(tmp_path / "d")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    how = {"environment": {"ACCELERATE_USE_CPU": "true"}}  # a GPU would be done before it is killed
+    log = tmp_path / "log.txt"
+    assert warm.run([*call, "--out", "whole"], tmp_path, log, **how) == 0, log.read_text()
+    pid = warm.begin([*call, "--out", "d"], tmp_path, log, **how)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "d" / "parts").glob("part-*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(pid, signal.SIGKILL)
+    assert warm.end(pid) == -signal.SIGKILL
     assert not (tmp_path / "d" / "field.json").exists()
-    done = subprocess.run([*call, "--out", str(tmp_path / "d")], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "resuming" in done.stdout
+    assert warm.run([*call, "--out", "d"], tmp_path, log, **how) == 0 and "resuming" in log.read_text()
     assert WeightDataset.load(tmp_path / "d").fingerprint == WeightDataset.load(tmp_path / "whole").fingerprint
 
 

@@ -4,8 +4,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -178,7 +176,8 @@ run_cli(train, config(Path({corpus!r}), {name!r}, **{values!r}))
 """
 
 
-def launch(root: Path, name: str, **values) -> subprocess.Popen:
+def launch(warm, root: Path, name: str, **values) -> int:
+    """Start a training whose output goes to NAME.log; its process id."""
     script = root / f"{name}.py"
     words = {
         "root": str(ROOT),
@@ -188,37 +187,38 @@ def launch(root: Path, name: str, **values) -> subprocess.Popen:
         "values": values,
     }
     script.write_text(SCRIPT.format(**words))
-    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return warm.begin([script], root, root / f"{name}.log")
 
 
-def wait_for(process: subprocess.Popen, text: str) -> None:
-    for line in process.stdout:
-        if text in line:
-            return
-    raise AssertionError(f"{text!r} was not printed")
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 120
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, f"{text!r} was not printed"
+        time.sleep(0.01)
 
 
 @pytest.mark.slow
-def test_killed_runs_go_on_as_if_nothing_had_happened(root):
+def test_killed_runs_go_on_as_if_nothing_had_happened(root, warm):
     values = {"steps": 60, "save_every": 1, "eval_every": 20}
     train(config(root, "unkilled", **values))
     for delay in (0.0, 0.05, 0.1, 0.3):  # during a save, most likely
-        with launch(root, "killed", **values) as process:
-            wait_for(process, "bits/field")
-            time.sleep(delay)
-            process.kill()
-    process = launch(root, "killed", **values)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0 and "resumed at step" in output
+        pid = launch(warm, root, "killed", **values)
+        wait_for(root / "killed.log", "bits/field")
+        time.sleep(delay)
+        os.kill(pid, signal.SIGKILL)
+        assert warm.end(pid) == -signal.SIGKILL
+    code = warm.end(launch(warm, root, "killed", **values))
+    assert code == 0 and "resumed at step" in (root / "killed.log").read_text()
     assert same(root / "unkilled", root / "killed")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_saves_and_ends_with_its_own_code(root, number):
-    process = launch(root, f"signal-{int(number)}", steps=100_000)
-    wait_for(process, "bits/field")
-    process.send_signal(number)
-    output = process.communicate(timeout=20)[0]
-    assert process.returncode == 128 + number and "interrupted after step" in output and "Traceback" not in output
+def test_signal_saves_and_ends_with_its_own_code(root, warm, number):
+    log = root / f"signal-{int(number)}.log"
+    pid = launch(warm, root, log.stem, steps=100_000)
+    wait_for(log, "bits/field")
+    os.kill(pid, number)
+    code, output = warm.end(pid, timeout=60), log.read_text()
+    assert code == 128 + number and "interrupted after step" in output and "Traceback" not in output
     assert len(list((root / f"signal-{int(number)}" / "checkpoints").iterdir())) >= 1
