@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
-from torch import nn
 
 from fields.runtime.digests import compare, of_file
 from fields.runtime.records import config_of, read_json
@@ -48,7 +48,7 @@ def model_fingerprint(model: GPT) -> str:
     return digest(model.config, *(part for name in sorted(state) for part in (name, state[name].float())))
 
 
-def model_class(kind: str) -> type:
+def model_class(kind: str) -> Any:
     """The class of a kind of models.
 
     Raises:
@@ -74,7 +74,7 @@ def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -
 
 def load_model(
     path: Path | str, tokenizer: Path | str | None = None, *, revision: str | None = None
-) -> tuple[nn.Module, WeightTokenizer | None, dict]:
+) -> tuple[Any, WeightTokenizer | None, dict]:
     """A model of any kind in `MODELS`, its tokenizer (None for models of weights) and what model.json says.
 
     Args:

@@ -95,16 +95,16 @@ def load_corpus(
         raise ValueError(f"--labels needs a data set with labels; {fields} has none. Leave the flag out.")
     names = data.label_names if labels else None
     vocab = Vocab(words.codes, len(names or []))
-    if "train" not in ids.splits or not ids.count("train"):
-        raise ValueError(f"the tokens in {where} have no training fields (splits: {', '.join(ids.splits) or 'none'}).")
 
     def split(name: str) -> Sequences | None:
         if name not in ids.splits or not ids.count(name):
             return None
         classes = ids.labels(name) if labels else None
-        if stream:
+        if mapped is not None:
             return Sequences(map_ids(ids, name, mapped), vocab, classes)
         return Sequences(ids.ids(name), vocab, classes, ids.signal_ids(name))
 
     train = split("train")
+    if train is None:
+        raise ValueError(f"the tokens in {where} have no training fields (splits: {', '.join(ids.splits) or 'none'}).")
     return Corpus(data, words, ids, vocab, train, split("validation"), names, stream)

@@ -163,12 +163,12 @@ class Sequences:
 
     def log_frequencies(self) -> Tensor:
         """(context, vocab) float32: log of how often each id is the target of each position, one added to every count."""
-        v, counts = self.vocab, None
+        v, width = self.vocab, self.batch(torch.tensor([0]))[1].shape[1]
+        counts = torch.zeros(width * v.size, dtype=torch.int64)
         for rows in torch.arange(len(self)).split(max(1, TARGETS // self.ids.shape[1])):
             targets = self.batch(rows)[1]
-            place = torch.arange(targets.shape[1]) * v.size
-            found = torch.bincount((targets + place)[targets != IGNORE], minlength=targets.shape[1] * v.size)
-            counts = found if counts is None else counts + found
+            place = torch.arange(width) * v.size
+            counts += torch.bincount((targets + place)[targets != IGNORE], minlength=width * v.size)
         table = counts.view(-1, v.size).double() + 1
         return (table / table.sum(1, keepdim=True)).log().float()
 

@@ -2,9 +2,10 @@
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
@@ -66,6 +67,8 @@ def push_model(model: GPT, repo: str, *, tokenizer: WeightTokenizer, info: dict,
 def publish_model(options: PublishModel) -> Sent | None:
     """Push a model; see `PublishModel`."""
     model, tokenizer, info = load_model(Path(options.path))
+    if tokenizer is None:
+        raise ValueError(f"{options.path} holds a model of weights. Publish one of tokens, of scripts/train_gpt.py.")
     home = Path(info["path"])
     run = read_run(home) or read_run(home.parent)
     evaluation = find_evaluation(options, info)
@@ -78,8 +81,8 @@ def publish_model(options: PublishModel) -> Sent | None:
             shutil.copyfile(home / "tokenizer" / name, folder / "tokenizer" / name)
         if run:
             write_json(folder / "run.json", run)
-        for name in EVALUATED[:2] if evaluation else ():
-            if (evaluation / name).is_file():
+        for name in EVALUATED[:2]:
+            if evaluation and (evaluation / name).is_file():
                 shutil.copyfile(inside(evaluation, name), folder / name)  # refuses links that leave it
         draw_model(folder / "samples.png", model, tokenizer, info)
 
@@ -274,14 +277,17 @@ def _estimate(part: dict, digits: int) -> str:
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
-PUBLISH = {
+PUBLISH: dict[str, tuple[type[Publish], Callable[..., Any]]] = {
     "fields": (PublishFields, publish_fields),
     "tokens": (PublishTokens, publish_tokens),
     "tokenizer": (PublishTokenizer, publish_tokenizer),
     "model": (PublishModel, publish_model),
     "demo": (PublishDemo, publish_demo),
 }
-Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
+if TYPE_CHECKING:  # a checker cannot know what stands in the table
+    Kind = Any
+else:
+    Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
 
 
 def parse(args: list[str] | None = None) -> Publish:

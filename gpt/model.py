@@ -8,7 +8,7 @@ learnt (`unigram`; `gpt.training.priors` fills it in). No training, no sampling.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -79,6 +79,21 @@ class GPTConfig:
         return self.first + self.tokens_per_field
 
 
+class BlockConfig(Protocol):
+    """What blocks and caches ask of a model's config."""
+
+    @property
+    def n_layer(self) -> int: ...
+    @property
+    def n_head(self) -> int: ...
+    @property
+    def n_embd(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def context(self) -> int: ...
+
+
 class KVCache:
     """Keys and values of what the model has read, allocated once.
 
@@ -88,7 +103,7 @@ class KVCache:
         like: a tensor of the wanted dtype and device.
     """
 
-    def __init__(self, config: GPTConfig, batch: int, like: Tensor):
+    def __init__(self, config: BlockConfig, batch: int, like: Tensor):
         head = config.n_embd // config.n_head
         self.data = like.new_empty(config.n_layer, 2, batch, config.n_head, config.context, head)
         self.length = 0
@@ -158,7 +173,7 @@ class Attention(nn.Module):
     No dropout on the attention matrix: it would force PyTorch's CPU kernel to materialise (B, heads, T, T).
     """
 
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: BlockConfig):
         super().__init__()
         self.heads = config.n_head
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)
@@ -183,7 +198,7 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, config: GPTConfig):
+    def __init__(self, config: BlockConfig):
         super().__init__()
         width = config.n_embd
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -197,7 +212,7 @@ class Block(nn.Module):
         return x + self.drop(self.down(F.gelu(self.up(self.norm2(x)))))
 
 
-def initialise(model: nn.Module) -> None:
+def initialise(model: Any) -> None:
     """GPT-2's initial weights; residual branches start small, the deeper the model, the smaller.
 
     Args:
@@ -221,6 +236,9 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
     """
 
     Config = GPTConfig
+    slots: Tensor
+    unigram: Tensor
+    blocks: Any  # Blocks: of a ModuleList torch does not say what it holds
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -280,7 +298,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
         return super().from_pretrained(*args, strict=strict, **kwargs)
 
-    def push_to_hub(self, repo_id: str, *, tokenizer, info: dict, **options):
+    def push_to_hub(self, repo_id: str, *, tokenizer: Any = None, info: dict | None = None, **options: Any) -> Any:
         """Publish as `user/name` with tokenizer and card, as `scripts/publish.py model` does.
 
         Args:
@@ -291,6 +309,8 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         """
         from gpt.hub import push_model
 
+        if tokenizer is None or info is None:
+            raise ValueError("push_to_hub needs tokenizer and info, as gpt.checkpoint.load_model gives them.")
         return push_model(self, repo_id, tokenizer=tokenizer, info=info, **options)
 
     def generate_model_card(self, *args, **kwargs) -> ModelCard:

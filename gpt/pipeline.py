@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from fields.fitting.fit import fit
 from fields.fitting.options import FitConfig
@@ -34,11 +35,11 @@ class PipelineConfig(TrainConfig):
         python scripts/train_gpt.py --fields user/fields --tokenizer user/pca --tokens user/tokens
     """
 
-    fields: str | None = None
+    fields: str | None = None  # type: ignore[assignment]  # may be left out here, as the next two
     """Weight dataset: a folder, or user/name on the Hub; None = the embedded digits, made first where missing."""
-    tokenizer: str | None = None
+    tokenizer: str | None = None  # type: ignore[assignment]
     """Tokenizer: a folder, or user/name on the Hub."""
-    out: Path | None = field(default=None, kw_only=True)
+    out: Path | None = field(default=None, kw_only=True)  # type: ignore[assignment]
     """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields, or runs/NAME/gpt
     for user/name."""
 
@@ -100,7 +101,7 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
 
     drawn = root / "samples"
     announce(f"4/5 new fields, drawn from the GPT -> {drawn}")
-    again = {"seed": config.seed, "overwrite": config.overwrite}
+    again: dict[str, Any] = {"seed": config.seed, "overwrite": config.overwrite}
     report = sample(SampleConfig(model=str(out), out=drawn, n=180, fields=str(folder), **again))
 
     announce(f"5/5 evaluation: new fields against held-out digits -> {root}/evaluation")

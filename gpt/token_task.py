@@ -25,7 +25,7 @@ HOPELESS = 10.0
 """A loss beyond this many times that of a uniform guess is divergence, though every number be finite."""
 
 
-class TokenTask(Task):
+class TokenTask(Task[GPT]):
     """A GPT on sequences of tokens, without any file.
 
     Args:
@@ -80,6 +80,7 @@ class TokenTask(Task):
 
     def moved(self, rows: Tensor, inputs: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """The batch with half of its rows, at random, replaced by one of their shifted copies."""
+        assert self.shifted is not None
         generator, n = torch.Generator().manual_seed(seed_of("shift", seed)), len(self)
         copy = torch.randint(len(self.shifted) // n, (len(rows),), generator=generator)
         chosen = ((torch.rand(len(rows), generator=generator) < 0.5) & (rows >= 0))[:, None]
@@ -217,7 +218,7 @@ def make_optimizers(config: Any, model: GPT) -> list[torch.optim.Optimizer]:
     if config.optimizer == "sgd":
         return [torch.optim.SGD(groups, lr=config.lr)]
     fused = next(model.parameters()).device.type in ("cpu", "cuda")  # one pass over the weights
-    made = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)]
+    made: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=fused)]
     if blocks:
         chosen = [p for p in model.parameters() if id(p) in blocks]
         decay, match = config.weight_decay, "match_rms_adamw"

@@ -220,9 +220,9 @@ def architecture_of(config: TrainConfig, corpus: Corpus) -> GPTConfig:
     )
 
 
-def sources(config: TrainConfig) -> list[Any]:
+def sources(config: TrainConfig) -> tuple[Any, Any, Any]:
     """Fields, tokenizer and tokens, Hub names with their revision."""
-    return [at(source, config.revision) for source in (config.fields, config.tokenizer, config.tokens)]
+    return at(config.fields, config.revision), at(config.tokenizer, config.revision), at(config.tokens, config.revision)
 
 
 def _corpus(config: TrainConfig, accelerator: Any) -> Corpus:
@@ -244,7 +244,7 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
 
 def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool:
     """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    how = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": {"precision": precision}}
+    how: dict[str, Any] = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": {"precision": precision}}
     known = claim(config.out, config, parents=parents, seed=config.seed, **how)
     if known and not config.resume:
         raise ValueError(
@@ -262,13 +262,14 @@ class Measured:
 
 def _steps(config: TrainConfig, trainer: Trainer) -> int:
     """Steps of the run. What --minutes allows is measured once and kept in trainer.json, for resuming."""
-    if config.minutes is None:
+    minutes = config.minutes
+    if minutes is None:
         return DEFAULT_STEPS if config.steps is None else config.steps
     path, accelerator = config.out / "trainer.json", trainer.accelerator
     kept = on_main(accelerator, lambda: read_json(path, "Delete it.", Measured)["steps"] if path.is_file() else None)
     if kept is None:
         seconds = trainer.seconds_per_step()
-        kept = on_main(accelerator, lambda: max(1, int(config.minutes * 60 / seconds)))  # the main process' clock
-        on_main(accelerator, write_json, path, {"steps": kept, "minutes": config.minutes, "seconds_per_step": seconds})
-        accelerator.print(f"{seconds:.2f} s per step: {kept} steps in {config.minutes:g} minutes")
+        kept = on_main(accelerator, lambda: max(1, int(minutes * 60 / seconds)))  # the main process' clock
+        on_main(accelerator, write_json, path, {"steps": kept, "minutes": minutes, "seconds_per_step": seconds})
+        accelerator.print(f"{seconds:.2f} s per step: {kept} steps in {minutes:g} minutes")
     return kept if config.steps is None else min(kept, config.steps)

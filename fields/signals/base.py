@@ -70,6 +70,10 @@ class Signals:
         """What n signals of one extent say at their points, (n, M, C) float32."""
         raise NotImplementedError
 
+    def images(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """What an evaluation compares generated signals with, (n, ...): of kinds that are `comparable`."""
+        raise NotImplementedError
+
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """Where n signals of one extent have their values: (M, d) if `shared`, else (n, M, d); float32."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ neuron) and the model predicts velocities (arXiv 2209.03003). HyperDiffusion
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,9 @@ class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"
     """
 
     Config = FlowConfig
+    mean: Tensor
+    std: Tensor
+    blocks: Any  # FlowBlocks: of a ModuleList torch does not say what it holds
 
     def __init__(self, config: FlowConfig):
         super().__init__()

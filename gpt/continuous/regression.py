@@ -5,7 +5,7 @@ with an L1 loss it gives one number, never a distribution: it can only memorise,
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +52,9 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
     """
 
     Config = RegressionConfig
+    mean: Tensor
+    scale: Tensor
+    embed: Any  # two linear maps: of a Sequential torch does not say what it holds
 
     def __init__(self, config: RegressionConfig):
         super().__init__()

@@ -9,7 +9,7 @@ from gpt.continuous.regression import RegressionTransformer
 from gpt.training.task import Task
 
 
-class RegressionTask(Task):
+class RegressionTask(Task[RegressionTransformer]):
     """Rows of weights to be memorised; nothing is held out.
 
     Args:
@@ -44,7 +44,9 @@ class RegressionTask(Task):
         matrices = [p for p in self.model.blocks.parameters() if p.ndim == 2] if self.optimizer == "muon" else []
         known = {id(p) for p in matrices}
         others = [p for p in self.model.parameters() if id(p) not in known]
-        made = [torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)]
+        made: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=fused)
+        ]
         if matrices:
             muon = torch.optim.Muon(matrices, lr=config.lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
             made.append(muon)

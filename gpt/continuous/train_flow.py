@@ -89,7 +89,7 @@ class TrainFlowConfig(LoopConfig, Overwrites):
             raise ValueError(f"--guidance must lie in [0, 100] and needs --labels unless it is 1, got {self.guidance}.")
 
 
-class FlowTask(Task):
+class FlowTask(Task[Flow]):
     """Rows of weights, a vector per neuron; the squared error of the velocity is minimised.
 
     Args:
@@ -105,7 +105,7 @@ class FlowTask(Task):
         self.rows, self.labels = vectors_of(data, "train"), labels_of(config, data, "train")
         held_out = "validation" in data.splits and len(data.splits["validation"]) > 0
         self.held_out = vectors_of(data, "validation")[:VALIDATED] if held_out else None
-        self.held_labels = labels_of(config, data, "validation")[:VALIDATED] if held_out else None
+        self.held_labels = labels_of(config, data, "validation")[:VALIDATED] if held_out else torch.zeros(0).long()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -236,7 +236,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     )
     rows = vectors_of(data, "train")
     sizes = FlowConfig(
-        rows.shape[1], rows.shape[2], len(data.label_names) if config.labels else 0, **asdict(config.model)
+        rows.shape[1], rows.shape[2], len(data.label_names or ()) if config.labels else 0, **asdict(config.model)
     )
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data)
     trainer = Trainer(config, task, accelerator)

@@ -179,7 +179,7 @@ class Page:
         self,
         given: Drawn | None,
         kept: torch.Tensor | None,
-        label: str,
+        label: str | None,
         temperature: float,
         top_p: float,
         seed: float,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.kinds.base import Kind
+from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.view.mesh import mesh_field, save_mesh
 from fields.view.render import render, save_gif, save_png, to_uint8
@@ -88,7 +89,7 @@ def board(
     edge = max(18, BOARD // max(rows, columns))
     flat = grid is not None and len(grid) == 2 and under is not None
     page = Image.new("RGB", (columns * edge + 1, rows * edge + 1), "white")
-    if flat:
+    if flat and under is not None:
         page.paste(Image.fromarray(under).resize((columns * edge, rows * edge), Image.Resampling.BICUBIC))
     pen, font = ImageDraw.Draw(page, "RGBA"), ImageFont.load_default(size=max(9, edge // 4))
     for t, (row, column) in enumerate(cells):
@@ -146,6 +147,8 @@ def write_png(path: Path, kind: Kind, field: FieldConfig, row: Tensor, extent: l
 
 def write_glb(path: Path, kind: Kind, field: FieldConfig, row: Tensor, cells: int) -> Path | None:
     """A shape's surface as a GLB, None where it has none."""
+    if not isinstance(kind, ShapeKind):
+        return None
     mesh = mesh_field(field, row, cells, below=kind.below(field))
     if mesh.outcome != "surface":
         return None

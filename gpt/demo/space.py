@@ -45,7 +45,7 @@ class PublishDemo(Publish):
         python runs/hub/user/mnist-demo/app.py    # the Space on this machine
     """
 
-    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # type: ignore[assignment]  # no folder
     """user/name of the published model."""
     fields: str | None = None
     """user/name of the weight dataset it was trained on, for nearest training fields and held-out ones."""

@@ -200,7 +200,7 @@ class Studio:
     @cached_property
     def _training(self) -> list[Tensor]:
         """What all training fields say at the points, (n, POINTS * C) half precision each."""
-        parts = self.data.batches("train", CHUNK)
+        parts = self.data.batches("train", CHUNK) if self.data is not None else ()
         return [values(self.field, part, self._points).flatten(1).half() for part in parts]
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.items import SignalSet, fields_row
+from tokenizers.base import WeightTokenizer
 
 POOL = 20_000
 """Training fields from which statistics and codes are taken: plenty for a covariance, and bounded in memory."""
@@ -38,7 +39,7 @@ class Setup:
 
     data: WeightDataset
     signals: Signals | None
-    tokenizer: object | None
+    tokenizer: WeightTokenizer | None
     extent: tuple[int, ...]
     n: int
     seed: int

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from gpt.evaluation import items
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSource, fields_row
 from gpt.evaluation.metrics import FEATURES
+from tokenizers.base import WeightTokenizer
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Inputs:
     data: WeightDataset
     signals: Signals | None
     source: SignalSource | None
-    tokenizer: object | None
+    tokenizer: WeightTokenizer | None
     bits: dict | None
     notes: list[str]
 
@@ -96,10 +97,10 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
 def located(config: EvaluateConfig) -> EvaluateConfig:
     """Hub names with their revision; a model of the Hub fetched."""
     names = ("fields", "samples", "tokenizer", "references")
-    found = {name: at(getattr(config, name), config.revision) for name in names}
+    found: dict[str, Any] = {name: at(getattr(config, name), config.revision) for name in names}
     model = at(config.model, config.revision)
-    model = None if model is None else fetch(model, "model", patterns=MODEL_FILES, flag="--model")
-    return replace(config, **found, model=model)
+    where = None if model is None else str(fetch(model, "model", patterns=MODEL_FILES, flag="--model"))
+    return replace(config, **found, model=where)
 
 
 def open_samples(config: EvaluateConfig) -> SignalSource | None:
@@ -107,9 +108,9 @@ def open_samples(config: EvaluateConfig) -> SignalSource | None:
     return None if config.samples is None else items.open_source(config.samples, "--samples", config.split)
 
 
-def open_tokenizer(config: EvaluateConfig, data: WeightDataset):
+def open_tokenizer(config: EvaluateConfig, data: WeightDataset) -> WeightTokenizer | None:
     """The tokenizer given, or the model's; refused where its fields are others than the dataset's."""
-    path = config.tokenizer
+    path: Path | str | None = config.tokenizer
     if path is None and config.model is not None:
         found = [p for p in (Path(config.model) / part for part in ("tokenizer", "best/tokenizer")) if p.is_dir()]
         path = found[0] if found else None
@@ -135,7 +136,7 @@ class Origin:
     tokenizer: str | None = None
 
 
-def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: object | None) -> dict | None:
+def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: WeightTokenizer | None) -> dict | None:
     """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
 
     Raises:
@@ -170,7 +171,7 @@ def model_bits_of(info: dict) -> dict:
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
-    flat = {}
+    flat: dict[str, float] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")
@@ -184,19 +185,19 @@ def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier 
     signals, data, features = inputs.signals, inputs.data, FEATURES.get(inputs.data.kind.name)
     if features is None:
         return None, f"{data.kind.name} have no classifier: FID and label accuracy cannot be said"
-    one_size = signals is not None and len(torch.unique(signals.sizes, dim=0)) == 1
-    if one_size and signals.labels is not None:
-        held_out = _labelled(signals, "test")
+    held_out = labels = None
+    if signals is not None and signals.labels is not None and len(torch.unique(signals.extent, dim=0)) == 1:
+        held_out = _labelled(signals, signals.labels, "test")
         if config.classifier is not None:
             return features.measure(features.load_classifier(config.classifier), *held_out, signals.label_names), ""
-        train, labels = _labelled(signals, "train")
+        train, labels = _labelled(signals, signals.labels, "train")
         name, names = f"{signals.name} training images", signals.label_names
     elif config.classifier is not None:
         return features.load_classifier(config.classifier), ""
     elif data.label_names is not None:
         extent = items.common_extent(data, "train")
         train, labels = fields_row("", data, data.weights("train"), extent).images, data.labels("train")
-        held_out, name, names = None, f"{data.signals.get('name')} training fields", data.label_names
+        name, names = f"{data.signals.get('name')} training fields", data.label_names
     else:
         return None, "no labels and no --classifier: FID and label accuracy cannot be said"
     with torch.enable_grad():
@@ -206,7 +207,7 @@ def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier 
     return classifier, ""
 
 
-def _labelled(signals: Signals, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _labelled(signals: Signals, labels: torch.Tensor, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     where = signals.indices(split)
-    where = where[signals.labels[where] >= 0]
-    return signals.images(where), signals.labels[where]
+    where = where[labels[where] >= 0]
+    return signals.images(where), labels[where]

@@ -135,6 +135,7 @@ def measure(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str) -> 
     settings = EvaluateConfig(
         fields=fields, n=config.n, seed=config.seed, classifier=config.classifier, classifiers=config.classifiers
     )
+    assert inputs.tokenizer is not None  # that of the model
     classifier, note = open_classifier(settings, inputs)
     refs, ids = select_references(settings, inputs, None)
     size = tuple(refs.images.shape[1:3])
@@ -167,6 +168,7 @@ def measure(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str) -> 
 def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     """The rows from training pictures to samples, and bits, errors and decibels beside them."""
     data, tokenizer, size, seed = setup.data, setup.tokenizer, setup.extent, setup.seed
+    assert tokenizer is not None
     pool, weights, pool_labels = baselines.draw_pool(setup)
     found = baselines.held_out_rows(setup)
     if found is None:
@@ -199,7 +201,7 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     rows += [
         row("unigram", "unigram", seen.gather(0, torch.randint(len(seen), codes.shape, generator=setup.stream(6))))
     ]
-    before, after = (fields_row("", data, w, size).images for w in (fields, trip.weights))
+    before, after = (fields_row("", data, w, size).images for w in (fields, trip.weights) if w is not None)
     numbers = {
         "psnr": {"fit": _mean(data.quality(split)[where]), "round_trip": _mean(_psnr(before, after))},
         "bits": {

@@ -7,6 +7,7 @@ makes the other lines, `scores` computes a line, `novelty` looks for copies, `re
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -135,7 +136,7 @@ def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | No
         "near_duplicate_limit": limit,
         "lines": lines[: len(rows)],
     }
-    pictures = {"held_out": beside, "train_to_train": None, "found": None, "drawn": None}
+    pictures: dict[str, Any] = {"held_out": beside, "train_to_train": None, "found": None, "drawn": None}
     kinds = [row.kind for row in rows]
     if "training_fields" in kinds:
         pictures["train_to_train"] = found[kinds.index("training_fields")]

@@ -55,11 +55,9 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig):
         super().__init__()
         self.config = config
-        conv = {"kernel_size": 3, "padding": 1}
-        pool = {"kernel_size": 2, "ceil_mode": True}  # sides of one pixel pass
-        self.features = nn.Sequential(
-            *(nn.Conv2d(config.channels, 32, **conv), nn.ReLU(), nn.MaxPool2d(**pool)),
-            *(nn.Conv2d(32, 64, **conv), nn.ReLU(), nn.MaxPool2d(**pool)),
+        self.features = nn.Sequential(  # ceil_mode: sides of one pixel pass
+            *(nn.Conv2d(config.channels, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
+            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)),
         )
         inner = 64 * -(-config.height // 4) * -(-config.width // 4)
         self.classifier = nn.Sequential(nn.Linear(inner, FEATURES), nn.ReLU(), nn.Linear(FEATURES, config.classes))

@@ -6,6 +6,7 @@ cannot be opened) are counted as failures, not dropped in silence.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,8 @@ class SignalSet:
     def pick(self, indices: Tensor) -> "SignalSet":
         """The rows asked for; `unreadable` and the notes stay."""
         parts = {k: getattr(self, k) for k in ("images", "weights", "labels", "tokens", "signals")}
-        return replace(self, **{k: None if v is None else v[indices] for k, v in parts.items()})
+        picked: dict[str, Any] = {k: None if v is None else v[indices] for k, v in parts.items()}
+        return replace(self, **picked)
 
     def readable(self) -> "SignalSet":
         """Without the pictures that are not finite, which are counted."""
@@ -108,7 +110,8 @@ class SignalSource:
     @property
     def label_names(self) -> list[str] | None:
         """The classes, if any."""
-        return self.signals.label_names if self.data is None else self.data.label_names
+        source = self.signals if self.data is None else self.data
+        return None if source is None else source.label_names
 
     def row(self, extent: tuple[int, ...]) -> SignalSet:
         """All of it, readable pictures only; fields are rendered at `extent`, pictures must have it already."""
@@ -118,8 +121,10 @@ class SignalSource:
             return SignalSet(
                 self.name, images, weights, self.data.labels(self.split), self.tokens, unreadable=self.left_out
             ).readable()
-        images = self.signals.images(torch.arange(len(self.signals)))
-        return SignalSet(self.name, images, labels=self.signals.labels, unreadable=len(self.signals.skipped)).readable()
+        signals = self.signals
+        assert signals is not None  # it has one of the two
+        images = signals.images(torch.arange(len(signals)))
+        return SignalSet(self.name, images, labels=signals.labels, unreadable=len(signals.skipped)).readable()
 
 
 def fetch(source: str, flag: str) -> Path:

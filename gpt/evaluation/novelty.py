@@ -61,9 +61,9 @@ class TrainingSet:
         self.drawable = signals is not None or data.kind.drawable(data.config, extent)
         self.distance = search_of(data.kind.name)
         self.kind = "training fields" if signals is None else "training images"
-        self.positions = None if signals is None else signals.indices("train")
+        self.positions = torch.zeros(0, dtype=torch.int64) if signals is None else signals.indices("train")
         self.owners = signal_numbers(data) if signals is None else torch.arange(len(self.positions))
-        count, total, square = 0, 0.0, 0.0
+        count, (total, square) = 0, torch.zeros(2, data.config.size, dtype=torch.float64)
         for batch in data.batches("train", CHUNK):
             count, total = count + len(batch), total + batch.double().sum(0)
             square = square + batch.double().square().sum(0)
@@ -125,13 +125,14 @@ def neighbours(rows: list[SignalSet], training: TrainingSet) -> list[Neighbours]
     pictures = torch.cat([row.images.flatten(1) for row in rows])
     count = -(-len(training) // CHUNK)
     shown = bar(training.pictures(), desc="nearest in pixels", total=count, unit="chunk", leave=False)
+    assert training.distance.search is not None  # see `search_of`
     near = training.distance.search(pictures, shown, owners=training.owners, skip=skip, second=True)
     ratio = torch.where(near.second.isfinite(), near.distance / near.second.clamp_min(1e-12), 1.0)
     parts = zip(*(v.split(lengths) for v in (near.distance, near.where, ratio)), strict=True)
     found = [Neighbours(*part) for part in parts]
     owned = [i for i, row in enumerate(rows) if row.weights is not None]
     if owned and training.signals is None:
-        weights = torch.cat([rows[i].weights * training.scale for i in owned])
+        weights = torch.cat([row.weights * training.scale for row in rows if row.weights is not None])
         shown = bar(training.rows(), desc="nearest in weights", total=count, unit="chunk", leave=False)
         own_skip = torch.cat([_skip(rows[i], training) for i in owned])
         distances = nearest(weights, shown, owners=training.owners, skip=own_skip).distance
@@ -148,14 +149,15 @@ def _skip(row: SignalSet, training: TrainingSet) -> Tensor:
 
 def line(found: Neighbours, held_out: Neighbours | None) -> dict:
     """Novelty of one row for JSON: Z_U, medians, share of near copies; None where it cannot be said."""
-    empty = held_out is None or not len(held_out.pixels) or not len(found.pixels)
-    both = found.weights is not None and held_out is not None and held_out.weights is not None
+    if held_out is not None and (not len(held_out.pixels) or not len(found.pixels)):
+        held_out = None
+    theirs = None if held_out is None else held_out.weights
     return {
-        "z_u_pixels": None if empty else mann_whitney(found.pixels, held_out.pixels),
-        "z_u_weights": mann_whitney(found.weights, held_out.weights) if both else None,
+        "z_u_pixels": None if held_out is None else mann_whitney(found.pixels, held_out.pixels),
+        "z_u_weights": None if found.weights is None or theirs is None else mann_whitney(found.weights, theirs),
         "median_pixels": _median(found.pixels),
         "median_weights": _median(found.weights),
-        "near_copies": None if empty else float(found.copies(held_out).float().mean()),
+        "near_copies": None if held_out is None else float(found.copies(held_out).float().mean()),
     }
 
 
@@ -196,14 +198,13 @@ def _key(row: Tensor) -> bytes:
 
 def token_copies(rows: list[SignalSet], setup: Setup) -> list[float | None]:
     """Share of each row's members whose codes are exactly a training field's; None without codes."""
-    owned = [i for i, row in enumerate(rows) if row.tokens is not None]
+    wanted = {i: [_key(k) for k in row.tokens.long()] for i, row in enumerate(rows) if row.tokens is not None}
     shares: list[float | None] = [None] * len(rows)
-    if not owned or setup.tokenizer is None:
+    if not wanted or setup.tokenizer is None:
         return shares
     total = -(-len(setup.data.split("train")) // CHUNK)
     shown = bar(setup.data.batches("train", CHUNK), desc="training codes", total=total, unit="chunk", leave=False)
     seen: set[bytes] = set()
-    wanted = {i: [_key(row) for row in rows[i].tokens.long()] for i in owned}
     every = {key for keys in wanted.values() for key in keys}
     for batch in shown:
         seen |= every & {_key(row) for row in encode(setup.tokenizer, batch)}

@@ -62,7 +62,7 @@ class Scorer:
         return self._fid(row.images[:n], n)
 
     def _fid(self, images: Tensor, n: int) -> dict:
-        if self.features is None:
+        if self.features is None or self.classifier is None:
             why = "not part of the protocol" if not self.with_fid else "no classifier"
             return Estimate(None, note=why).to_dict()
         estimate = fid(self.classifier.read(images)[0], self.features[:n], seed=self.seed)

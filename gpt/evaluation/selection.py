@@ -85,7 +85,8 @@ def _foreign_references(config: EvaluateConfig, inputs: Inputs, generator: torch
 
 def _training_references(inputs: Inputs, label: int, generator: torch.Generator) -> tuple[SignalSet, set[str]]:
     data = inputs.data
-    threes = (data.labels("train") == label).nonzero()[:, 0]
+    labels = data.labels("train")
+    threes = torch.zeros(0, dtype=torch.int64) if labels is None else (labels == label).nonzero()[:, 0]
     if not len(threes):
         raise ValueError(f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}, and no training field has that label.")
     where = threes[torch.randint(len(threes), (NEFGPT_N,), generator=generator)]

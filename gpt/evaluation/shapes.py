@@ -8,12 +8,14 @@ two of them, their mean and weights drawn one by one reach. Fields without a sur
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fields.kinds.preview import spread
+from fields.kinds.shapes import ShapeKind
 from fields.metrics.clouds import nearest_chamfer, on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
@@ -98,7 +100,7 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     """
     data, new = WeightDataset.load(config.fields), WeightDataset.load(config.samples)
     for flag, given in (("--fields", data), ("--samples", new)):
-        if given.kind.name != "shapes":
+        if not isinstance(given.kind, ShapeKind):
             raise ValueError(f"{flag}: shapes are fields from 3 coordinates to 1 value, got {given.config}.")
     parents = {"fields": data.fingerprint, "samples": new.fingerprint}
     splits = {"samples": (new, next(iter(new.splits))), "training fields": (data, "train")}
@@ -108,6 +110,7 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
         raise ValueError(f"at least 2 shapes a side are needed, got {n}.")
     asked = {**asdict(config), "samples": None, "fields": None, "out": None}
     runs.claim(config.out, asked, parents=parents, kind="evaluate_shapes")
+    made: dict[str, tuple[WeightDataset, Tensor, Tensor | None]]
     made = {name: _rows(config, *where, n) for name, where in splits.items()}
     if config.baselines:
         made |= {name: (data, rows, None) for name, rows in baselines(data.weights("train"), n, config.seed).items()}
@@ -121,10 +124,11 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     distances = _distances(config, {name: side for name, side in clouds.items() if len(side) == kept})
     pool = _clouds(config, *_rows(config, data, "train", config.pool, stream=1), "pool").clouds
     held = nearest_chamfer(clouds["references"], pool)[0]
-    metrics = {"n": kept, "points": config.points, "size": config.size, "pool": len(pool), "rows": []}
+    metrics: dict[str, Any] = {"n": kept, "points": config.points, "size": config.size, "pool": len(pool), "rows": []}
     for name in (name for name in found if name != "references"):
-        side, about = found[name], {"name": name}
-        about |= {
+        side = found[name]
+        about: dict[str, Any] = {
+            "name": name,
             "without_surface": side.failed / n,
             "outcomes": dict(side.outcomes),
             "closed": side.closed / n,
@@ -141,17 +145,17 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
             about["copies"] = float((novel < np.quantile(held, COPY)).mean())
     metrics["z_u"] = metrics["rows"][0]["z_u"]
     runs.write_json(config.out / "metrics.json", metrics)
-    made = page(metrics)
-    made.heading("Samples")
-    made.text("Each sample turning at the left, and the nearest of the training shapes at the right.")
+    report = page(metrics)
+    report.heading("Samples")
+    report.text("Each sample turning at the left, and the nearest of the training shapes at the right.")
     chosen = spread(kept, SHOWN).tolist()
     shapes = {name: [(where, row) for row in found[name].rows[:kept]] for name, where in splits.items()}
     nearest = distances["samples", "training fields"].min(1)
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
     captions = [f"Chamfer distance {100 * float(nearest.values[i]):.2f} / 100" for i in chosen]
-    made.gallery([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
-    made.made_by(config.out / "run.json")
-    made.write(config.out / "report.html")
+    report.gallery([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
+    report.made_by(config.out / "run.json")
+    report.write(config.out / "report.html")
     print(table(metrics))
     return metrics
 
@@ -218,7 +222,8 @@ def baselines(weights: Tensor, n: int, seed: int) -> dict[str, Tensor]:
 
 def _clouds(config: ShapeEvaluation, data: WeightDataset, rows: Tensor, chosen: Tensor | None, name: str) -> Clouds:
     """Standardised points on the surfaces of fields, (n, P) rows that stand at `chosen` in their split."""
-    below, side = data.kind.below(data.config), Clouds([], [], Counter(), 0)
+    below = isinstance(data.kind, ShapeKind) and data.kind.below(data.config)
+    side = Clouds([], [], Counter(), 0)
     for i, row in enumerate(bar(rows, desc=name, unit="mesh", leave=False)):
         mesh = mesh_field(data.config, row, config.size, below=below)
         side.outcomes[mesh.outcome] += 1

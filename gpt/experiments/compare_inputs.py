@@ -57,7 +57,8 @@ def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
         FileNotFoundError: for what is not there.
     """
     loaded = {config.fields: WeightDataset.load(config.fields, flag="--fields")}
-    entries, seen = [], {}
+    seen: dict[tuple[str, ...], str] = {}
+    entries = []
     for text in config.tokenizers:
         source, fields = divide(text, config.fields)
         entry = _enter(text, source, fields, loaded)

@@ -106,9 +106,10 @@ def _explained(row: dict[str, Any], key: str, form: str) -> str | Cell:
 
 def find(row: dict[str, Any], key: str) -> Any:
     """What lies under a dotted key, None where there is nothing."""
+    found: Any = row
     for part in key.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def number(row: dict[str, Any], key: str) -> float | None:
@@ -232,7 +233,7 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
         if x is None or y is None:
             continue
         colour, drawn = f"C{i % 10}", drawn + 1
-        if y0 is not None:
+        if x0 is not None and y0 is not None:
             axes.plot([x0, x], [y0, y], "-", color=colour, linewidth=0.8)
             axes.plot(x0, y0, "o", color=colour, markerfacecolor="none")
         axes.plot(x, y, "o", color=colour, label=row["name"])

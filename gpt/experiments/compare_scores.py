@@ -107,6 +107,7 @@ class Bench:
         source = items.open_source(str(entry.folder / "samples"), "samples")
         inputs = Inputs(entry.data, self.inputs.signals, source, entry.tokenizer, None, [])
         samples = select_samples(self.config, inputs, self.references, self.classifier, None)
+        assert samples is not None  # for its source is given
         setup = self.setup(entry.data, entry.tokenizer)
         line = self.scorer.line(samples)
         rounded = held_out(setup)
@@ -122,9 +123,9 @@ class Bench:
         torch.set_num_threads(threads)
         setup = self.setup(self.inputs.data)
         pool, weights, labels = draw_pool(setup)
-        rows = [training_images(setup), training_fields(setup, pool, weights, labels)]
-        rows += [gaussian(setup, weights)] if weights.shape[1] <= LARGEST else []
-        rows = fitting([row for row in rows if row is not None], self.references, self.inputs)
+        found = [training_images(setup), training_fields(setup, pool, weights, labels)]
+        found += [gaussian(setup, weights)] if weights.shape[1] <= LARGEST else []
+        rows = fitting([row for row in found if row is not None], self.references, self.inputs)
         lines = [self.scorer.line(row) for row in rows]
         write_json(path, {"key": self.key, "lines": lines})
         return lines
@@ -133,6 +134,7 @@ class Bench:
         """(n, H, W, C): the first samples of a row, n <= SHOWN."""
         source = items.open_source(str(entry.folder / "samples"), "samples")
         data = source.data
+        assert data is not None  # samples of a GPT are fields
         return data.kind.compared(data.config, data.weights("samples")[:SHOWN], self.extent)
 
     def describe(self) -> dict[str, Any]:

@@ -111,10 +111,10 @@ class CompareConfig(Overwrites):
         self, fields: str, tokenizer: str, out: Path, tokens: str | None = None, steps: int | None = None
     ) -> TrainConfig:
         """The training of one GPT, but for its steps the same for all."""
-        same = ("labels", "model", "batch", "lr", "eval_every", "seed", "precision", "threads")
-        same = {name: getattr(self, name) for name in same}
-        where = {"fields": fields, "tokenizer": tokenizer, "out": out, "tokens": tokens}
-        return TrainConfig(**where, **same, steps=steps, sample_every=None, log_every=100)
+        names = ("labels", "model", "batch", "lr", "eval_every", "seed", "precision", "threads")
+        same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        same |= {"steps": steps, "sample_every": None, "log_every": 100}
+        return TrainConfig(fields=fields, tokenizer=tokenizer, out=out, tokens=tokens, **same)
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         if not state["drawn"]:
             announce(f"{i}/{len(entries)} {entry.name}: {n} new fields -> {entry.folder / 'samples'}")
             gpt, out = str(entry.folder / "gpt"), entry.folder / "samples"
-            rules = {"seed": config.seed, "temperature": config.temperature}
+            rules: dict[str, Any] = {"seed": config.seed, "temperature": config.temperature}
             sample(SampleConfig(gpt, out, n=n, fields=entry.fields, **rules))
         if "evaluated" not in state:
             on_main(accelerator, _evaluate, config, entry, benches, announce, f"{i}/{len(entries)}")
@@ -234,9 +234,9 @@ def _tokens(entry: Entry) -> str:
 def _note_training(entry: Entry, result: dict[str, Any]) -> None:
     """What the table says of a training goes to row.json, which makes it finished."""
     folder = entry.folder / "gpt"
-    bits = model_bits(folder if (folder / "best").is_dir() else folder / "last", entry.data, entry.tokenizer)
-    speeds = [row.get("tokens_per_second") for row in Metrics(folder / "metrics.jsonl").read()]
-    speeds = [speed for speed in speeds if speed is not None]  # lines of validations have none
+    bits = model_bits(folder if (folder / "best").is_dir() else folder / "last", entry.data, entry.tokenizer) or {}
+    found = (row.get("tokens_per_second") for row in Metrics(folder / "metrics.jsonl").read())
+    speeds = [speed for speed in found if speed is not None]  # lines of validations have none
     trained = {"steps": result["step"], "tokens_per_second": statistics.median(speeds) if speeds else None, **bits}
     trained["best_step"] = trained.pop("step")
     _note(entry, {"trained": trained})

@@ -146,7 +146,9 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
     on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
     pool = on_all(accelerator, choose_signals, signals, config)
-    data = {way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)}
+    data: dict[str, WeightDataset] = {
+        way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)
+    }
     if "aligned" in config.starts:
         data["aligned"] = align_to_best(data["unconditioned"])
     accelerator.wait_for_everyone()
@@ -181,13 +183,14 @@ def align_to_best(data: WeightDataset) -> WeightDataset:
     return aligned(data, int(data.psnr("train").argmax()))[0]
 
 
-def _needed(starts: tuple[str, ...]) -> list[str]:
+def _needed(starts: tuple[str, ...]) -> list[Start]:
     """Ways that are fitted; the aligned fields are made from the unconditioned ones."""
     wanted = {"unconditioned" if way == "aligned" else way for way in starts}
-    return [way for way in ("unconditioned", "conditioned", "meta") if way in wanted]
+    ways: tuple[Start, ...] = ("unconditioned", "conditioned", "meta")
+    return [way for way in ways if way in wanted]
 
 
-def _fields(config: MemoriseConfig, way: str, signals: Signals, pool: Signals, accelerator) -> WeightDataset:
+def _fields(config: MemoriseConfig, way: Start, signals: Signals, pool: Signals, accelerator) -> WeightDataset:
     """The chosen signals fitted until `target_psnr`; the start may be learnt from all training signals."""
     folder = config.folder / "fields" / f"{way}-{len(pool)}"
     if (folder / "field.json").is_file():

@@ -167,7 +167,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
     """Vocabulary, GPT, samples and their numbers; returns what result.json holds."""
     torch.set_num_threads(config.threads or cores())
     signals = load_signals(SignalsConfig(signals=config.signals, data_root=config.data_root))
-    if len(torch.unique(signals.sizes, dim=0)) != 1:
+    if len(torch.unique(signals.extent, dim=0)) != 1:
         raise ValueError(f"--signals {config.signals} are pictures of several sizes; one size is needed.")
     claim(config.out, config, seed=config.seed, free=SAVED, kind="train_pictures")
     where = {split: signals.indices(split) for split in ("train", "validation", config.split)}

@@ -296,7 +296,7 @@ class _Reader:
     def __init__(self, model: GPT, rows: int, cache: bool, onednn: bool, labels: bool = True):
         self.model, self.labels = model, labels
         self.store = KVCache(model.config, rows, model.head.weight) if cache else None
-        self.step = Step(model, self.store, onednn) if cache and Step.fits(model) else None
+        self.step = Step(model, self.store, onednn) if self.store is not None and Step.fits(model) else None
 
     def __call__(self, ids: Tensor, t: int) -> Tensor:
         """(B, vocab) logits of what follows position t."""

@@ -4,6 +4,8 @@ For CPUs and float32 only. There a step of 64 rows is short, and half of its tim
 is made for many queries, and to tensors that were allocated anew in each step.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,7 +70,7 @@ class Step:
             x *= model.gates[1][t]
         return self.product(x, model.head.weight, model.unigram[t] if c.unigram else None, self.logits)
 
-    def attention(self, block: nn.Module, x: Tensor, layer: int, t: int) -> Tensor:
+    def attention(self, block: Any, x: Tensor, layer: int, t: int) -> Tensor:
         """(B, D) -> (B, D): what the one query of each row and head reads, before the projection.
 
         Two batched products beat the fused kernel twice over for a single query.

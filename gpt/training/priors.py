@@ -28,16 +28,16 @@ def initialise_from_counts(model: GPT, train: Sequences, points: Tensor | None, 
     c = model.config
     if points is not None and (points.ndim != 2 or len(points) != c.codes):
         raise ValueError(f"points must have shape ({c.codes}, D), got {tuple(points.shape)}.")
-    similar = points is not None and c.codes <= MOST
-    if not (c.unigram or similar):
+    similar = points if c.codes <= MOST else None
+    if not c.unigram and similar is None:
         return model
     table = train.log_frequencies()
     if c.unigram:
         model.unigram.copy_(table)
-    if not similar:
+    if similar is None:
         return model
     shares = table[c.first - 1 : -1, : c.codes].double().exp().mean(0)  # of each code among all codes
-    root = covariance_root(points.cpu().double(), shares / shares.sum())
+    root = covariance_root(similar.cpu().double(), shares / shares.sum())
     generator = torch.Generator().manual_seed(seed)
     for weight in (model.tokens.weight,) if c.tie else (model.tokens.weight, model.head.weight):
         drawn = root @ torch.randn(c.codes, c.n_embd, generator=generator, dtype=torch.float64)

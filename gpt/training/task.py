@@ -6,13 +6,15 @@ A new task is one class: `model`, `__len__`, `loss` and `optimizers` are needed,
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Model = TypeVar("Model", bound=nn.Module)
 
-class Task:
+
+class Task(Generic[Model]):
     """One kind of model on one data set.
 
     Attributes:
@@ -23,7 +25,7 @@ class Task:
         hopeless: a loss from which on the training counts as diverged, though every number be finite.
     """
 
-    model: nn.Module
+    model: Model
     unit: str = "per row"
     counted: str = "rows"
     score: str = "loss"
@@ -33,7 +35,7 @@ class Task:
         """Rows of the training data."""
         raise NotImplementedError
 
-    def loss(self, model: nn.Module, rows: Tensor, seed: int) -> Tensor:
+    def loss(self, model: Model, rows: Tensor, seed: int) -> Tensor:
         """() sum of the losses of these rows; divided by `count` it is what is minimised.
 
         Args:
@@ -51,11 +53,12 @@ class Task:
         """Terms in the loss of these rows."""
         return int((rows >= 0).sum())
 
-    def fresh(self) -> nn.Module:
+    def fresh(self) -> Model:
         """A model of the same sizes, to be filled with weights."""
-        return type(self.model)(self.model.config)
+        model: Any = self.model
+        return type(model)(model.config)
 
-    def row_losses(self, model: nn.Module, rows: Tensor) -> Tensor | None:
+    def row_losses(self, model: Model, rows: Tensor) -> Tensor | None:
         """(B,) the loss of each row, to name the worst ones; None where that cannot be said."""
         return None
 
@@ -63,7 +66,7 @@ class Task:
         """A row's name in messages."""
         return f"row {row}"
 
-    def validate(self, model: nn.Module, accelerator: Any, micro: int) -> dict[str, Any] | None:
+    def validate(self, model: Model, accelerator: Any, micro: int) -> dict[str, Any] | None:
         """Numbers of held-out data, one of them named `score`; None without such data. Called by all processes."""
         return None
 
@@ -79,15 +82,15 @@ class Task:
         """The numbers of `validate` in half a line."""
         return f"{self.score} {numbers[self.score]:.4f}"
 
-    def save(self, path: Path, model: nn.Module, info: dict[str, Any]) -> None:
+    def save(self, path: Path, model: Any, info: dict[str, Any]) -> None:
         """Write a model folder; `info`: step, validation, ema."""
         model.save_pretrained(path)
 
-    def load(self, out: Path) -> nn.Module:
+    def load(self, out: Path) -> Model:
         """The best (else the last) model that `save` wrote in a run's folder."""
         return self.model
 
-    def draw(self, path: Path, model: nn.Module) -> None:
+    def draw(self, path: Path, model: Model) -> None:
         """A picture of what the model makes."""
 
     def curves(self, path: Path, rows: list[dict[str, Any]]) -> None:

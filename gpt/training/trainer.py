@@ -144,7 +144,8 @@ class Trainer:
                 f"{how} cuts a model over processes, which this trainer does not do: each process keeps the whole model. "
                 "Leave it out of the launcher's configuration; --recompute and --micro-batch lower the need of memory."
             )
-        self.model = task.model = task.model.to(accelerator.device).train()
+        self.model: Any = task.model.to(accelerator.device).train()
+        task.model = self.model
         if config.recompute:
             recompute_blocks(self.model)
         if config.compile:
@@ -161,7 +162,13 @@ class Trainer:
         self.saved = -1  # step of the newest checkpoint
         self.tracking: Tracking | None = None
         self.trained = False
-        self.best: nn.Module | None = None
+        self.best: Any = None
+
+    @property
+    def out(self) -> Path:
+        """The run's folder; what is read and written there is only asked for where there is one."""
+        assert self.config.out is not None
+        return self.config.out
 
     # -- one step -------------------------------------------------------------------------------------------------
 
@@ -172,7 +179,10 @@ class Trainer:
             () float64 (float32 where the device has no wider), this process' sum of losses.
         """
         a, total = self.accelerator, max(1, self.task.count(rows))
-        parts, summed = micro_batches(rows, self.micro, a.process_index, a.num_processes), 0.0
+        parts, summed = (
+            micro_batches(rows, self.micro, a.process_index, a.num_processes),
+            torch.zeros((), dtype=torch.float64, device=a.device),
+        )
         for j, (i, part) in enumerate(parts):
             with a.no_sync(self.wrapped) if j + 1 < len(parts) else nullcontext():
                 with a.autocast():
@@ -202,8 +212,8 @@ class Trainer:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self._average()
+        if self.ema is not None and self.config.ema is not None:
+            self._average(self.ema, self.config.ema)
         values = {
             "step": step,
             "epoch": step * self.config.batch / len(task),
@@ -214,18 +224,19 @@ class Trainer:
         return {**values, "batch": digest(rows), "stop": stop > 0, "terms": task.count(rows)}
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _average(self, ema: dict[str, Tensor], keep: float) -> None:
         for name, value in self.model.state_dict().items():
             if value.is_floating_point():
-                self.ema[name].lerp_(value, 1 - self.config.ema)
+                ema[name].lerp_(value, 1 - keep)
 
     @torch.no_grad()
     def _diverged(self, step: int, rate: float, loss: float, norm: float, rows: Tensor) -> None:
         """Say what is wrong, and with which rows."""
         model, said = self.usable(ema=False), ""
-        losses = [self.task.row_losses(model, part) for part in rows.split(self.micro)]
-        if all(part is not None for part in losses):
-            losses = torch.cat(losses)
+        said_of_rows = [self.task.row_losses(model, part) for part in rows.split(self.micro)]
+        known = [part for part in said_of_rows if part is not None]
+        if len(known) == len(said_of_rows):
+            losses = torch.cat(known)
             bad = (~losses.isfinite()).nonzero().flatten()
             worst = bad if len(bad) else losses.argsort(descending=True)
             names = ", ".join(self.task.row_name(int(rows[i])) for i in worst[:5])
@@ -259,17 +270,18 @@ class Trainer:
         Raises:
             RuntimeError: if no checkpoint can be read, or they were taken away: models of the run would be replaced.
         """
+        assert self.checkpoints is not None and self.metrics is not None
         found = self.checkpoints.load()
         if found is None:
-            if (card := self.config.out / "last" / "model.json").is_file():  # written after a checkpoint
+            if (card := self.out / "last" / "model.json").is_file():  # written after a checkpoint
                 raise RuntimeError(
-                    f"{self.config.out} holds models of step {read_json(card, '', Step)['step']} but no checkpoint to go on from. "
+                    f"{self.out} holds models of step {read_json(card, '', Step)['step']} but no checkpoint to go on from. "
                     "Put checkpoints/ back, choose another --out, or train anew with --overwrite."
                 )
             self.accelerator.print("no complete checkpoint: starting at step 0")
         else:
             state, ema = found
-            if self.ema is not None:
+            if self.ema is not None and ema is not None:
                 self.ema = {k: v.to(self.accelerator.device) for k, v in ema.items()}
             self.state = {k: state[k] for k in self.state}
             self.saved = self.state["step"]
@@ -280,11 +292,12 @@ class Trainer:
 
     def _follow(self) -> None:
         """Make last/ and best/ the models of the checkpoint gone back to, if a kill or a hand came in between."""
+        assert self.checkpoints is not None
         if self.state["step"] and not self._is_of("last", self.state["step"]):
             self._save_model("last", self.usable())
         best = self.checkpoints.path(self.saved) / "best"  # not in checkpoints of older versions
         if self.state["best"] and best.is_dir() and not self._is_of("best", self.state["best"].get("step")):
-            with replace_folder(self.config.out / "best") as temporary:
+            with replace_folder(self.out / "best") as temporary:
                 shutil.copytree(best, temporary, dirs_exist_ok=True)
             self.accelerator.print(
                 f"best/ is that of step {self.state['best'].get('step')} again, as in the checkpoint"
@@ -293,7 +306,7 @@ class Trainer:
     def _is_of(self, name: str, step: int | None) -> bool:
         """Whether the model in a folder is there, and of a step."""
         try:
-            return read_json(self.config.out / name / "model.json", "", Step)["step"] == step
+            return read_json(self.out / name / "model.json", "", Step)["step"] == step
         except (OSError, ValueError):
             return False
 
@@ -404,12 +417,12 @@ class Trainer:
     def save(self, step: int) -> None:
         """A checkpoint and last/, once per step; to be called by all processes."""
         if self.saved != step and self.checkpoints is not None:
-            best = self.config.out / "best" if self.state["best"] else None
+            best = self.out / "best" if self.state["best"] else None
             self.checkpoints.save(step, self.state, self.ema, best)
             on_main(self.accelerator, self._save_model, "last", self.usable())
             self.saved = step
 
-    def usable(self, ema: bool = True) -> nn.Module:
+    def usable(self, ema: bool = True) -> Any:
         """A bare float32 copy of the model (of its moving average, if there is one), to measure, draw and save."""
         copy = self.task.fresh().to(self.accelerator.device)
         copy.load_state_dict(self.ema if ema and self.ema is not None else self.model.state_dict())
@@ -423,7 +436,7 @@ class Trainer:
 
     def _save_model(self, name: str, model: nn.Module) -> None:
         info = {"step": self.state["step"], "validation": self.state["last"], "ema": self.config.ema}
-        self.task.save(self.config.out / name, model, info)
+        self.task.save(self.out / name, model, info)
 
     def _draw_samples(self, path: Path, model: nn.Module, step: int) -> None:
         self.task.draw(path, model)
@@ -431,10 +444,10 @@ class Trainer:
             self.tracking.picture("samples", path, step)
 
     def _draw_curves(self) -> None:
-        self.task.curves(self.config.out / "training.png", self.metrics.read())
+        self.task.curves(self.out / "training.png", Metrics(self.out / "metrics.jsonl").read())
 
     def _finish(self) -> None:
-        out, best = self.config.out, self.state["best"]
+        out, best = self.out, self.state["best"]
         self._draw_curves()
         if self.config.samples:
             self.task.draw(out / "samples.png", self.task.load(out))
