@@ -179,16 +179,14 @@ class Trainer:
             () float64 (float32 where the device has no wider), this process' sum of losses.
         """
         a, total = self.accelerator, max(1, self.task.count(rows))
-        parts, summed = (
-            micro_batches(rows, self.micro, a.process_index, a.num_processes),
-            torch.zeros((), dtype=torch.float64, device=a.device),
-        )
+        parts = micro_batches(rows, self.micro, a.process_index, a.num_processes)
+        summed = torch.zeros((), dtype=widest(a.device), device=a.device)
         for j, (i, part) in enumerate(parts):
             with a.no_sync(self.wrapped) if j + 1 < len(parts) else nullcontext():
                 with a.autocast():
                     losses = self.task.loss(self.wrapped, part, seed_of("dropout", self.config.seed, step, i))
                 a.backward(losses * (a.num_processes / total))  # DDP takes the mean over processes
-            summed = summed + losses.detach().to(widest(losses.device))
+            summed = summed + losses.detach().to(summed.dtype)
         return summed
 
     def step(self, step: int, rate: float, interrupt: Any) -> dict[str, Any]:
