@@ -14,6 +14,7 @@ import torch
 
 _used = False  # read in compiled models, which cannot ask PyTorch
 
+MATMUL = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch puts an object in the module's place
 ROUNDING = 1e-5
 """Largest relative error of a product that counts as float32; with bfloat16 factors it is some 4e-3."""
 
@@ -28,7 +29,7 @@ def use_onednn(on: bool) -> None:
         check_onednn()
     global _used
     _used = on
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if on else "none"
+    MATMUL.fp32_precision = "bf16" if on else "none"
 
 
 def check_onednn() -> None:
@@ -71,8 +72,8 @@ def onednn_fits() -> bool:
     ):
         return False
     a = torch.linspace(0.5, 1.5, 128 * 128).view(128, 128)
-    before, exact = torch.backends.mkldnn.matmul.fp32_precision, a.double() @ a.double()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    before, exact = MATMUL.fp32_precision, a.double() @ a.double()
+    MATMUL.fp32_precision = "bf16"
     found = a @ a
-    torch.backends.mkldnn.matmul.fp32_precision = before
+    MATMUL.fp32_precision = before
     return float(((found - exact) / exact).abs().max()) < ROUNDING
