@@ -290,8 +290,12 @@ def page(out: Path, result: dict) -> Page:
         f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}; PSNR is a mean over fields, against "
         f"{result['psnr_against']}.{known}",
     )
-    head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
-    made.table(head, [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)])
+    rows = [[_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)]
+    told = [
+        i for i in range(len(COLUMNS)) if any(row[i] != "-" for row in rows)
+    ]  # without refit its columns say nothing
+    named = [[r["name"], *(row[i] for i in told)] for r, row in zip(every(result), rows, strict=True)]
+    made.table(["tokenizer", *(COLUMNS[i][0] for i in told)], named)
     made.notes([CODECS] if result["pictures"] else [])
     made.heading("Bits and what they buy")
     made.picture(

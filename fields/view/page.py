@@ -19,6 +19,8 @@ from fields.view.glossary import explain, in_use
 
 TYPES = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 """First bytes of the pictures that a page takes -> their type."""
+PROSE = 32
+"""Characters from which on a cell is a text that may be broken into lines, not a number."""
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --soft: #666; --line: #ddd; --page: #fff; --mark: #fff3e6; --tip: #222; }
@@ -34,6 +36,7 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align:
 th { vertical-align: bottom; font-weight: 600; }
 thead th { white-space: normal; min-width: 4.5rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); white-space: normal; min-width: 8.5rem; max-width: 15rem; }
+td.prose { white-space: normal; text-align: left; min-width: 14rem; vertical-align: top; }
 tr.main > * { background: var(--mark); font-weight: 600; }
 tr.main > :first-child { background: var(--mark); }
 [data-tip] { text-decoration: underline dotted var(--soft); text-underline-offset: .2em; cursor: help; }
@@ -46,8 +49,10 @@ figure.wide img { max-width: max(100%, 45rem); height: auto; }
 .row figure { margin: 0; width: 11rem; font-size: .8rem; }
 pre { overflow-x: auto; padding: .75rem; border: 1px solid var(--line); border-radius: .4rem; font-size: .85rem; white-space: pre-wrap; }
 ul { padding-left: 1.2rem; }
-dt { font-weight: 600; }
-dd { margin: 0 0 .5rem; color: var(--soft); }
+dl { columns: 24rem; column-gap: 2rem; }
+dt { font-weight: 600; break-after: avoid; }
+dd { margin: 0 0 .5rem; color: var(--soft); break-inside: avoid; }
+:focus-visible { outline: .15rem solid #2b6cb0; outline-offset: .1rem; }
 .warning { border-left: .25rem solid #c1440e; padding-left: .75rem; }
 """.strip()
 
@@ -110,7 +115,7 @@ class Page:
             cells = [_cell("td", cell, known=j == 0) for j, cell in enumerate(row)]
             lines.append(f"<tr{' class=main' if i in main else ''}>{''.join(cells)}</tr>")
         self.parts.append(
-            f'<div class="scroll" tabindex="0"><table><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="table"><table><thead>{lines[0]}</thead><tbody>{"".join(lines[1:])}</tbody></table></div>'
         )
 
     def picture(self, image: Path | bytes, caption: str, *, pixels: bool = False) -> None:
@@ -191,8 +196,13 @@ def _text(text: str) -> str:
 def _cell(tag: str, cell: str | Cell, *, known: bool) -> str:
     text, tip = (cell.text, cell.tip) if isinstance(cell, Cell) else (cell, "")
     tip = tip or (explain(text) if known else "")
-    inner = f'<span tabindex="0" data-tip="{_text(tip)}">{_text(text)}</span>' if tip else _text(text)
-    return f"<{tag}>{inner}</{tag}>"
+    inner = (
+        f'<span tabindex="0" data-tip="{_text(tip)}" aria-description="{_text(tip)}">{_text(text)}</span>'
+        if tip
+        else _text(text)
+    )
+    wide = ' class="prose"' if tag == "td" and len(text) > PROSE else ""
+    return f"<{tag}{wide}>{inner}</{tag}>"
 
 
 def _figure(image: Path | bytes, caption: str, kind: str) -> str | None:
@@ -205,5 +215,7 @@ def _figure(image: Path | bytes, caption: str, kind: str) -> str | None:
         raise ValueError("a report takes pictures as PNG, GIF or WebP; these bytes are none of them.")
     data = f"data:{found};base64,{base64.b64encode(image).decode()}"
     shown = f'<img src="{data}" alt="{_text(caption)}">'
-    shown = shown if kind == "fit" else f'<div class="scroll" tabindex="0">{shown}</div>'
+    shown = (
+        shown if kind == "fit" else f'<div class="scroll" tabindex="0" role="region" aria-label="picture">{shown}</div>'
+    )
     return f'<figure class="{kind}">{shown}<figcaption>{_text(caption)}</figcaption></figure>'

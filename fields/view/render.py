@@ -324,7 +324,7 @@ def weight_map(config: FieldConfig, row: Tensor) -> Tensor:
         axes.axvline(weight.shape[2] - 0.5, color="black", linewidth=0.8)
         axes.set_title(f"layer {i}: {weight.shape[2]} -> {weight.shape[1]}, bias", fontsize=8)
         axes.tick_params(labelsize=6)
-        axes.locator_params(integer=True)
+        axes.locator_params(integer=True, min_n_ticks=1)  # one row has one tick
         figure.colorbar(drawn, ax=axes).ax.tick_params(labelsize=6)
     canvas.draw()
     return torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3]).to(torch.float32) / 255

@@ -1,6 +1,7 @@
 """The page: Gradio widgets around a `Studio`. Each button calls one function of plain values, named below."""
 
 import atexit
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,6 +29,25 @@ CSS = """
 .grid-wrap, .gallery-container { height: auto !important; min-height: 0 !important; max-height: none !important; }
 .grid-container { grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr)) !important; height: auto !important; }
 """
+ALT = {
+    "picture": "The chosen field",
+    "tokens": "The tokens of the chosen field",
+    "nearest": "The nearest training field",
+    "heat": "Heat maps of the weights, one per layer",
+    "kept": "The tokens that are kept; the gray ones will be drawn",
+    "place": "The field at the chosen place of the walk",
+    "film": "Film of the walk, there and back",
+}
+"""What a reader of the screen says of the pictures, by their element; Gradio leaves it empty."""
+NAMING = """() => {
+  const names = %s;
+  const name = () => {
+    for (const [id, text] of Object.entries(names))
+      for (const image of document.querySelectorAll(`#${id} img`)) if (image.alt !== text) image.alt = text;
+  };
+  new MutationObserver(name).observe(document.body, { subtree: true, childList: true });
+  name();
+}""" % json.dumps(ALT)
 
 
 class Page:
@@ -83,7 +103,8 @@ class Page:
         picture, mesh = self.show(drawn, i, size)
         small = board.picture(s.kind, s.field, row, s.extent, board.BOARD)
         tokens = board.board(drawn.codes[i], s.grid, under=small)
-        said = f"Field {self.caption(drawn, i)}; {s.field.size:,} weights, {len(drawn.codes[i])} tokens."
+        where = ", each where its region lies" if s.grid else ""
+        said = f"Field {self.caption(drawn, i)}; {s.field.size:,} weights, {len(drawn.codes[i])} tokens{where}."
         png = board.write_png(self._file(".png"), s.kind, s.field, row, s.extent, int(size))
         weights = board.write_weights(self._file(".safetensors"), s.field, row)
         heat = to_uint8(weight_map(s.field, row)).numpy()
@@ -247,7 +268,7 @@ def build(studio: Studio, title: str) -> Any:
             label = gr.Dropdown([ANY, *studio.label_names], value=ANY, label="Label", visible=bool(studio.label_names))
             temperature = gr.Slider(0, 1.5, 1.0, step=0.05, label="Temperature")
             top_p = gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p")
-            guidance = gr.Slider(0, 5, 1.0, step=0.25, label="Guidance by the label", visible=studio.guided)
+            guidance = gr.Slider(0, 5, 1.0, step=0.25, label="Guidance", visible=studio.guided)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0)
             n = gr.Slider(2, 32, 8 if shapes else 16, step=1, label="Fields")
         rules = [temperature, top_p, seed, guidance]
@@ -280,10 +301,10 @@ def build(studio: Studio, title: str) -> Any:
                         elem_id="tokens",
                         buttons=["fullscreen"],
                     )
+                    about = gr.Markdown(elem_id="about")
                 with gr.Column():
                     near = gr.Image(label="Nearest training field", elem_id="nearest", buttons=["fullscreen"])
                     how_near = gr.Markdown(elem_id="how-near")
-            about = gr.Markdown(elem_id="about")
             gr.Markdown("Its weights: a matrix per layer, the bias last.")
             heat = gr.Image(
                 show_label=False,
@@ -338,7 +359,7 @@ def build(studio: Studio, title: str) -> Any:
             )
             t = gr.Slider(0, 1, 0.5, step=0.01, label="Place on the way")
             with gr.Row():
-                place = gr.Image(label="The field there", format="png", buttons=["fullscreen"])
+                place = gr.Image(label="The field there", format="png", elem_id="place", buttons=["fullscreen"])
                 film = gr.Image(label="There and back", elem_id="film", buttons=["fullscreen"])
             gif = gr.DownloadButton("GIF")
 

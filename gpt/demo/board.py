@@ -24,6 +24,8 @@ CELLS = (16, 192)
 """Cells along an edge of the grid of a mesh."""
 BOARD = 448
 """Pixels of the longer side of a board of tokens, about."""
+TINY = 16
+"""Longer side of signals, in pixels, up to which a gallery shows the pixels themselves."""
 GAP = 1
 """Free columns between the slices of a board with three coordinates."""
 ERASED = (150, 150, 150)
@@ -49,8 +51,14 @@ def picture(kind: Kind, field: FieldConfig, row: Tensor, extent: list[int], long
 
 
 def grid_picture(kind: Kind, field: FieldConfig, row: Tensor, extent: list[int]) -> np.ndarray:
-    """A field for a gallery: small ones enlarged by smooth evaluation, not by large pixels."""
-    return picture(kind, field, row, extent, 96)
+    """A field for a gallery, 96 pixels or about; of tiny signals the pixels that the field was fitted to, enlarged.
+
+    Between such pixels nothing was asked of the field, and what it says there hides the signal.
+    """
+    if kind.name != "images" or not 0 < max(extent) <= TINY:
+        return picture(kind, field, row, extent, 96)
+    times = 96 // max(extent)
+    return picture(kind, field, row, extent, max(extent)).repeat(times, 0).repeat(times, 1)
 
 
 # -- tokens on a board -------------------------------------------------------------------------------------------------

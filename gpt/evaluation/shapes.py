@@ -152,7 +152,7 @@ def evaluate_shapes(config: ShapeEvaluation) -> dict:
     shapes = {name: [(where, row) for row in found[name].rows[:kept]] for name, where in splits.items()}
     nearest = distances["samples", "training fields"].min(1)
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
-    captions = [f"Chamfer distance {100 * float(nearest.values[i]):.2f} / 100" for i in chosen]
+    captions = [f"Chamfer distance x100: {100 * float(nearest.values[i]):.2f}" for i in chosen]
     report.gallery([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
     report.made_by(config.out / "run.json")
     report.write(config.out / "report.html")

@@ -185,6 +185,9 @@ def page(out: Path, result: dict) -> Page:
     if "refit" in result:
         rows.append(["after refit, in tokens/", *cells([result["refit"]])[0]])
     made.table(head, rows, main=[len(rows) - 1])
+    made.picture(
+        out / "preview.png", "held-out fields, each with what its codes decode to beside it, framed", pixels=True
+    )
     made.notes([BITS, layer_line(result["layer_error"]), probe_line(result["probe"])])
     if result["rate_distortion"]:
         made.heading("Rate and distortion")

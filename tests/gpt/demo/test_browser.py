@@ -43,6 +43,7 @@ def test_the_demo_draws_completes_and_walks(address):
         browser.until(driver, lambda _: "6 tokens" in text("about") and "toy/train/" in text("how-near"))
         assert browser.width_of(driver) == 390
         assert len(driver.find_elements("css selector", "#grid .grid-container img")) == 16
+        browser.until(driver, lambda _: not driver.execute_script("return [...document.images].some(i => !i.alt)"))
         find("xpath", "//button[@role='tab'][text()='Complete']").click()
         browser.until(driver, lambda _: find("id", "held").is_displayed())
         find("id", "held").click()
