@@ -8,8 +8,10 @@ from fields.runtime.processes import begin
 if __name__ == "__main__":
     begin()  # before the imports that take seconds
 
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Union
 
@@ -140,6 +142,7 @@ def _fit(
     tokenizer.resume_dir = out
     if config.tracker and tokenizer.slow_to_fit:
         tokenizer.tracking = Tracking(config.tracker, out, config.project, tokenizer.config)
+        tokenizer.tracking.draw = partial(_log_preview, tokenizer.tracking, data)
     try:
         tokenizer.to(device).fit(data.batches("train", max(1, VALUES // data.config.size)), held_out=held_out)
     finally:
@@ -157,6 +160,16 @@ def _fit(
         f"{kind}: {plural(codes, 'code')}, {plural(t, 'token')} per field, fitted in {seconds:.1f} s on {device.type}"
     )
     return tokenizer
+
+
+def _log_preview(tracking: Tracking, data: WeightDataset, tokenizer: WeightTokenizer, step: int) -> None:
+    """Held-out fields beside what their codes decode to, in the middle of a fit."""
+    rows, extent = _shown(data, 16)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        path = Path(folder) / "preview.png"
+        decoded = tokenizer._decode(tokenizer._encode(rows.to(tokenizer.n_codes.device))).cpu()
+        if save_preview(path, data.kind, data.config, rows, extent, decoded):
+            tracking.picture("round trip", path, step)
 
 
 def _encode(tokenizer: WeightTokenizer, data: WeightDataset, out: Path, config: BuildConfig) -> TokenDataset:
@@ -195,11 +208,16 @@ def _report(
 
 def _preview(tokenizer: WeightTokenizer, data: WeightDataset, out: Path) -> None:
     """Held-out fields, each with what its codes decode to in a frame beside it."""
-    split = next(name for name in ("validation", "test", *data.splits) if len(data.splits.get(name, ())))
-    shown = spread(len(data.split(split)), 32)
-    rows, extent = data.weights(split, shown), data.extent(split)[shown]
+    rows, extent = _shown(data, 32)
     decoded = tokenizer.decode(tokenizer.encode(rows))
     save_preview(out / "preview.png", data.kind, data.config, rows, extent, decoded)
+
+
+def _shown(data: WeightDataset, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows (n, P) of up to `most` held-out fields, and their extents."""
+    split = next(name for name in ("validation", "test", *data.splits) if len(data.splits.get(name, ())))
+    shown = spread(len(data.split(split)), most)
+    return data.weights(split, shown), data.extent(split)[shown]
 
 
 def _asked(config: ReportConfig) -> dict:

@@ -4,6 +4,7 @@ The trackers themselves are accelerate's. One process opens one; the others have
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ class Tracking:
         project: name of the project; TensorBoard has none.
         config: settings of the run.
         step: of the last numbers that stay, where a run goes on.
+
+    Attributes:
+        draw: logs a picture of what is being trained, given it and the step; None where there is no picture.
     """
+
+    draw: Callable[[Any, int], None] | None = None
 
     def __init__(self, name: str, out: Path, project: str | None = None, config: Any = None, step: int = 0):
         from accelerate import PartialState, tracking

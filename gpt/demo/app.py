@@ -40,14 +40,14 @@ ALT = {
 }
 """What a reader of the screen says of the pictures, by their element; Gradio leaves it empty."""
 NAMING = """() => {
-  const names = %s;
+  const names = NAMES;
   const name = () => {
     for (const [id, text] of Object.entries(names))
       for (const image of document.querySelectorAll(`#${id} img`)) if (image.alt !== text) image.alt = text;
   };
   new MutationObserver(name).observe(document.body, { subtree: true, childList: true });
   name();
-}""" % json.dumps(ALT)
+}""".replace("NAMES", json.dumps(ALT))
 
 
 class Page:

@@ -369,6 +369,8 @@ def _loop(trainer: Trainer, watch: Watch, mark: str, path: Path | None) -> None:
         if (tracking := trainer.tokenizer.tracking) is not None:
             tracking.log("train", {"loss": found["loss"]}, trainer.step)
             tracking.log("validation", {k: v for k, v in found.items() if k not in ("loss", "score")}, trainer.step)
+            if tracking.draw is not None:
+                tracking.draw(trainer.tokenizer, trainer.step)
         shown.write(
             f"step {trainer.step:6d}  loss {loss[0]:.6f}  held-out {found['psnr']:.2f} dB at {found['bits']:.0f} bits  "
             f"codes {found['used']} of {c.codes}, perplexity {found['perplexity']:.1f}"

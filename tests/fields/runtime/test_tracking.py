@@ -58,7 +58,8 @@ def test_a_gpt_and_a_vocabulary_are_tracked(tmp_path):
         vocab_size=4, grid=(2, 2), side=2, margin=0, width=2, encoder=4, hidden=4, steps=4, batch=4, eval_every=2
     )
     build(BuildConfig(words, ReportConfig(sizes=(), probe_rows=0), root / "fields", root / "r", tracker="tensorboard"))
-    scalars, _ = events(root / "r" / "tensorboard")
+    scalars, images = events(root / "r" / "tensorboard")
+    assert images == {"round trip": [2, 4]}
     assert scalars["train/loss"] == [2, 4] and scalars["validation/psnr"] == [2, 4]
 
 
