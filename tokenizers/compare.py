@@ -17,6 +17,8 @@ from torch import Tensor
 from fields.runtime.flags import Device, Overwrites
 from fields.runtime.launch import choose_device, cores, run_cli
 from fields.runtime.runs import claim, write_atomic, write_json
+from fields.runtime.text import markdown as escaped
+from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
@@ -129,7 +131,7 @@ def compare(config: CompareConfig) -> dict:
     }
     write_json(config.out / "compare.json", result)
     with write_atomic(config.out / "compare.md") as temporary:
-        temporary.write_text(markdown(result))
+        temporary.write_text(markdown(result), encoding="utf-8")
     if bench.targets:
         draw_picture(config.out / "compare.png", result)
     page(config.out, result).write(config.out / "report.html")
@@ -271,12 +273,12 @@ def markdown(result: dict) -> str:
     head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
     body = [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)]
     lines = [
-        f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}{before}. PSNR (dB, mean over fields) "
-        f"against {result['psnr_against']}. Bits of a field: nominal is tokens x log2 codes, per position is the "
+        f"{result['fields']:,} fields of split {escaped(result['split'])}, seed {result['seed']}{before}. PSNR (dB, mean over "
+        f"fields) against {escaped(result['psnr_against'])}. Bits of a field: nominal is tokens x log2 codes, per position is the "
         "cross-entropy under each position's training counts (plain codes) plus 1."
         + (f" {CODECS}" if result["pictures"] else ""),
         "",
-        *("| " + " | ".join(cells) + " |" for cells in [head, ["---"] + ["---:"] * len(COLUMNS), *body]),
+        markdown_table(head, body),
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fields.runtime.text import one_line
+
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 PART = 0.1
@@ -158,7 +160,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = WID
         rows: of as many cells.
         width: of the screen.
     """
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    cells = [[one_line(str(cell)) for cell in row] for row in [header, *rows]]
     right = [all(_number(row[i]) for row in cells[1:]) and len(cells) > 1 for i in range(len(header))]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 4:

@@ -6,7 +6,9 @@ Whatever was read from a file, a folder or the network passes here before it bec
 import os
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 SPLIT = re.compile(r"\w+(?:[.-]\w+)*")
 """Names of splits, which become file names; `datasets` allows no others."""
@@ -20,7 +22,8 @@ SECRETS = (
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1***@"),
     (re.compile(r"(?i)((?:token|password|secret|api[_-]?key)\s*[=:]\s*[\"']?)[^\s\"'&,;]{6,}"), r"\1***"),
 )
-MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
+MARKS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|^[#+>=-])")
+"""What means something in Markdown: anywhere, at the edge of a word, or at the beginning."""
 
 
 def file_name(text: str, taken: set[str] | None = None) -> str:
@@ -85,10 +88,23 @@ def one_line(text: str, width: int | None = None) -> str:
     return shown if width is None or len(shown) <= width else shown[: width - 3] + "..."
 
 
-def markdown(text: str, width: int = 400) -> str:
+def markdown(text: str, width: int = 2000) -> str:
     """Text for a Markdown document that shows as it is: no markup, no link, no HTML, no line break, no table cell."""
-    line = one_line(text, width).replace("&", "&amp;").replace("<", "&lt;")
-    return MARKS.sub(r"\\\1", line).replace("://", ":\u200b//")
+    line = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", one_line(text, width)))
+    return MARKS.sub(r"\\\1", line).replace("://", ":\u200b//").replace("www.", "www\u200b.")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]], align: Sequence[str] | None = None) -> str:
+    """Cells of any text as a Markdown table.
+
+    Args:
+        head: names of the columns.
+        rows: of as many cells.
+        align: the rule below each heading; default: the first column to the left, numbers to the right.
+    """
+    rules = list(align or ["---"] + ["---:"] * (len(head) - 1))
+    lines = [[markdown(str(cell)) for cell in head], rules, *([markdown(str(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def code(text: str, width: int = 400) -> str:

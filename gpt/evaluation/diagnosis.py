@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
+from fields.runtime.text import markdown, markdown_table
 from fields.view.page import Page
 from fields.view.render import sheet
 from gpt.evaluation.items import SignalSet
@@ -111,10 +112,9 @@ def falling(history: list) -> bool:
 def page(result: dict) -> str:
     """The diagnosis as Markdown."""
     title, follow, first, second, last = parts(result)
-    tables = [
-        "\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *lines]) for head, rule, lines in (first, second)
-    ]
-    return "\n\n".join([f"# Diagnosis: {title}", follow, *tables, last, *(f"- {note}" for note in result["notes"])])
+    tables = [markdown_table(head, lines, rule) for head, rule, lines in (first, second)]
+    notes = [f"- {markdown(note)}" for note in result["notes"]]
+    return "\n\n".join([f"# Diagnosis: {markdown(title)}", markdown(follow), *tables, markdown(last), *notes])
 
 
 def parts(result: dict) -> tuple:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
+from fields.runtime.text import markdown, markdown_table
 from fields.view.glossary import explain
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import save_png, sheet
@@ -24,7 +25,7 @@ def write_report(out: Path, result: dict, pictures: dict) -> str:
     write_json(out / "metrics.json", result)
     text = table(result)
     with write_atomic(out / "table.md") as temporary:
-        temporary.write_text(text + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
     if pictures["drawn"] is not None:
         save_png(out / "samples.png", samples_sheet(pictures))
     save_curves(out / "curves.png", result, pictures)
@@ -76,9 +77,8 @@ def _explained(row: dict, texts: list[str], head: list[str]) -> list[str | Cell]
 def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
     head, rows = columns(result)
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)] + rows
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return "\n\n".join([f"**{result['protocol']}**", body, "\n".join(f"- {line}" for line in footnotes(result))])
+    notes = "\n".join(f"- {markdown(line)}" for line in footnotes(result))
+    return "\n\n".join([f"**{markdown(result['protocol'])}**", markdown_table(head, rows), notes])
 
 
 def columns(result: dict) -> tuple[list[str], list[list[str]]]:

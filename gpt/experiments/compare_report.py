@@ -8,6 +8,8 @@ from torch import Tensor
 
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
+from fields.runtime.text import markdown as escaped
+from fields.runtime.text import markdown_table
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import caption, save_png, sheet
 from gpt.evaluation.items import SignalSet, row_kind
@@ -43,7 +45,7 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
     write_json(out / "comparison.json", result)
     text = markdown(result)
     with write_atomic(out / "comparison.md") as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     names = [f"{row['name']}: {_short(row)}" for row in result["rows"]]
     save_png(
         out / "comparison.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
@@ -134,14 +136,14 @@ def cell(row: dict[str, Any], key: str, form: str) -> str:
 def markdown(result: dict[str, Any]) -> str:
     """comparison.md: vocabularies, lines without one, then what a reader must know."""
     others = [{"name": line["name"], "evaluated": line} for line in result["others"]]
-    lines = [["vocabulary", *(head for head, _, _ in COLUMNS)], ["---"] + ["---:"] * len(COLUMNS)]
+    lines = []
     for row in result["rows"]:
-        lines.append([f"**{row['name']}**"] + [cell(row, key, form) for _, key, form in COLUMNS])
+        lines.append([row["name"]] + [cell(row, key, form) for _, key, form in COLUMNS])
     for row in others:  # without the numbers of a GPT or of a vocabulary
         cells = ["" if find(row, key) is None else cell(row, key, form) for _, key, form in COLUMNS]
         lines.append([row["name"], *cells])
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    notes = "\n".join(f"- {note}" for note in footnotes(result))
+    table = markdown_table(["vocabulary", *(head for head, _, _ in COLUMNS)], lines)
+    notes = "\n".join(f"- {escaped(note)}" for note in footnotes(result))
     return f"{table}\n\n{notes}\n"
 
 

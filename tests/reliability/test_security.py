@@ -13,9 +13,11 @@ from fields.formats.exporter import safe, unique
 from fields.formats.readers import read, said
 from fields.hub.cards import block, code_line, fields_card
 from fields.hub.publish import Variant
+from fields.runtime import console
 from fields.runtime.records import parse_json
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.features import load_classifier
+from tokenizers import compare
 
 EVIL = "x](http://evil) <img src=x onerror=y> `a` | b\n# head\n```\n"
 
@@ -125,3 +127,18 @@ def test_a_long_fit_does_not_go_on_from_damaged_state(tmp_path, capsys):
     name = next(k for k in load_file(tmp_path / RESUME_FILE) if k.startswith("net."))
     assert fitted(lambda state: {name: state[name] + np.float32(0.5)}) == first
     assert "training starts again" in capsys.readouterr().out
+
+
+def test_names_in_tables_are_text(tmp_path):
+    """Of a tokenizer's folder, a split, a note: no cell more, no link, no HTML, no control character."""
+    evil = "a|b <script>x</script> [l](http://evil.example)\n# c \x1b[2J"
+    numbers = dict.fromkeys([key.split(".")[0] for _, key, _ in compare.COLUMNS])
+    result = {"fields": 3, "split": evil, "seed": 0, "psnr_before": None, "psnr_against": evil, "pictures": []}
+    made = compare.markdown({**result, "rows": [{**numbers, "name": evil}]})
+    lines = [line for line in made.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\\\)\\|", line)) for line in lines}) == 1 and len(lines) == 3
+    shown = console.table(["name"], [[evil]])
+    assert len(shown.splitlines()) == 2
+    for text in (made, shown):
+        assert "\x1b" not in text
+    assert "<script" not in made and "](" not in made and "://" not in made and "\n#" not in made

@@ -10,6 +10,8 @@ import torch
 from fields.runtime.console import plural
 from fields.runtime.records import check, read_json
 from fields.runtime.runs import write_atomic, write_json
+from fields.runtime.text import markdown as escaped
+from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
@@ -224,7 +226,7 @@ COLUMNS = (
 def table(rows: list[dict]) -> str:
     """Rows of the report as a Markdown table."""
     head = [name for name, _, _ in COLUMNS]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *cells(rows)])
+    return markdown_table(head, cells(rows), ["---:"] * len(head))
 
 
 def cells(rows: list[dict]) -> list[list[str]]:
@@ -262,9 +264,9 @@ def introduction(result: dict) -> str:
 def markdown(result: dict) -> str:
     """report.md."""
     lines = [
-        f"# {result['kind']}, {result['codes_made']} codes",
+        f"# {escaped(result['kind'])}, {result['codes_made']} codes",
         "",
-        introduction(result),
+        escaped(introduction(result)),
         "",
         table([result, result["refit"]] if "refit" in result else [result]),
         *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
@@ -273,9 +275,9 @@ def markdown(result: dict) -> str:
         "",
         layer_line(result["layer_error"]),
         "",
-        probe_line(result["probe"]),
+        escaped(probe_line(result["probe"])),
     ]
-    lines += [f"\nWarning: {text}" for text in result["warnings"]]
+    lines += [f"\nWarning: {escaped(said)}" for said in result["warnings"]]
     if result["rate_distortion"]:
         lines += ["", "## Other sizes", "", table(result["rate_distortion"])]
     return "\n".join(lines) + "\n"

@@ -79,7 +79,7 @@ def test_rows_are_evaluated_in_the_same_way_and_nothing_is_made_twice(home, caps
         assert evaluated["round_trip_fid"]["value"] is not None and evaluated["label_accuracy"]["value"] is not None
     assert [line["name"] for line in result["others"]] == ["training fields (upper reference)", "Gaussian in PCA space"]
     text = (home / "out" / "comparison.md").read_text()
-    assert "**four**" in text and "test fields" in text
+    assert "| four |" in text and "test fields" in text
     assert all((home / "out" / name).stat().st_size for name in ("comparison.png", "bits.png"))
     written = json.loads((home / "out" / "comparison.json").read_text())
     assert written["rows"] == result["rows"]
