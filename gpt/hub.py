@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
-from fields.hub.cards import TAGS, TASK, front_matter, licence, table
+from fields.hub.cards import TAGS, TASK, front_matter, licence, may_publish, table
 from fields.hub.options import Publish, PublishFields
 from fields.hub.publish import Publication, publish, publish_fields, read_run
 from fields.hub.push import Sent
@@ -69,6 +69,7 @@ def publish_model(options: PublishModel) -> Sent | None:
     model, tokenizer, info = load_model(Path(options.path))
     if tokenizer is None:
         raise ValueError(f"{options.path} holds a model of weights. Publish one of tokens, of scripts/train_gpt.py.")
+    may_publish(info.get("signals") or {})
     home = Path(info["path"])
     run = read_run(home) or read_run(home.parent)
     evaluation = find_evaluation(options, info)

@@ -125,7 +125,11 @@ def compare(config: CompareConfig) -> dict:
         "fields": len(bench.weights),
         "seed": config.seed,
         "psnr_against": bench.against,
-        "psnr_before": float(bench.before.mean()) if bench.before is not None else bench.fitted,
+        "psnr_before": None
+        if bench.shapes
+        else float(bench.before.mean())
+        if bench.before is not None
+        else bench.fitted,
         "rows": rows,
         "pictures": pictures,
     }
@@ -239,6 +243,7 @@ COLUMNS = (
     ("bits, nominal", "bits_nominal", ",.0f"),
     ("bits, per position", "bits_per_field", ",.0f"),
     ("PSNR", "psnr_after", ".2f"),
+    ("IoU of shapes", "iou_after", ".3f"),
     ("refit: bits", "refit.bits_per_field", ",.0f"),
     ("refit: PSNR", "refit.psnr_after", ".2f"),
     ("refit: fields/s", "refit.fields_per_s", ",.0f"),
@@ -311,6 +316,7 @@ def page(out: Path, result: dict) -> Page:
 def line(row: dict) -> str:
     """One row for the terminal."""
     said = "as they are" if row.get("kind") == "lossless" else f"{_cell(row, 'psnr_after', '.2f')} dB"
+    said = f"IoU {row['iou_after']:.3f}" if row.get("iou_after") is not None else said
     text = f"{row['name']}: {row['bits_per_field']:,.0f} bits, {said}"
     if "refit" in row:
         text += f"; refit {row['refit']['bits_per_field']:,.0f} bits, {_cell(row, 'refit.psnr_after', '.2f')} dB"

@@ -8,7 +8,18 @@ from typing import Any
 
 import torch
 
-from fields.hub.cards import TAGS, TASK, block, code_line, command, front_matter, licence, size_category, table
+from fields.hub.cards import (
+    TAGS,
+    TASK,
+    block,
+    code_line,
+    command,
+    front_matter,
+    licence,
+    may_publish,
+    size_category,
+    table,
+)
 from fields.hub.options import Publish
 from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Push, Sent
@@ -70,6 +81,8 @@ def push_tokenizer(tokenizer: WeightTokenizer, repo: str, **options: Any) -> Sen
 def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
     """Push a tokenizer's folder; see `PublishTokenizer`."""
     tokenizer = load_tokenizer(options.path)
+    if (options.path / "tokens" / "tokens.json").is_file():  # they say of which signals it was learnt
+        may_publish(TokenDataset.load(options.path, stream=True).info.signals)
     run = read_run(options.path)
     report = read_report(options.path / "report.json") if (options.path / "report.json").is_file() else None
     if report is not None and report.get("tokenizer") != tokenizer.fingerprint:
@@ -173,6 +186,7 @@ def publish_tokens(options: PublishTokens, given: TokenDataset | None = None) ->
     tokens = TokenDataset.load(options.path, stream=True) if given is None else given
     inner = options.path / "tokens"
     home = inner if given is None and (inner / "tokens.json").is_file() else options.path
+    may_publish(tokens.info.signals)
     run = {} if given is not None else read_run(home) or read_run(home.parent)
     tokenizer = None if given is not None else _tokenizer_of(tokens, home)
 

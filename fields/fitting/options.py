@@ -81,11 +81,13 @@ class FitConfig(Overwrites):
     """
 
     signals: str = "digits"
-    """digits | mnist | fashion-mnist | solids | a folder of images or meshes | an image dataset of the Hub, user/name."""
+    """digits | mnist | fashion-mnist | solids | abo | thingi10k | shapenet | a folder of images or meshes | an image dataset
+    of the Hub, user/name."""
     out: Path | None = None
     """Output folder; default runs/SIGNALS/fields."""
     data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
+    """Folder with the files of mnist or fashion-mnist, .gz or raw, the network is not touched then; or of abo, thingi10k or
+    shapenet."""
     start: Start = "meta"
     """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
     amortised: a row predicted from each signal by an encoder learnt on the training signals; subspace:

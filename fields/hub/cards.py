@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import PurePath
@@ -10,9 +11,10 @@ from typing import Any
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
+from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.runtime.text import code, markdown, one_line
-from fields.signals.registry import LOADERS
+from fields.signals.registry import LOADERS, Loader
 from fields.storage.fetch import scrub
 from fields.view.numpy_render import numpy_source
 
@@ -43,10 +45,33 @@ def size_category(n: int) -> str:
 
 def licence(signals: dict, given: str | None) -> tuple[str | None, str]:
     """Identifier and sentence; `samples of mnist` have the licence of mnist."""
-    name = str(signals.get("name") or "")
-    known = LOADERS.get(name.removeprefix("samples of "))
+    name, known = str(signals.get("name") or ""), _loader(signals)
     source = known.source if known else f"{markdown(name) or 'not recorded'} (its licence is not known here)"
+    own = Counter(markdown(item["licence"]) for item in (signals.get("placed") or {}).values() if item.get("licence"))
+    if own:  # every item has one, named in field.json
+        counts = ", ".join(f"{text} ({n})" for text, n in sorted(own.items()))
+        source += f": {counts}; `signals.placed` in `field.json` names the licence of each"
     return given or (known.licence if known else None), source
+
+
+def may_publish(signals: dict) -> None:
+    """Refuse what is made of signals whose terms forbid to pass it on.
+
+    Args:
+        signals: what a dataset says of them.
+    Raises:
+        ValueError: with the terms.
+    """
+    known = _loader(signals)
+    if known and known.terms:
+        raise ValueError(
+            f"{known.terms}: fields, tokens and models of them stay on your machine. Nothing was published."
+        )
+
+
+def _loader(signals: dict) -> Loader | None:
+    """The entry of these signals, or of those that samples were learnt from."""
+    return LOADERS.get(str(signals.get("name") or "").removeprefix("samples of "))
 
 
 def command(run: dict | None) -> str:
@@ -228,11 +253,31 @@ def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
 
 
 def _rendering(card: dict) -> list[str]:
-    if _kind(card).name != "images":
+    config, kind = FieldConfig.from_dict(card["field"]), _kind(card)
+    if isinstance(kind, ShapeKind):
+        return _meshing(config, kind, card["signals"])
+    if kind.name != "images":
         return []
     return [
-        "## Render a row in numpy", "", "```python", numpy_source(FieldConfig.from_dict(card["field"])), "", "",
+        "## Render a row in numpy", "", "```python", numpy_source(config), "", "",
         'picture = render(rows[0]["weights"], card, *rows[0]["extent"])', "```", "",
+    ]  # fmt: skip
+
+
+def _meshing(config: FieldConfig, kind: ShapeKind, signals: dict) -> list[str]:
+    below = kind.below(config)
+    outside, towards = ("1e3", "descent") if below else ("-1e3", "ascent")
+    return [
+        "## Evaluate a row in numpy, and its surface", "", "```python", numpy_source(config, picture=False), "", "",
+        "from skimage.measure import marching_cubes", "",
+        "line = np.linspace(-1, 1, 97)  # the cube [-1, 1]^3, in 96 cells along an edge",
+        'points = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)',
+        'values = evaluate(rows[0]["weights"], card, points).reshape(97, 97, 97)',
+        f"values = np.pad(values, 1, constant_values={outside})  # outside, so that the surface is closed",
+        f'vertices, faces, _, _ = marching_cubes(values, to_values(0.0), gradient_direction="{towards}")',
+        "vertices = (vertices - 1) / 48 - 1", "```", "",
+        *(["`signals.placed` in `field.json` says where a shape stood: scale x vertex + offset.", ""]
+          if signals.get("placed") else []),
     ]  # fmt: skip
 
 

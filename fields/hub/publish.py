@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fields.hub.cards import command, fields_card, plain_run
+from fields.hub.cards import command, fields_card, may_publish, plain_run
 from fields.hub.options import Publish, PublishFields
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
@@ -146,6 +146,7 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         raise ValueError(f"--variant must be a plain word other than data, default and assets, got {name!r}.")
     if not any(len(rows) for rows in data.splits.values()):
         raise ValueError("there are no fields to publish.")
+    may_publish(data.signals)
     run = read_run(options.path) if given is None else {}
     place = FieldsPlace(name)
 

@@ -6,9 +6,10 @@ What is done with a file, in order:
   Two faces on the same vertices that look in opposite directions cancel: they enclose nothing.
 - A closed surface is kept as it is. Parts that are inside out are turned, unless they lie inside another part: a cavity.
 - Openings whose border is a simple ring are closed by a cap, if the surface is then closed.
-- Anything else is remeshed by point-cloud-utils (arXiv:1802.01698). Where that leaves thin walls around what the openings
-  let in, the surface is taken where the winding number is one half, if it is clear enough, else from a voxel close
-  (surface -> 112^3 occupancy -> dilate -> flood -> erode); both lose what is thinner than a cell of their grid.
+- Anything else is remeshed by point-cloud-utils (arXiv:1802.01698). Where that leaves walls around what the openings let
+  in (a cabin behind a door), the surface is taken where the winding number is one half, if it is clear enough and not hollow,
+  too, else from a voxel close (surface -> 112^3 occupancy -> dilate -> flood -> erode); both lose what is thinner than a cell
+  of their grid.
 - What encloses nothing (a sheet, a line, a point) is refused.
 
 Sign and distance are libigl's: the fast winding number (Barill et al. 2018) and the nearest point by an AABB tree.
@@ -31,8 +32,15 @@ CLOSE = 3
 """Voxels by which the voxel close dilates and erodes: it bridges gaps of up to twice that."""
 CLEAR = 0.1
 """Largest share of the inside where the winding number may be between 0.2 and 0.8 for it to be trusted."""
+PAD = CLOSE + 2
+"""Empty voxels around them."""
+STEP = 2 * REACH / VOXELS
 HOLLOW = 0.5
-"""A remeshed surface with less than this share of the volume of the other ways is hollow."""
+"""A remeshed surface with less than this share of the volume by winding numbers is hollow, where the voxel close tells nothing."""
+DEEP = 2
+"""Voxels below the surface of the voxel close at which a remeshed surface is looked at."""
+FULL = 0.75
+"""Least share of them that lies inside a remeshed surface that is not hollow."""
 WOUND = 96
 """Cells along an edge of the grid of winding numbers."""
 FACES = 20_000
@@ -274,23 +282,44 @@ def _capped(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _remeshed(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """A closed surface around a mesh that is none: by winding numbers, by point-cloud-utils, or by a voxel close."""
+    """A closed surface around a mesh that is none: by point-cloud-utils, by winding numbers, or by a voxel close."""
+    shut = _shut(vertices, faces)
+    deep, made = _deep(shut), _watertight(vertices, faces)
+    if made and len(deep) and not _hollow(*made, deep):
+        return *made, "open: remeshed by point-cloud-utils"
     wound = _wound(vertices, faces)
-    solid, said = (wound, "closed where the winding number is one half") if wound else (None, "")
-    if solid is None:
-        solid, said = _voxel_close(vertices, faces), f"voxel close at {VOXELS}"
+    if made and not len(deep) and signed_volume(*made) > (HOLLOW * signed_volume(*wound) if wound else 0.0):
+        return *made, "open: remeshed by point-cloud-utils"
+    if wound and not _hollow(*wound, deep):
+        return *wound, "open: closed where the winding number is one half"
+    return *_voxel_close(shut), f"open: voxel close at {VOXELS}"
+
+
+def _watertight(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The surface that point-cloud-utils makes, or None where it makes none."""
     try:
         import point_cloud_utils
 
         v, f = point_cloud_utils.make_mesh_watertight(
             np.ascontiguousarray(vertices), np.ascontiguousarray(faces.astype(np.int32)), FACES, 0
         )
-        f, how = oriented(v, f.astype(np.int64))
-        if how is not None and signed_volume(v, f) > HOLLOW * signed_volume(*solid):
-            return v.astype(np.float64), f, "open: remeshed by point-cloud-utils"
     except (ImportError, RuntimeError, ValueError):
-        pass
-    return *solid, f"open: {said}"
+        return None
+    f, how = oriented(v, f.astype(np.int64))
+    return None if how is None else (v.astype(np.float64), f)
+
+
+def _deep(shut: np.ndarray) -> np.ndarray:
+    """(K, 3) middles of the voxels that lie well inside a voxel close, of which a thin part has none."""
+    from scipy import ndimage
+
+    inner = ndimage.binary_erosion(shut, ndimage.generate_binary_structure(3, 1), DEEP)
+    return (np.argwhere(inner) - PAD + 0.5) * STEP - REACH
+
+
+def _hollow(vertices: np.ndarray, faces: np.ndarray, deep: np.ndarray) -> bool:
+    """Whether a surface has let in what the voxel close keeps out: a cabin behind an open door."""
+    return len(deep) > 0 and bool((winding(vertices, faces, deep) > 0.5).mean() < FULL)
 
 
 def _wound(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -311,24 +340,28 @@ def _wound(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndar
     return None if how is None else (v * (2 / WOUND) - 1, f)
 
 
-def _voxel_close(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The surface's voxels, dilated, filled from outside, eroded again; as a smooth closed surface."""
+def _shut(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(S, S, S) bool: the surface's voxels, dilated, filled from outside, eroded again."""
     from scipy import ndimage
-    from skimage.measure import marching_cubes
 
     from fields.metrics.clouds import on_surface
 
     points = on_surface(vertices, faces, 400_000)
-    pad = CLOSE + 2
-    step = 2 * REACH / VOXELS
-    full = np.zeros((VOXELS + 2 * pad,) * 3, bool)
-    full[tuple((((points + REACH) / step).astype(int).clip(0, VOXELS - 1) + pad).T)] = True
+    full = np.zeros((VOXELS + 2 * PAD,) * 3, bool)
+    full[tuple((((points + REACH) / STEP).astype(int).clip(0, VOXELS - 1) + PAD).T)] = True
     ball = ndimage.generate_binary_structure(3, 1)
     wide = ndimage.binary_fill_holes(ndimage.binary_dilation(full, ball, CLOSE))
-    shut = ndimage.binary_erosion(wide, ball, CLOSE) | full
+    return ndimage.binary_erosion(wide, ball, CLOSE) | full
+
+
+def _voxel_close(shut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Closed voxels as a smooth closed surface."""
+    from scipy import ndimage
+    from skimage.measure import marching_cubes
+
     soft = ndimage.gaussian_filter(shut.astype(np.float32), 0.7)
     v, f, _, _ = marching_cubes(soft, 0.45, gradient_direction="descent")
-    v = (v - pad + 0.5) * step - REACH
+    v = (v - PAD + 0.5) * STEP - REACH
     f, how = oriented(v, f.astype(np.int64))
     if how is None:
         raise ValueError("it cannot be closed")

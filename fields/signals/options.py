@@ -8,7 +8,9 @@ HUB_OPTIONS = ("image_column", "label_column", "split", "rows", "stream")
 """Settings of image datasets of the Hub alone."""
 
 Target = Literal["occupancy", "distance"]
-NAMED = ("digits", "mnist", "fashion-mnist", "solids")
+COLLECTIONS = ("abo", "thingi10k", "shapenet")
+"""Meshes that users lay in a folder in a collection's own layout (`fields.signals.shapes`)."""
+NAMED = ("digits", "mnist", "fashion-mnist", "solids", *COLLECTIONS)
 """Signals that have a size of their own."""
 LARGEST = 1 << 14
 """Pixels along a side of what pictures are resized to."""
@@ -46,9 +48,11 @@ class SignalsConfig:
     """Which signals, and how they are split."""
 
     signals: str = "digits"
-    """digits, mnist, fashion-mnist, solids, a folder of pictures or meshes, or an image dataset of the Hub, user/name."""
+    """digits, mnist, fashion-mnist, solids, abo, thingi10k, shapenet, a folder of pictures or meshes, or an image dataset of
+    the Hub, user/name."""
     data_root: Path | None = None
-    """Folder with the four idx files of mnist or fashion-mnist laid by hand (.gz or raw); no network is used then."""
+    """Folder with the four idx files of mnist or fashion-mnist laid by hand (.gz or raw), no network is used then; or of
+    abo, thingi10k or shapenet."""
     split_seed: int = 0
     """Seed of the split into train, validation and test."""
     strict: bool = False
@@ -90,8 +94,8 @@ class SignalsConfig:
                 raise ValueError(f"{flag} is for image datasets of the Hub, got --signals {self.signals}.")
         if self.split_seed < 0:
             raise ValueError(f"--split-seed must be 0 or more, got {self.split_seed}.")
-        if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist"):
+        if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist", *COLLECTIONS):
             raise ValueError(
-                f"--data-root is for mnist and fashion-mnist, got it with --signals {self.signals}. "
+                f"--data-root is for mnist, fashion-mnist, {', '.join(COLLECTIONS)}, got it with --signals {self.signals}. "
                 "For a folder of pictures give the folder itself: --signals FOLDER."
             )

@@ -13,7 +13,7 @@ from fields.signals.hub import is_hub_name, load_hub
 from fields.signals.meshes import EXTENSIONS as MESHES
 from fields.signals.mnist import load_mnist
 from fields.signals.options import HUB_OPTIONS, SignalsConfig
-from fields.signals.shapes import load_meshes, load_solids
+from fields.signals.shapes import load_abo, load_meshes, load_shapenet, load_solids, load_thingi10k
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Loader:
     """Who made them, for cards."""
     embedded: bool = False
     """At hand without files or a network."""
+    terms: str = ""
+    """Why nothing that is made of them may be published; empty where it may."""
     fits: int = 1
     """Fits per signal where nobody asks for another number: several where signals are few."""
 
@@ -43,6 +45,14 @@ LOADERS: dict[str, Loader] = {
         load_mnist, "mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"
     ),
     "solids": Loader(load_solids, "mit", "procedural solids of this project, MIT", embedded=True),
+    "abo": Loader(load_abo, "cc-by-4.0", "Amazon Berkeley Objects (J. Collins et al., arXiv:2110.06199), CC BY 4.0"),
+    "thingi10k": Loader(
+        load_thingi10k, "other", "Thingi10K (Q. Zhou and A. Jacobson, arXiv:1605.04797), each mesh under its own licence"
+    ),
+    "shapenet": Loader(
+        load_shapenet, "other", "ShapeNet (A. Chang et al., arXiv:1512.03012)",
+        terms="ShapeNet's terms forbid to pass on its models and what is derived from them",
+    ),
 }  # fmt: skip
 """Name -> loader."""
 

@@ -4,8 +4,11 @@
 its surface, some anywhere in the cube [-1, 1]^3.
 """
 
+import csv
+import gzip
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +32,8 @@ COUNT = 2500
 """Solids made where nobody asks for another number."""
 VERSION = 1
 """Of what is kept in the cache."""
+REPAIR = 2
+"""Of the repair of open meshes; what an older one closed is closed anew."""
 
 
 class Around(Protocol):
@@ -64,7 +69,7 @@ class Shapes(Signals):
     ):
         """Args:
         around: N makers of points.
-        placed: N of scale, offset and how, for meshes.
+        placed: N of scale, offset and how, for meshes; and of licence, where meshes have their own.
         recipe: what the points come from, for `describe`.
         about: labels, label_names, channels, skipped, split_seed of `Signals`.
         """
@@ -158,20 +163,35 @@ def _around_solid(item: solids.Solid, options: ShapeOptions, seed: int, number: 
 
 
 def load_meshes(
-    root: Path, options: ShapeOptions, *, split_seed: int = 0, strict: bool = False, cache: Path | None = None
+    root: Path,
+    options: ShapeOptions,
+    *,
+    split_seed: int = 0,
+    strict: bool = False,
+    cache: Path | None = None,
+    name: str | None = None,
+    files: Sequence[str] | None = None,
+    classes: Mapping[str, str] | None = None,
+    licences: Mapping[str, str] | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Shapes:
     """All meshes of a folder, closed and normalised (`fields.signals.meshes`), with points kept on disk by content.
 
     Args:
         strict: refuse the folder if any mesh cannot be used.
         cache: where points are kept; None = `CACHE`.
+        name: of the signals; None = the folder's.
+        files: those to read, by their paths in the folder; None = all.
+        classes: class of each file; None = its first sub-folder, where all have one and no `files` are given.
+        licences: of each file, where they differ.
+        skipped: files that are left out already, and why.
     Raises:
         ValueError: if there is no usable mesh; with `strict`, naming every bad file.
     """
-
-    root, kept = Path(root), []
-    files, skipped = find_files(root, meshes.EXTENSIONS)
-    for relative in bar(files, desc="meshes", unit="mesh", leave=False):
+    root, kept, skipped = Path(root), [], list(skipped)
+    found, unusable = find_files(root, meshes.EXTENSIONS) if files is None else (files, [])
+    skipped += unusable
+    for relative in bar(found, desc="meshes", unit="mesh", leave=False):
         try:
             kept.append((relative, sample_mesh(root / relative, options, cache=cache or CACHE)))
         except Exception as error:  # trimesh raises nearly any type on a broken file; one must not end the reading
@@ -184,20 +204,22 @@ def load_meshes(
     if skipped:
         if strict:
             raise ValueError(f"{root}: {len(skipped)} files cannot be used: {listed}.")
-        print(f"{root}: {len(skipped)} of {len(files)} files left out: {listed}", file=sys.stderr)
-    names, name = [n for n, _ in kept], root.resolve().name or "root"
+        print(f"{root}: {len(skipped)} of {len(kept) + len(skipped)} files left out: {listed}", file=sys.stderr)
+    names, name = [n for n, _ in kept], name or root.resolve().name or "root"
     held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
-    classes = sorted({n.split("/")[0] for n in names}) if all("/" in n for n in names) else None
+    if classes is None and files is None and all("/" in n for n in names):
+        classes = {n: n.split("/")[0] for n in names}
+    known = None if classes is None else sorted({classes[n] for n in names})
     return Shapes(
         name,
         [f"{name}/{n}" for n in names],
         held_out(len(names), split_seed, held, held),
         [partial(_kept, sampled["points"]) for _, sampled in kept],
         options=options,
-        placed=[sampled["placed"] for _, sampled in kept],
+        placed=[sampled["placed"] | ({} if licences is None else {"licence": licences[n]}) for n, sampled in kept],
         recipe="meshes, closed and scaled into the cube",
-        labels=None if classes is None else torch.tensor([classes.index(n.split("/")[0]) for n in names]),
-        label_names=classes,
+        labels=None if classes is None or known is None else torch.tensor([known.index(classes[n]) for n in names]),
+        label_names=known,
         skipped=skipped,
         split_seed=split_seed,
     )
@@ -221,9 +243,11 @@ def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as old:
             how = bytes(old["how"]).decode()
+            if "open:" in how and int(old["repair"]) != REPAIR:
+                raise ValueError("closed by an older repair")
             placed = {"scale": float(old["scale"]), "offset": tuple(old["offset"].tolist()), "how": how}
             return {"points": old["points"], "placed": placed}
-    except Exception:  # not there, or damaged: whatever a damaged file raises
+    except Exception:  # not there, older, or damaged: whatever a damaged file raises
         pass
     surface = meshes.prepare(*meshes.read_mesh(path))
     points = around_surface(surface, options, seed=int(key[:8], 16))
@@ -242,3 +266,107 @@ def around_surface(surface: meshes.Surface, options: ShapeOptions, *, seed: int 
     near = (near + generator.normal(0, options.spread, near.shape)).clip(-1, 1)
     points = np.concatenate([near, generator.uniform(-1, 1, (options.uniform, 3))]).astype(np.float32)
     return np.concatenate([points, surface.distance(points)[:, None].astype(np.float32)], 1)
+
+
+# -- collections: meshes that their users fetch themselves and lay in a folder, each in the layout of its own download ---------------
+
+LAYOUTS = {
+    "abo": "the folder 3dmodels of abo-3dmodels.tar, with .glb files; listings/ of abo-listings.tar beside or in it names classes",
+    "thingi10k": "the folder raw_meshes, and input_summary.csv with the columns ID and License",
+    "shapenet": "folders SYNSET/MODEL/models/model_normalized.obj (v2) or SYNSET/MODEL/model.obj (v1); taxonomy.json names classes",
+}
+"""What lies under `--data-root`."""
+
+
+def load_abo(config: SignalsConfig) -> Shapes:
+    """Amazon Berkeley Objects (arXiv:2110.06199): household products; classes are product types, where listings are there."""
+    root = _root(config)
+    files = find_files(root, {".glb"})[0]
+    kinds = dict(_products(root))
+    classes = {name: kinds.get(Path(name).stem, "unknown") for name in files} if kinds else None
+    return _load(config, root, files, classes=classes)
+
+
+def load_thingi10k(config: SignalsConfig) -> Shapes:
+    """Thingi10K (arXiv:1605.04797): models for 3-D printing, each under a licence of its own, which stays with it."""
+    root = _root(config)
+    lists = sorted(root.rglob("input_summary.csv"))
+    if not lists:
+        raise FileNotFoundError(
+            f"{root} has no input_summary.csv: the licence of each mesh is not known. Lay it there, {LAYOUTS['thingi10k']}."
+        )
+    with lists[0].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    known = {str(row.get("ID", "")).strip(): str(row.get("License") or "").strip() for row in rows}
+    files = find_files(root, meshes.EXTENSIONS)[0]
+    licences = {name: known[Path(name).stem] for name in files if known.get(Path(name).stem)}
+    without = [(name, "no licence in input_summary.csv") for name in files if name not in licences]
+    return _load(config, root, list(licences), licences=licences, skipped=without)
+
+
+def load_shapenet(config: SignalsConfig) -> Shapes:
+    """ShapeNetCore (arXiv:1512.03012): classes are synsets. Its terms forbid to pass on what is made of it."""
+    root = _root(config)
+    files = [name for name in find_files(root, {".obj"})[0] if Path(name).stem in ("model_normalized", "model")]
+    synsets = {name: _synset(root, name) for name in files}
+    names = _synset_names(root)
+    return _load(config, root, files, classes={name: names.get(own, own) for name, own in synsets.items()})
+
+
+def _root(config: SignalsConfig) -> Path:
+    """The folder of `--data-root`."""
+    layout = LAYOUTS[config.signals]
+    if config.data_root is None:
+        raise FileNotFoundError(
+            f"--signals {config.signals} is read from a folder of yours: --data-root DIR, {layout}."
+        )
+    root = Path(config.data_root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"--data-root {root} is not a folder. Give {layout}.")
+    return root
+
+
+def _load(config: SignalsConfig, root: Path, files: list[str], **about) -> Shapes:
+    """The meshes of these files, as signals with the collection's name."""
+    if not files:
+        raise FileNotFoundError(
+            f"--data-root {root} holds no mesh of {config.signals}. Give {LAYOUTS[config.signals]}."
+        )
+    return load_meshes(
+        root,
+        config.shape,
+        split_seed=config.split_seed,
+        strict=config.strict,
+        name=config.signals,
+        files=files,
+        **about,
+    )
+
+
+def _products(root: Path) -> Iterator[tuple[str, str]]:
+    """(model, product type) of the listings that lie in a folder or beside it."""
+    for folder in (root / "listings" / "metadata", root.parent / "listings" / "metadata"):
+        for path in sorted([*folder.glob("listings_*.json"), *folder.glob("listings_*.json.gz")]):
+            with (
+                gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file
+            ):
+                for line in filter(str.strip, file):
+                    item = json.loads(line)
+                    kind = item.get("product_type")
+                    if item.get("3dmodel_id") and kind:
+                        yield str(item["3dmodel_id"]), str(kind[0].get("value", "unknown"))
+
+
+def _synset(root: Path, name: str) -> str:
+    """The synset of a model's file: the folder above its model; the root itself where that is one class."""
+    above = Path(name).parts[:-1]
+    above = above[:-1] if above and above[-1] == "models" else above
+    return above[-2] if len(above) >= 2 else root.resolve().name
+
+
+def _synset_names(root: Path) -> dict[str, str]:
+    """Synset -> its first name, from taxonomy.json where that lies in the folder or above it."""
+    path = next((p for p in (root / "taxonomy.json", root.parent / "taxonomy.json") if p.is_file()), None)
+    if path is None:
+        return {}
+    return {str(e["synsetId"]): str(e["name"]).split(",")[0] for e in json.loads(path.read_text("utf-8"))}

@@ -1,4 +1,4 @@
-"""A field as a picture, in numpy alone: the text that cards show, made for one architecture."""
+"""A field evaluated and drawn in numpy alone: the text that cards show, made for one architecture."""
 
 import inspect
 
@@ -8,8 +8,12 @@ from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.model import FieldConfig
 
 
-def numpy_source(config: FieldConfig) -> str:
-    """`render`, and the field's activation and output, as lines of Python that need numpy alone."""
+def numpy_source(config: FieldConfig, *, picture: bool = True) -> str:
+    """`render` or `evaluate`, and the field's activation and output, as lines of Python that need numpy alone.
+
+    Args:
+        picture: `render`, for fields of two coordinates; else `evaluate`.
+    """
     activation, output = ACTIVATIONS[config.activation], OUTPUTS[config.output]
     w0 = f", w0={config.w0!r}" if activation.uses_w0 else ""
     placed = f", scale={config.output_scale!r}, shift={config.output_shift!r}" if output.usual else ""
@@ -17,9 +21,26 @@ def numpy_source(config: FieldConfig) -> str:
         "import numpy as np",
         f"def activate(z{w0}):\n    return {activation.numpy}",
         f"def to_values(y{placed}):\n    return {output.numpy}",
-        inspect.getsource(render).rstrip().replace(", activate, to_values)", ")", 1),  # they stand above it
+        inspect.getsource(render if picture else evaluate)
+        .rstrip()
+        .replace(", activate, to_values)", ")", 1),  # they stand above
     ]
     return "\n\n\n".join(parts)
+
+
+def evaluate(row, card, points, activate, to_values):
+    """Values (M, channels) of a row of weights at points (M, d); `card` is what field.json holds."""
+    field, row, points, at = card["field"], np.asarray(row, np.float32), np.asarray(points), 0
+    parts = [points] if field["raw_input"] else []
+    for k in range(field["octaves"]):
+        angle = points * 2.0**k * (np.pi if field["use_pi"] else 1)
+        parts += [np.sin(angle), np.cos(angle)]
+    h, widths = np.concatenate(parts, 1), card["widths"]
+    for i, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        weight, at = row[at : at + fan_in * fan_out].reshape(fan_out, fan_in), at + fan_in * fan_out
+        h, at = h @ weight.T + row[at : at + fan_out], at + fan_out
+        h = activate(h) if i < len(widths) - 2 else h
+    return to_values(h)
 
 
 def render(row, card, height, width, activate, to_values):

@@ -1,5 +1,6 @@
 """Animation of a GPT at work: tokens drawn one by one, the weights they stand for, and the picture that forms."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,12 @@ from torch import Tensor
 
 from fields import layout
 from fields.kinds.registry import kind_of
+from fields.kinds.shapes import GRID, ShapeKind
+from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.storage.fetch import at
+from fields.view.mesh import field_volume
+from fields.view.shading import AZIMUTH, view
 from gpt.checkpoint import load_model
 from gpt.model import GPT
 from gpt.sampling.generate import check_sampling, sample_ids
@@ -26,22 +32,27 @@ BOXES = 20
 """Tokens of the sequence that are shown as boxes."""
 FIRST = 50
 """The film begins as if it drew so many tokens in its length, and goes faster and faster."""
+FEW = 12
+"""The same for shapes, whose first tokens say most."""
 STRIP = (40, 124, 60, 44)
 """Left, top, pitch and height of the boxes."""
+VIEW = 144
+"""Pixels along an edge of a view of a shape."""
 SCALAR = ("kmeans", "quantile", "uniform")
 """Kinds of one weight a token (k-means unless it groups)."""
 
 
 @dataclass(frozen=True)
 class AnimateAutoregressive(Film):
-    """A GPT draws a field: the sequence of tokens, its odds for each, the weights filling in, the picture forming.
+    """A GPT draws a field: the sequence of tokens, its odds for each, the weights filling in, the picture or shape forming.
 
-    Weights whose tokens are not drawn yet are taken as the mean of the training fields, and the picture says so.
+    A shape turns once round in the length of the film. Weights whose tokens are not drawn yet are taken as the mean of the training fields, and the picture says so.
 
     For example:
         python scripts/train_gpt.py                  # makes runs/digits/gpt in some minutes
         python scripts/animate.py autoregressive --model runs/digits/gpt
         python scripts/animate.py autoregressive --model runs/mnist/gpt --label 3 --temperature 0.8 --readme
+        python scripts/animate.py autoregressive --model runs/shapes/gpt --label torus    # a solid forms, and turns
     """
 
     model: str = "runs/digits/gpt"
@@ -65,9 +76,10 @@ class AnimateAutoregressive(Film):
 def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     """Sequence above; token values and weights at the left; picture and odds at the right."""
     model, tokenizer, info = load_model(at(options.model, None))
-    size = tuple(info["size"])
-    if kind_of(tokenizer.field).name != "images" or min(size) < 1:
-        raise ValueError(f"--model {options.model} makes fields {tokenizer.field}, not of images.")
+    kind_, size = kind_of(tokenizer.field, info.get("signals")), tuple(info["size"])
+    solid = isinstance(kind_, ShapeKind)
+    if not solid and (kind_.name != "images" or min(size) < 1):
+        raise ValueError(f"--model {options.model} makes fields {tokenizer.field}, neither of images nor of shapes.")
     codes, label = draw(model, options, info["label_names"])
     rows, known, said = partial_rows(tokenizer, codes)
     values = token_values(tokenizer, codes)
@@ -76,7 +88,7 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     name = "" if label < 0 else f"label {info['label_names'][label]}; "
     kind = tokenizer.config.kind
     stage.title(
-        "A GPT draws a field, token by token",
+        f"A GPT draws a {'shape' if solid else 'field'}, token by token",
         f"{name}tokenizer {kind}: {total} tokens of {tokenizer.codes} codes; {tokenizer.field.size} weights",
     )
     counter = stage.text(1240, 46, "", 18, ha="right", moving=True)
@@ -97,21 +109,30 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
         stage.text(134, 676, "not drawn yet", 13, color=stage.theme.faint)
     place = stage.text(110, 203, "", 15, moving=True)
     picture = stage.picture(900, 198, 290, 290)
+    count = [_tokens(i / max(options.frames - 1, 1), total, FEW if solid else FIRST) for i in range(options.frames)]
     stage.text(1045, 510, f"tokens not drawn yet: {said}", 13, ha="center", color=stage.theme.faint)
     chart = Odds(stage, odds, codes)
-    pictures = drawn(tokenizer.field, rows, torch.zeros(*size, 1))
+    if isinstance(kind_, ShapeKind):  # it turns once round while it forms
+        pictures = turning(kind_, tokenizer.field, rows[count])
+    else:
+        pictures = drawn(tokenizer.field, rows, torch.zeros(*size, 1))[count]
 
     def show(i: int) -> None:
-        u, first = i / (options.frames - 1), min(total, FIRST)
-        k = round(first * u + (total - first) * u**3)
+        k = count[i]
         counter.set_text(f"token {k} of {total}")
         place.set_text("" if k == 0 else describe(tokenizer, codes, values, rows, k - 1))
         panel.show(shown[k])
-        set_image(picture, pictures[k])
+        set_image(picture, pictures[i])
         for part in (strip, bars, chart):
             part.show(k)
 
     return Animation(stage, options.frames, show)
+
+
+def _tokens(u: float, total: int, first: int) -> int:
+    """Tokens drawn after a share u of the film that begins as if it drew `first`."""
+    first = min(total, first)
+    return round(first * u + (total - first) * u**3)
 
 
 # -- what is drawn ---------------------------------------------------------------------------------------------------
@@ -156,6 +177,15 @@ def partial_rows(tokenizer: WeightTokenizer, codes: Tensor) -> tuple[Tensor, Ten
     mean = tokenizer.encode(s.invert(torch.zeros(1, tokenizer.field.size)))  # any other: the codes of the mean field
     rows = tokenizer.decode(torch.where(drawn_, codes, mean))
     return rows, torch.ones_like(rows, dtype=torch.bool), "those of the mean field"
+
+
+def turning(kind: ShapeKind, field: FieldConfig, rows: Tensor) -> np.ndarray:
+    """(N, S, S, 3) shaded views of (N, P) rows, one for each frame of one turn."""
+    views = []
+    for i, row in enumerate(bar(rows, desc="views", unit="frame", leave=False)):
+        volume = field_volume(field, row, GRID, below=kind.below(field))
+        views.append(view(volume, VIEW, azimuth=AZIMUTH + 2 * math.pi * i / len(rows), smooth=1))
+    return torch.stack(views).numpy()
 
 
 def token_values(tokenizer: WeightTokenizer, codes: Tensor) -> Tensor:
@@ -216,7 +246,9 @@ class Strip:
         newest = self.theme.accents[0] if k else self.theme.line
         self.boxes.set_edgecolor([self.theme.line] * (n - 1) + [newest])
         for j, text in enumerate(self.texts):
-            text.set_text(self.names[begin + j] if j < n else "")
+            name = self.names[begin + j] if j < n else ""
+            text.set_text(name)
+            text.set_fontsize(14 if len(name) <= 4 else 8)
             if j < n:
                 light = self.faces[begin + j][:3] @ np.array([0.3, 0.59, 0.11]) > 0.5
                 text.set_color("#111417" if light else "#f5f7fa")

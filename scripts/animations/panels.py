@@ -23,6 +23,8 @@ from scripts.animations.canvas import Stage
 
 GAP = 56
 """Between two layers, in units of the slide: room for their names."""
+NARROW = 230
+"""A layer with less room than this, in units of the slide, has a short name."""
 SLIT = 0.4
 """Between a matrix and its bias, in cells."""
 
@@ -179,6 +181,8 @@ class WeightPanel:
         last = i == len(self.config.hidden)
         self.stage.text(middle, top - 26, f"layer {i}", 14, ha="center", weight="bold")
         said = "output" if last else f"{widths[i + 1]} neurons × {widths[i]} inputs, bias"
+        if not last and wide + GAP < NARROW:  # names of neighbours would run into one another
+            said = f"{widths[i + 1]} × {widths[i]}, bias"
         self.stage.text(middle, top - 8, said, 12, ha="center", color=self.stage.theme.faint)
 
     def _inputs(self, x: float, bottom: float, across: float) -> None:

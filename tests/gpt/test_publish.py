@@ -17,6 +17,7 @@ from fields.hub.publish import publish_fields
 from fields.hub.push import Push
 from fields.model import FieldConfig
 from fields.storage.dataset import Reference, WeightDataset
+from fields.view.mesh import Mesh, mesh_field
 from fields.view.render import render
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import load_corpus
@@ -83,6 +84,24 @@ def test_numpy_agrees_for_every_convention(changes, tmp_path):
     card = json.loads((tmp_path / "runs/hub/me/fields/field.json").read_text())
     picture = names["render"](data.weights("train")[1].tolist(), card, 5, 7)
     assert (torch.from_numpy(picture) - render(config, data.weights("train")[1:], 5, 7)[0]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("output", ["logit", "tanh"])
+def test_the_surface_of_a_row_in_numpy(output, tmp_path):
+    config = FieldConfig(hidden=(6,), octaves=1, in_dim=3, output=output)
+    weights = rows(config, 2)
+    data = WeightDataset.from_rows(config, {"train": {"weights": weights, "sizes": [[64]] * 2}})
+    publish_fields(PublishFields(tmp_path, "me/shapes", dry_run=True), data)
+    lines = blocks((tmp_path / "runs/hub/me/shapes/README.md").read_text())[1]
+    card = json.loads((tmp_path / "runs/hub/me/shapes/field.json").read_text())
+    for row in weights:
+        ours = mesh_field(config, row, 96, below=data.kind.below(config))
+        names = {"rows": [{"weights": row.tolist()}], "card": card}
+        if ours.outcome == "surface":
+            exec(lines, names)
+            theirs = Mesh("surface", names["vertices"], names["faces"].astype(int), 0, 0)
+            assert theirs.closed and theirs.volume() == pytest.approx(ours.volume(), rel=0.01)
+    assert "theirs" in locals()
 
 
 def test_a_dry_run_is_the_whole_repository_without_token_or_network(dataset, tmp_path, monkeypatch, capsys):

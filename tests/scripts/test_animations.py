@@ -55,7 +55,9 @@ def tokenizers_made():
         "pca": PCATokenizer(PCAConfig(vocab_size=8, components=10, field=field.to_dict())),
         "vqvae": VQVAETokenizer(VQVAEConfig(vocab_size=8, steps=2, field=field.to_dict())),
     }
-    return {name: tokenizer.fit(rows(field, 60)) for name, tokenizer in made.items()}
+    solid = FieldConfig(hidden=(6,), octaves=1, in_dim=3)
+    made["solid"] = PCATokenizer(PCAConfig(vocab_size=8, components=10, field=solid.to_dict()))
+    return {name: tokenizer.fit(rows(tokenizer.field, 60)) for name, tokenizer in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,8 @@ def models(tmp_path_factory, tokenizers_made):
             tokenizer.codes, tokenizer.tokens_per_field, tuple(tokenizer.slot_sizes), 2, n_layer=1, n_head=1, n_embd=16
         )
         folders[name] = tmp_path_factory.mktemp(name) / "gpt"
-        info = {"tokenizer": tokenizer.fingerprint, "label_names": ["even", "odd"], "size": [4, 5], "signals": {}}
+        info = {"tokenizer": tokenizer.fingerprint, "label_names": ["even", "odd"], "signals": {}}
+        info["size"] = [4, 5] if name != "solid" else [64]
         save_model(folders[name], GPT.create(sizes, tokenizer.slots), tokenizer, info)
     return folders
 
@@ -113,7 +116,7 @@ def test_few_frames_of_the_digits(name):
     check(made(SMALL[name]), SMALL[name])
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca", "vqvae"])
+@pytest.mark.parametrize("kind", ["kmeans", "pairs", "pca", "vqvae", "solid"])
 def test_tokens_one_by_one(kind, models):
     options = AnimateAutoregressive(model=str(models[kind]), label="odd", **SHORT)
     check(animate_autoregressive(options), options)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from made import SMALL, rows
 
-from fields.model import FieldConfig
+from fields.metrics.pairs import iou
+from fields.model import FieldConfig, forward
 from fields.storage.dataset import WeightDataset
 from tokenizers import decode, encode
 from tokenizers.build import BuildConfig, build, parse
@@ -18,7 +19,7 @@ from tokenizers.counts import Counts
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 from tokenizers.report.measures import held_out_split
 from tokenizers.report.probe import probe
-from tokenizers.report.report import ReportConfig, report
+from tokenizers.report.report import ReportConfig, markdown, report, summary
 from tokenizers.tokens import TokenDataset
 
 
@@ -114,6 +115,21 @@ def test_report_without_held_out_fields_or_pictures(dataset, tmp_path):
     assert "codes of 400 asked for" in said and "evaluated on the training fields" in said
     assert values["psnr_after"] is None and "records no sizes" in values["psnr_against"]
     assert values["probe"] == {"skipped": "the fields have no labels"}
+
+
+def test_report_of_shapes_says_their_iou(tmp_path):
+    config = FieldConfig(hidden=(6,), octaves=1, in_dim=3)
+    columns = {"weights": rows(config, 30), "sizes": [[64]] * 30}
+    data = WeightDataset.from_rows(config, {"train": columns, "validation": columns})
+    tokenizer = make_tokenizer(KMeansConfig(vocab_size=64, field=config.to_dict())).fit(columns["weights"])
+    tokens = TokenDataset.from_ids(tokenizer, {"train": {"ids": tokenizer.encode(columns["weights"])}}, data)
+    values = report(tokenizer, data, tokens, ReportConfig(sizes=(), probe_rows=0))
+    points = data.kind.points(config, ())
+    decoded = tokenizer.decode(tokens.ids("train"))
+    inside = [forward(config, w, points) > 0 for w in (columns["weights"], decoded)]
+    assert values["iou_after"] == pytest.approx(float(iou(*inside).mean())) and 0.5 < values["iou_after"] < 1
+    assert values["psnr_after"] is values["psnr_before"] is values["iou_before"] is None
+    assert "IoU against the fields' own insides" in summary(values) and "IoU" in markdown(values)
 
 
 def test_report_warns_of_unused_codes(dataset):

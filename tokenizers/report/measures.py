@@ -1,13 +1,15 @@
 """What a report measures of a tokenizer: use of codes, bits of its tokens, PSNR of the fields they decode to."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fields import layout
+from fields.activations import OUTPUTS
 from fields.metrics.pairs import psnr
+from fields.model import values
 from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
@@ -15,6 +17,9 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.counts import Counts
 from tokenizers.distortion import find_signals
 from tokenizers.selection import draw
+
+BLOCK = 50
+"""Shapes at once."""
 
 
 def held_out_split(data: WeightDataset) -> str:
@@ -34,6 +39,7 @@ class Bench:
         targets: per picture size (rows (n,), pictures (n, H, W, C)).
         chosen: (N,) which rows of the split they are.
         before: (N,) dB of the fields as they are; None where pictures are compared with the fields' own.
+        shapes: of shapes instead: per block of fields (rows (n,), points (n, M, 3) or (M, 3), values (n, M, 1)).
     """
 
     split: str
@@ -43,6 +49,14 @@ class Bench:
     targets: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     before: Tensor | None = None
     fitted: float | None = None
+    shapes: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def quality(self, data: WeightDataset, weights: Tensor) -> Tensor:
+        """(N,) IoU of other weights for the same fields, of shapes."""
+        out = torch.empty(len(weights))
+        for rows, points, targets in self.shapes:
+            out[rows] = data.kind.quality(data.config, values(data.config, weights[rows], points), targets)
+        return out
 
     def psnr(self, data: WeightDataset, weights: Tensor) -> Tensor:
         """(N,) dB of other weights for the same fields."""
@@ -68,6 +82,8 @@ def make_bench(
     weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
     recorded = data.psnr(split)[chosen]
     fitted = float(recorded.mean()) if bool(recorded.isfinite().all()) else None
+    if data.kind.name == "shapes":
+        return _shapes(data, split, weights, chosen, signals, data_root)
     if data.kind.name != "images" or bool((sizes < 1).any()):
         reason = (
             "no pictures: the dataset records no sizes" if data.kind.name == "images" else "no pictures: not of images"
@@ -86,6 +102,27 @@ def make_bench(
     if source is None:
         return bench
     return Bench(split, weights, against, chosen, targets, bench.psnr(data, weights), fitted)
+
+
+def _shapes(
+    data: WeightDataset, split: str, weights: Tensor, chosen: Tensor, signals: str | None, data_root: Path | None
+) -> Bench:
+    """Shapes at their signals' own points, or else at random points beside the fields themselves."""
+    source, against = find_signals(data, signals, data_root)
+    names, found = data.ids(split), []
+    places = None if source is None else source.find([names[i] for i in chosen.tolist()])
+    for rows in torch.arange(len(weights)).split(BLOCK):
+        if source is None or places is None:
+            points = data.kind.points(data.config, ())
+            targets = values(data.config, weights[rows], points)
+            # of a logit the values are probabilities: inside and outside as signals give them
+            targets = (targets > 0.5).float() if OUTPUTS[data.config.output].is_logit else targets
+        else:
+            points, targets = source.points(data.config, places[rows]), source.values(places[rows])
+        found.append((rows, points, targets))
+    against = against.replace("own render", "own insides")
+    bench = Bench(split, weights, against, chosen, shapes=found)
+    return bench if source is None else replace(bench, before=bench.quality(data, weights))
 
 
 # -- one row of a report -------------------------------------------------------------------------------------------------------
@@ -115,19 +152,24 @@ def measure(
 
 
 def picture_quality(bench: Bench, data: WeightDataset, decoded: Tensor) -> dict:
-    """PSNR before and after, mean over fields, and how much the fields lose."""
+    """PSNR (IoU of shapes) before and after, mean over fields, and how much the fields lose."""
+    if bench.shapes:
+        none = dict.fromkeys(("psnr_before", "psnr_after", "psnr_loss", "psnr_loss_worst"))
+        reached = bench.quality(data, decoded)
+        iou = {"iou_before": None if bench.before is None else float(bench.before.mean())}
+        return none | iou | {"iou_after": float(reached.mean()), "iou_worst": float(reached.min())}
     # against the fields' own render the fields themselves have no finite PSNR: what they reach of their signals is another
     before = None if bench.targets and bench.before is None else bench.fitted
-    values: dict = {"psnr_before": before, "psnr_after": None, "psnr_loss": None, "psnr_loss_worst": None}
+    found: dict = {"psnr_before": before, "psnr_after": None, "psnr_loss": None, "psnr_loss_worst": None}
     if not bench.targets:
-        return values
+        return found
     after = bench.psnr(data, decoded)
-    values["psnr_after"] = float(after.mean())
+    found["psnr_after"] = float(after.mean())
     if bench.before is not None:
         loss = bench.before - after
-        values |= {"psnr_before": float(bench.before.mean()), "psnr_loss": float(loss.mean())}
-        values["psnr_loss_worst"] = float(loss.max())
-    return values
+        found |= {"psnr_before": float(bench.before.mean()), "psnr_loss": float(loss.mean())}
+        found["psnr_loss_worst"] = float(loss.max())
+    return found
 
 
 def layer_errors(tokenizer: WeightTokenizer, weights: Tensor, decoded: Tensor) -> list[float]:

@@ -256,9 +256,17 @@ def introduction(result: dict) -> str:
     """What was evaluated, on what, as sentences."""
     return (
         f"Field {result['field']}. {result['training_fields']:,} training fields; evaluated on "
-        f"{result['evaluated_fields']:,} of split {result['evaluated_on']}. PSNR (dB, mean over fields) "
-        f"against {result['psnr_against']}."
+        f"{result['evaluated_fields']:,} of split {result['evaluated_on']}. {_reached(result)}"
     )
+
+
+def _reached(result: dict) -> str:
+    """What the numbers say of decoded fields: PSNR, or the IoU itself of shapes."""
+    against = f"against {result['psnr_against']}"
+    if result.get("iou_after") is None:
+        return f"PSNR (dB, mean over fields) {against}."
+    fitted = "" if result["iou_before"] is None else f"{result['iou_before']:.3f} -> "
+    return f"IoU {against}: {fitted}{result['iou_after']:.3f} (worst {result['iou_worst']:.3f})."
 
 
 def markdown(result: dict) -> str:
@@ -318,7 +326,7 @@ def summary(result: dict) -> str:
         f"codes {result['codes_used']} used of {result['codes_made']} ({result['codes_asked']} asked for), "
         f"perplexity {result['perplexity']:.1f}",
         f"bits per weight {bits}; {result['bits_per_field']:,.0f} per field",
-        f"PSNR against {result['psnr_against']}: {after}",
+        f"PSNR against {result['psnr_against']}: {after}" if result.get("iou_after") is None else _reached(result),
         probe_line(result["probe"]),
     ]
     if (refit := result.get("refit")) and refit["psnr_after"] is not None:

@@ -107,6 +107,17 @@ def test_a_ragged_ball_is_remeshed():
     assert volume(surface) == pytest.approx(4 / 3 * np.pi, rel=0.1)
 
 
+def test_a_wall_around_a_cabin_is_hollow():
+    import trimesh
+
+    outer, inner = trimesh.creation.icosphere(3, radius=0.8), trimesh.creation.icosphere(3, radius=0.7)
+    vertices, faces = np.asarray(outer.vertices), np.asarray(outer.faces)
+    deep = meshes._deep(meshes._shut(vertices, faces))
+    assert np.linalg.norm(deep, axis=1).max() == pytest.approx(0.8, abs=3 * meshes.STEP)
+    wall = np.concatenate([vertices, inner.vertices]), np.concatenate([faces, inner.faces[:, ::-1] + len(vertices)])
+    assert not meshes._hollow(vertices, faces, deep) and meshes._hollow(*wall, deep)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Three good files of three kinds, a scene, and two bad ones."""
