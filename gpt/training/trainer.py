@@ -36,6 +36,8 @@ from gpt.training.task import Task
 
 SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 """Kinds of distribution, by accelerate's names, where no process holds the whole model."""
+SKIPS = 32
+"""Steps in a row that loss scaling may leave out; from 65,536 on that many halvings leave no scale."""
 OVERHEAD = 1.1
 """A step's time by that of its passes, for optimiser and validation."""
 
@@ -160,6 +162,7 @@ class Trainer:
         )
         self.state: dict[str, Any] = {"step": 0, "best": None, "stale": 0, "stopped": False, "last": None}
         self.saved = -1  # step of the newest checkpoint
+        self.skipped = 0  # steps in a row whose gradient overflowed
         self.tracking: Tracking | None = None
         self.trained = False
         self.best: Any = None
@@ -190,7 +193,7 @@ class Trainer:
         return summed
 
     def step(self, step: int, rate: float, interrupt: Any) -> dict[str, Any]:
-        """One optimiser step.
+        """One optimiser step. In fp16 one whose scaled gradient overflowed leaves the weights as they are and halves the scale.
 
         Raises:
             RuntimeError: if loss or gradient is not finite, or the loss is hopeless; the weights are then unchanged.
@@ -203,21 +206,24 @@ class Trainer:
         loss = summed / max(1, task.count(rows))
         clip = math.inf if self.config.clip is None else self.config.clip
         norm = float(a.clip_grad_norm_(self.wrapped.parameters(), clip))
-        if not (math.isfinite(norm) and math.isfinite(loss) and loss < task.hopeless):
+        overflow = getattr(a, "scaler", None) is not None and not math.isfinite(norm)
+        self.skipped = self.skipped + 1 if overflow else 0
+        fine = math.isfinite(norm) or 0 < self.skipped <= SKIPS
+        if not (fine and math.isfinite(loss) and loss < task.hopeless):
             on_main(a, self._diverged, step, rate, loss, norm, rows)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None and self.config.ema is not None:
+        if self.ema is not None and self.config.ema is not None and not overflow:
             self._average(self.ema, self.config.ema)
         values = {
             "step": step,
             "epoch": step * self.config.batch / len(task),
             "loss": loss,
             "lr": rate,
-            "grad_norm": norm,
+            "grad_norm": None if overflow else norm,
         }
         return {**values, "batch": digest(rows), "stop": stop > 0, "terms": task.count(rows)}
 
@@ -477,10 +483,10 @@ class Trainer:
             )
 
     def _log(self, values: dict[str, Any], speed: float, steps: int, left: float) -> None:
-        a, step = self.accelerator, values["step"]
+        a, step, norm = self.accelerator, values["step"], values["grad_norm"]
         a.print(
             f"step {step:>6}/{steps}  epoch {step * self.config.batch / len(self.task):.1f}  "
-            f"training {self.task.describe_loss(values['loss'])}  lr {values['lr']:.1e}  grad {values['grad_norm']:.2f}  "
+            f"training {self.task.describe_loss(values['loss'])}  lr {values['lr']:.1e}  grad {'overflow' if norm is None else format(norm, '.2f')}  "
             f"{speed:,.0f} {self.task.counted}/s  {duration(left)} left"
         )
         if a.is_main_process and self.metrics is not None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,7 +130,10 @@ def sampling(config: GPTBenchmark, t: int) -> dict[str, tuple[float, int]]:
     """name -> (CPU seconds per field, fields drawn)."""
     model = GPT.create(architecture(config, t), torch.zeros(t, 0).long(), config.seed)
     sample_ids(model, 2, threads=config.threads)
-    found = {"ours": (timed(lambda: sample_ids(model, config.n, threads=config.threads))[0] / config.n, config.n)}
+    found = {}
+    for side in ("fp32", "onednn") if onednn_fits() else ("fp32",):
+        draw = partial(sample_ids, model, config.n, threads=config.threads, onednn=side == "onednn")
+        found[side] = (timed(draw)[0] / config.n, config.n)
     plain, start = nano(config, t + 1).eval(), torch.full((config.plain, 1), config.codes)
     plain.generate(start[:2], 2)
     found["plain"] = (timed(lambda: plain.generate(start, t))[0] / config.plain, config.plain)
@@ -166,12 +170,19 @@ def gpt(config: GPTBenchmark) -> None:
             f"T = {t:<6} {max(1, config.per_step // t):6} {found['plain']:15,.0f} {' '.join(f'{c:>18}' for c in cells)}",
             flush=True,
         )
-    print(f"\n{'sampling':10} {'ours fields/s':>14} {'transformers':>13} {'plain':>8} {'plain, one by one':>18}")
+    print(
+        f"\n{'sampling':10} {'ours, fp32':>12} {'onednn':>8} {'transformers':>24} {'plain':>24} {'plain, one by one':>24}   "
+        "fields per CPU second (times ours, fp32 and onednn)"
+    )
     for t in config.tokens:
         found, hf = sampling(config, t), transformers(config, t)
-        ours = found["ours"][0]
-        cells = [
-            f"{1 / found[name][0]:.2f} (x {found[name][0] / ours:.0f})" for name in ("plain", "plain, one at a time")
+        ours = [found[side][0] for side in ("fp32", "onednn") if side in found]
+        others = [hf, found["plain"][0], found["plain, one at a time"][0]]
+        cells = [f"{1 / seconds:,.1f}" for seconds in ours] + ["-"] * (2 - len(ours))
+        cells += [
+            other
+            if isinstance(other, str)
+            else f"{1 / other:.2f} (x {', '.join(f'{other / own:.1f}' for own in ours)})"
+            for other in others
         ]
-        other = hf if isinstance(hf, str) else f"{1 / hf:.1f} (x {hf / ours:.1f})"
-        print(f"T = {t:<6} {1 / ours:14,.1f} {other:>13} {cells[0]:>8} {cells[1]:>18}", flush=True)
+        print(f"T = {t:<6} {cells[0]:>12} {cells[1]:>8} {' '.join(f'{cell:>24}' for cell in cells[2:])}", flush=True)
