@@ -59,11 +59,8 @@ class Step:
             x *= model.gates[0][t]
         x += self.place[t]
         for layer, block in enumerate(model.blocks):
-            x.addmm_(self.attention(block, x, layer, t), block.attention.proj.weight.t()).add_(
-                block.attention.proj.bias
-            )
-            up = torch.addmm(block.up.bias, block.norm2(x), block.up.weight.t(), out=self.up)
-            x.addmm_(torch.ops.aten.gelu_(up), block.down.weight.t()).add_(block.down.bias)
+            x = self.added(x, self.attention(block, x, layer, t), block.attention.proj)
+            x = self.added(x, self.gelu(block.norm2(x), block.up), block.down)
         self.cache.length = t + 1
         x = model.norm(x)
         if c.gates:
