@@ -1,4 +1,4 @@
-"""2,000 damaged files of every kind: a refusal in one sentence, or what is read is equal. Never another result."""
+"""2,180 damaged files of every kind: a refusal in one sentence, or what is read is equal. Never another result."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from toy import config, make_corpus
 
-from fields.formats.readers import read
+from fields.formats.readers import read, said
 from fields.runtime.records import read_json
 from fields.signals.folder import load_folder
 from fields.storage.dataset import WeightDataset
@@ -57,9 +57,8 @@ def model_of(folder):
 def checkpoint_of(folder):
     if problem := check(folder):
         raise ValueError(problem)
-    return sorted((p.name, p.read_bytes()) for p in folder.iterdir() if p.name != "trainer.json"), read_json(
-        folder / "trainer.json"
-    )
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "trainer.json")
+    return [(p.relative_to(folder), p.read_bytes()) for p in files], read_json(folder / "trainer.json")
 
 
 def pictures_of(folder):
@@ -72,7 +71,13 @@ def pictures_of(folder):
 def state_of(folder):
     """A foreign file's bits are its content too: it is read as finite or infinite numbers of a shape, or refused."""
     for path in sorted(folder.iterdir()):
-        assert all(isinstance(tensor, torch.Tensor) for tensor in read(path).tensors.values())
+        try:
+            found = read(path)
+        except REFUSED:
+            raise
+        except Exception as error:  # of whatever type a format's library has: the importer tells it in a sentence
+            raise ValueError(said(error)) from None
+        assert all(isinstance(tensor, torch.Tensor) for tensor in found.tensors.values())
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +86,33 @@ def home(tmp_path_factory):
     root = make_corpus(tmp_path_factory.mktemp("home"))
     train(config(root, steps=2, eval_every=2))
     make_corpus(root / "other", seed=1)
-    (root / "pictures").mkdir(), (root / "foreign").mkdir()
+    (root / "pictures").mkdir()
     random = np.random.default_rng(0)
     for i, kind in enumerate(("png", "jpg", "gif", "bmp")):
         Image.fromarray(random.integers(0, 255, (6, 6), np.uint8)).save(root / "pictures" / f"{i}.{kind}")
-    state = {"0.weight": torch.randn(3, 2), "0.bias": torch.randn(3)}
-    torch.save(state, root / "foreign" / "a.pth")
-    np.savez(root / "foreign" / "b.npz", **{k: v.numpy() for k, v in state.items()})
+    for seed, folder in enumerate((root / "foreign", root / "other" / "foreign")):
+        foreign(folder, seed)
     return root
+
+
+def foreign(folder, seed):
+    """Files of other projects: plain, of an older PyTorch, with counters beside the weights, packed, and HDF5 of two kinds."""
+    h5py = pytest.importorskip("h5py")
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(seed)
+    state = {"0.weight": torch.randn(3, 2, generator=generator), "0.bias": torch.randn(3, generator=generator)}
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    torch.save(state, folder / "a.pth")
+    torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"state_dict": state, "epoch": 3, "hyper_parameters": {"lr": 0.1}}, folder / "lightning.ckpt")
+    np.savez(folder / "b.npz", **arrays)
+    np.savez_compressed(folder / "packed.npz", **arrays)
+    with h5py.File(folder / "keras.h5", "w") as file:
+        file["dense/kernel"], file["dense/bias"] = arrays["0.weight"].T, arrays["0.bias"]
+    with h5py.File(folder / "nefs_0-2.hdf5", "w") as file:
+        file["params"], file["labels"] = np.concatenate([arrays["0.weight"].reshape(1, -1)] * 2), np.array([0, 1])
+        stated = file.create_dataset("param_config", (1,), dtype=h5py.string_dtype())
+        stated[0] = json.dumps([["0.weight", [3, 2]]])
 
 
 KINDS = {
@@ -99,9 +123,9 @@ KINDS = {
     "model": ("gpt/best", model_of, 160),
     "checkpoint": ("gpt/checkpoints/step-0000002", checkpoint_of, 220),
     "pictures": ("pictures", pictures_of, 220),
-    "foreign": ("foreign", state_of, 100),
+    "foreign": ("foreign", state_of, 280),
 }
-"""Kind -> where it lies, how it is read as something to compare, and tries: 2,000 in all."""
+"""Kind -> where it lies, how it is read as something to compare, and tries: 2,180 in all."""
 
 
 def damage(path, other, random) -> str:
