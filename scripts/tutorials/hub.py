@@ -57,7 +57,7 @@ if len(sys.argv) > 2:
     signals = sys.argv[2]
 else:
     tables = {}
-    for split, n in (("train", 480), ("test", 60)):
+    for split, n in (("train", 300), ("test", 40)):
         labels = [int(i) for i in rng.integers(0, 3, n)]
         rows = {"image": [picture(label) for label in labels], "label": labels}
         tables[split] = datasets.Dataset.from_dict(rows, features=features)
@@ -66,20 +66,20 @@ else:
 # %% Fields of its pictures, read row by row: official splits stay, a tenth of the training pictures becomes the validation
 options = ["--stream", "--resize", "16", "--crop", "--field.hidden", "16", "16", "--field.octaves", "2"]
 one = ["--threads", 1]  # so little work is not worth sharing among cores
-command("scripts/fit_fields.py", "--signals", signals, *options, "--steps", 100, "--meta-steps", 60, *one, "--out", out / "fields")  # fmt: skip
+command("scripts/fit_fields.py", "--signals", signals, *options, "--steps", 80, "--meta-steps", 40, *one, "--out", out / "fields")  # fmt: skip
 
 # %% The fields themselves become a dataset of the Hub that its viewer shows
 command("scripts/publish.py", "fields", out / "fields", f"{user}/small-shapes-fields")
 
 # %% From here on the Hub is where the fields come from: a vocabulary and a GPT, each by the dataset's name
 fields = f"{user}/small-shapes-fields"
-command("-m", "tokenizers.build", "regions", "--fields", fields, "--grid", 4, 4, "--vocab-size", 64, "--steps", 200, "--batch", 64,
+command("-m", "tokenizers.build", "regions", "--fields", fields, "--grid", 4, 4, "--vocab-size", 64, "--steps", 150, "--batch", 64,
         "--hidden", 128, "--encoder", 32, "--probe-rows", 0, *one, "--out", out / "regions")  # fmt: skip
-command("scripts/train_gpt.py", "--fields", fields, "--tokenizer", out / "regions", "--labels", "--steps", 150, "--batch", 32,
+command("scripts/train_gpt.py", "--fields", fields, "--tokenizer", out / "regions", "--labels", "--steps", 120, "--batch", 32,
         "--model.n-layer", 2, "--model.n-head", 2, "--model.n-embd", 64, *one, "--out", out / "gpt")  # fmt: skip
 
 # %% New fields and their evaluation, so that the model's card has numbers
-command("scripts/sample.py", "--model", out / "gpt", "--n", 48, "--fields", fields, "--out", out / "samples")
+command("scripts/sample.py", "--model", out / "gpt", "--n", 32, "--fields", fields, "--out", out / "samples")
 command("scripts/evaluate.py", "--samples", out / "samples", "--fields", out / "fields", "--model", out / "gpt", "--out", out / "evaluation")  # fmt: skip
 
 # %% The model with its tokenizer, its curves and these numbers, under your name

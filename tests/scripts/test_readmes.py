@@ -83,8 +83,12 @@ def test_links_lead_somewhere(path):
 def test_the_first_readme_is_short_and_light():
     path = ROOT / "README.md"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
-    shown = {(path.parent / link).resolve() for link in links(path) if link.endswith((".png", ".gif", ".svg"))}
+    shown = {(path.parent / link).resolve() for link in links(path) if link.endswith((".png", ".gif", ".webp", ".svg"))}
     assert sum(p.stat().st_size for p in shown) <= PICTURES
+
+
+def test_all_pictures_together_are_light():
+    assert sum(p.stat().st_size for p in (ROOT / ".assets").iterdir()) <= PICTURES
 
 
 def test_every_room_says_what_it_holds():
