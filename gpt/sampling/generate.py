@@ -134,7 +134,7 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
 
 @contextmanager
 def fixed_threads(threads: int):
-    """A fixed number of threads: the order of float sums may depend on it, and with it a draw in a million."""
+    """A fixed number of threads: the order of float sums may depend on it, and with it some draw in ten thousand."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -195,7 +195,7 @@ def sample_ids(
             model only from its place on.
         threads: CPU threads of a block; the same number, the same fields.
         workers: blocks drawn at a time, which changes no field.
-        onednn: multiply by oneDNN, faster on some CPUs (`fields.runtime.products`); its rounding may change a draw in a million.
+        onednn: multiply by oneDNN, faster on some CPUs (`fields.runtime.products`); its rounding changes some draw in ten thousand.
         share: (rank, world): only every world-th block, from the rank-th on.
         progress: called with the number of fields finished.
     Raises:

@@ -70,7 +70,7 @@ class SampleConfig(Overwrites):
     revision: str | None = None
     """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
     precision: Literal["fp32", "onednn"] = "fp32"
-    """onednn: float32 as well, a third faster on AMD CPUs with AVX-512; its other roundings may change a draw in a million."""
+    """onednn: float32 as well, faster on AMD CPUs with AVX-512; its other roundings change some four fields in a thousand."""
     threads: int = 1
     """CPU threads per block of fields; the order of float sums depends on it, so it is fixed. A process draws as many blocks
     at a time as it has cores for."""
