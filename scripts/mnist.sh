@@ -21,7 +21,7 @@ case "$signals" in
     mnist | fashion-mnist) ;;
     *) echo "mnist.sh: --signals must be mnist or fashion-mnist, got $signals." >&2; exit 2 ;;
 esac
-vocabulary=(--grid 8 8 --vocab-size 1024 --batch 128 --steps 4000 --tune 1500) gpt=(--steps 12000)
+vocabulary=(--grid 8 8 --vocab-size 1024 --batch 128 --steps 4000 --tune 1500) gpt=(--steps 20000 --shifts 4 --shift-by 0.1)
 [ -z "$short" ] || { vocabulary=(--grid 8 8 --vocab-size 1024 --batch 128 --steps 1200 --tune 800); gpt=(--steps 4000); }
 [ "$labels" = --labels ] || name=-unlabelled
 out="runs/$signals" words="regions$short" model="gpt$short${name:-}"
