@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from fields.runtime.flags import Overwrites, Precision
-from fields.runtime.launch import precision_of, start
+from fields.runtime.launch import check_memory, precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
 from fields.runtime.runs import claim, read_json, write_json
@@ -17,6 +18,7 @@ from gpt.model import GPT, GPTConfig
 from gpt.token_task import CorpusTask
 from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps
+from gpt.training.task import size
 from gpt.training.trainer import LoopConfig, Trainer
 
 DEFAULT_STEPS = 2000
@@ -178,7 +180,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.micro_batch is None and config.batch < accelerator.num_processes:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
-    architecture_of(config, corpus)  # refuses sizes that do not fit, before the folder is claimed
+    check_sizes(architecture_of(config, corpus), accelerator.device)  # before the folder is claimed
     known = on_main(accelerator, _claim, config, corpus.parents, precision_of(accelerator))
     trainer = make_trainer(config, corpus, accelerator)
     if known:
@@ -218,6 +220,17 @@ def architecture_of(config: TrainConfig, corpus: Corpus) -> GPTConfig:
         labels=corpus.vocab.labels,
         **{name: getattr(config.model, name) for name in ModelConfig.__dataclass_fields__ if name != "similar"},
     )
+
+
+def check_sizes(sizes: GPTConfig, device: torch.device) -> None:
+    """Refuse a model that with its gradients and moments is larger than the memory.
+
+    Raises:
+        ValueError: with the numbers.
+    """
+    with torch.device("meta"):  # counted without being made
+        weights = size(GPT(sizes))
+    check_memory(16 * weights, f"weights, gradients and moments of {weights:,} numbers", device)
 
 
 def sources(config: TrainConfig) -> tuple[Any, Any, Any]:

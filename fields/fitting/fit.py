@@ -27,6 +27,8 @@ from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural, say
+from fields.runtime.files import check_room
+from fields.runtime.processes import on_main
 from fields.signals.base import Signals
 from fields.signals.options import HUB_OPTIONS, SignalsConfig
 from fields.signals.origin import remember
@@ -124,6 +126,8 @@ def fit_fields(
     """
     check_channels(architecture, signals)
     out.mkdir(parents=True, exist_ok=True)
+    size = 8 * architecture.size * len(signals) * (config.fits or 1)  # as parts, then as a dataset
+    on_main(accelerator, check_room, out, size, "fields")
     schedule = schedule_for(config, signals)
     reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
     jobs = cut(architecture, signals, config.fits or 1, accelerator.device, schedule.pixels)

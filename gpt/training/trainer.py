@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fields.runtime.console import duration, plural
+from fields.runtime.files import check_room
 from fields.runtime.flags import check_tracker
 from fields.runtime.launch import check_compiler, widest
 from fields.runtime.processes import Interrupt, Stopped, on_main
@@ -340,6 +341,12 @@ class Trainer:
         """
         c, a = self.config, self.accelerator
         self._announce(steps)
+        if c.out is not None:
+            copies = (c.keep + 1) * (
+                4 + (self.ema is not None)
+            ) + 2  # weights, two moments and the best model; best/ and last/
+            size = 4 * sum(p.numel() for p in self.model.parameters()) * copies
+            on_main(a, check_room, c.out, size, "checkpoints and models")
         self._say_rate(steps, warmup)
         self.trained = True
         terms, began, logged = 0, time.perf_counter(), self.state["step"]
