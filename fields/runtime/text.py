@@ -22,7 +22,7 @@ SECRETS = (
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1***@"),
     (re.compile(r"(?i)((?:token|password|secret|api[_-]?key)\s*[=:]\s*[\"']?)[^\s\"'&,;]{6,}"), r"\1***"),
 )
-MARKS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|^[#+>=-])")
+MARKS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|^(?:[#>=]|[+-](?!\d)))")
 """What means something in Markdown: anywhere, at the edge of a word, or at the beginning."""
 
 
