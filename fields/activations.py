@@ -105,10 +105,3 @@ OUTPUTS: dict[str, Output] = {
     "tanh": Output(lambda y, scale, shift: y.tanh(), lambda v, scale: 1 - v.square(), "np.tanh(y)", "its tanh"),
 }
 """Name -> output."""
-
-if TYPE_CHECKING:  # a checker cannot know what stands in the registries
-    ActivationName = str
-    OutputName = str
-else:
-    ActivationName = Literal[tuple(ACTIVATIONS)]
-    OutputName = Literal[tuple(OUTPUTS)]

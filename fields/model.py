@@ -6,13 +6,20 @@ knows the order inside a row. Nothing here fits, stores or draws.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import torch
 from torch import Tensor
 
 from fields import layout
-from fields.activations import ACTIVATIONS, OUTPUTS, ActivationName, OutputName
+from fields.activations import ACTIVATIONS, OUTPUTS
+
+if TYPE_CHECKING:  # a checker cannot know what stands in the registries
+    ActivationName = str
+    OutputName = str
+else:
+    ActivationName = Literal[tuple(ACTIVATIONS)]
+    OutputName = Literal[tuple(OUTPUTS)]
 
 
 @dataclass(frozen=True)

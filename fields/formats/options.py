@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fields.activations import ActivationName, OutputName
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.sources import SOURCES
 from fields.runtime.flags import Overwrites
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:  # a checker cannot know what stands in the registry
 else:
     Name = Literal[tuple(SOURCES)]
 Format = Literal["state-dicts", "safetensors", "dwsnets", "arena"]
+
+if TYPE_CHECKING:  # as in fields.model, which would import PyTorch
+    Activation = str
+    Output = str
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]
+    Output = Literal[tuple(OUTPUTS)]
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,11 @@ class Conventions:
     """Put the raw coordinate before the encoding."""
     use_pi: bool | None = None
     """Frequencies 2^k pi (True) or 2^k (False)."""
-    activation: ActivationName | None = None
+    activation: Activation | None = None
     """After every hidden layer."""
     w0: float | None = None
     """Frequency of the sine activation."""
-    output: OutputName | None = None
+    output: Output | None = None
     """From the last layer's y to the value: sigmoid(y), y, tanh(y), output_scale * y + output_shift."""
     output_scale: tuple[float, ...] | None = None
     """Scale of `offset`: one number, or one per channel."""
