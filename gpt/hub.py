@@ -2,59 +2,28 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
-
-import tyro
+from typing import Any
 
 from fields.hub.cards import TAGS, TASK, front_matter, licence, may_publish, table
-from fields.hub.options import Publish, PublishFields
-from fields.hub.publish import Publication, publish, publish_fields, read_run
+from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import inside, markdown
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
-from gpt.demo.space import PublishDemo, publish_demo
 from gpt.evaluation.config import model_bits_of
 from gpt.model import GPT
+from gpt.publishing import PublishModel
 from gpt.sampling.generate import sample_ids
 from tokenizers.base import FILES as TOKENIZER_FILES
 from tokenizers.base import WeightTokenizer
-from tokenizers.hub import (
-    LIBRARY,
-    PublishTokenizer,
-    PublishTokens,
-    from_fields,
-    how_made,
-    publish_tokenizer,
-    publish_tokens,
-)
+from tokenizers.hub import LIBRARY, from_fields, how_made
 
 EVALUATED = ("metrics.json", "table.md", "samples.png")
 SHOWN = 40
-
-
-@dataclass(frozen=True)
-class PublishModel(Publish):
-    """A trained GPT: safetensors and config, its tokenizer, and a card with its evaluation and samples.
-
-    The folder is a training run's (its best/ is taken) or a model's.
-
-    For example:
-        python scripts/publish.py model runs/mnist/gpt user/mnist-gpt --evaluation runs/mnist/evaluation
-        python scripts/sample.py --model user/mnist-gpt --n 64 --out runs/samples
-    """
-
-    evaluation: Path | None = None
-    """What scripts/evaluate.py wrote about it; default: `evaluation` in or beside the folder, if it is of this model."""
-    fields: str | None = None
-    """user/name of the weight dataset it was trained on, for the card."""
-    tokenizer: str | None = None
-    """user/name of its tokenizer, for the card; a copy is in the repository anyway."""
 
 
 def push_model(model: GPT, repo: str, *, tokenizer: WeightTokenizer, info: dict, **options: Any) -> Sent | None:
@@ -277,32 +246,3 @@ def _estimate(part: dict, digits: int) -> str:
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
-
-PUBLISH: dict[str, tuple[type[Publish], Callable[..., Any]]] = {
-    "fields": (PublishFields, publish_fields),
-    "tokens": (PublishTokens, publish_tokens),
-    "tokenizer": (PublishTokenizer, publish_tokenizer),
-    "model": (PublishModel, publish_model),
-    "demo": (PublishDemo, publish_demo),
-}
-if TYPE_CHECKING:  # a checker cannot know what stands in the table
-    Kind = Any
-else:
-    Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
-
-
-def parse(args: list[str] | None = None) -> Publish:
-    """The command line as options."""
-    said = (
-        "Publish a weight dataset, tokens, a tokenizer, a model or its demo on the Hugging Face Hub.\n\n"
-        "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
-        "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
-    )
-    return tyro.cli(Kind, args=args, description=said, prog="scripts/publish.py")
-
-
-def run(options: Publish) -> None:
-    """The command."""
-    if not isinstance(options, PublishDemo) and not options.path.is_dir():
-        raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
-    next(function for kind, function in PUBLISH.values() if kind is type(options))(options)

@@ -16,9 +16,9 @@ from gpt.data import Sequences
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.scores import Scorer
 from gpt.model import GPT, GPTConfig
+from gpt.options import ModelConfig, OptimizerConfig
 from gpt.sampling.generate import sample_ids
 from gpt.token_task import TokenTask
-from gpt.train_gpt import ModelConfig, OptimizerConfig
 from gpt.training.local import Local
 from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps

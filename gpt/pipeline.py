@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,19 @@ from fields.runtime.launch import start
 from fields.runtime.processes import on_main
 from fields.storage.fetch import beside
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
-from gpt.sampling.sample import SampleConfig, sample
-from gpt.train_gpt import ModelConfig, TrainConfig, train
+from gpt.options import DIGITS, PipelineConfig
+from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import sample
+from gpt.train_gpt import train
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class PipelineConfig(TrainConfig):
-    """Train a GPT on the tokens of neural fields.
-
-    Without --fields and --tokenizer the pipeline is run on the 1,797 digits of scikit-learn, in at most ten minutes on
-    two cores: fields are fitted, a vocabulary of regions is learnt, a GPT is trained, new fields are drawn
-    and evaluated. Each stage whose output lies under runs/digits already is skipped. The defaults below are the pipeline's
-    (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
-
-    For example:
-        python scripts/train_gpt.py
-        python scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/pca --minutes 30
-        python scripts/train_gpt.py --fields user/fields --tokenizer user/pca --tokens user/tokens
-    """
-
-    fields: str | None = None  # type: ignore[assignment]  # may be left out here, as the next two
-    """Weight dataset: a folder, or user/name on the Hub; None = the embedded digits, made first where missing."""
-    tokenizer: str | None = None  # type: ignore[assignment]
-    """Tokenizer: a folder, or user/name on the Hub."""
-    out: Path | None = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields, or runs/NAME/gpt
-    for user/name."""
-
-    def __post_init__(self):
-        if (self.fields is None) != (self.tokenizer is None):
-            raise ValueError("give both --fields and --tokenizer, or neither for the pipeline on the embedded digits.")
-        super().__post_init__()
-
-    def training(self, **changes) -> TrainConfig:
-        """The same settings as what `train` takes."""
-        return TrainConfig(**{**{f.name: getattr(self, f.name) for f in fields(TrainConfig)}, **changes})
-
-
-DIGITS = PipelineConfig(
-    labels=True, steps=1500, batch=32, token_noise=0.1, label_dropout=0.1, model=ModelConfig(dropout=0.2)
-)
-"""The pipeline's settings: 1,437 digits are soon memorised."""
 VOCABULARY = (
     *("regions", "--grid", "4", "4", "--side", "2", "--margin", "1", "--vocab-size", "64", "--width", "8"),
     *("--hidden", "512", "--steps", "2000", "--batch", "128"),
 )
 """The pipeline's vocabulary: 16 cells of 2 x 2 pixels."""
-
-
-def defaults(words: list[str]) -> PipelineConfig:
-    """What a command line starts from: with --fields a training, without it the pipeline."""
-    return PipelineConfig() if any(word.split("=")[0] == "--fields" for word in words) else DIGITS
 
 
 def run(config: PipelineConfig) -> None:

@@ -1,13 +1,10 @@
 """Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py; what is trained: gpt/token_task.py)."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import tyro
 
-from fields.runtime.flags import Overwrites, Precision
 from fields.runtime.launch import check_memory, precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
@@ -15,11 +12,12 @@ from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
+from gpt.options import ModelConfig, TrainConfig
 from gpt.token_task import CorpusTask
 from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps
 from gpt.training.task import size
-from gpt.training.trainer import LoopConfig, Trainer
+from gpt.training.trainer import Trainer
 
 DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
@@ -41,118 +39,6 @@ FREE = (
     "resume",
 )
 """What may change when a run goes on: it moves no weight, re-keys dropout (micro_batch), or prolongs it (steps)."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Size of the transformer."""
-
-    n_layer: int = 4
-    """Blocks."""
-    n_head: int = 4
-    """Attention heads."""
-    n_embd: int = 128
-    """Width, a multiple of the heads."""
-    dropout: float = 0.1
-    """On embeddings and residual branches."""
-    tie: bool = False
-    """Use one matrix for token embedding and head."""
-    unigram: bool = True
-    """Start from how often each code stands at its position in the training fields, instead of learning it."""
-    gates: bool = True
-    """Scale token embeddings, and what the head reads, by learnt vectors of the position."""
-    similar: Annotated[bool, tyro.conf.arg(aliases=["--model.alike"])] = True
-    """Initialise codes that lie close to each other with similar weights, where the tokenizer knows which do (--model.alike
-    is the old name of this flag)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(LoopConfig):
-    """How a GPT is optimised: the loop's settings and those of AdamW."""
-
-    steps: int | None = None
-    """Optimiser steps; default 2000, or what --minutes allows."""
-    warmup: int | None = None
-    """Steps of linear warm-up; default: a twentieth of the run, at most 200."""
-    weight_decay: float = 0.1
-    """Of matrices (AdamW)."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    """Of AdamW."""
-    optimizer: str = "adamw"
-    """adamw; muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; or sgd (plain)."""
-    token_noise: float = 0.0
-    """While training, up to this share of the codes that a field's GPT reads is replaced by another field's at that place; what
-    it predicts stays. Against errors that pile up in long samples."""
-    label_dropout: float = 0.0
-    """While training, this share of the fields is read without its label, for sample.py --guidance; .1 is usual."""
-    eval_fields: int | None = 512
-    """Validation fields used, drawn once; None = all."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "betas", tuple(self.betas))
-        super().__post_init__()
-        for name, low in {"steps": 1, "warmup": 0, "eval_fields": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
-        if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
-            raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
-        if self.optimizer not in ("adamw", "muon", "sgd"):
-            raise ValueError(f"--optimizer must be adamw, muon or sgd, got {self.optimizer!r}.")
-        for name in ("token_noise", "label_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}.")
-        if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
-            raise ValueError(
-                f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
-            )
-
-
-@dataclass(frozen=True)
-class TrainConfig(OptimizerConfig, Overwrites):
-    """Train a GPT on the tokens of a weight dataset."""
-
-    fields: str
-    """Weight dataset: a folder, or user/name on the Hub."""
-    tokenizer: str
-    """Tokenizer: a folder, or user/name on the Hub."""
-    out: Path = field(default=Path("runs/gpt"), kw_only=True)
-    """Folder for checkpoints, the model (best/, last/), curves and samples."""
-    tokens: str | None = None
-    """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
-    stream: bool = False
-    """For more than fits in memory: fields are read shard by shard, tokens mapped from files in OUT-mapped/. Pictures of
-    samples are then drawn without their nearest training fields."""
-    labels: bool = False
-    """Begin every field with its label, so that samples can be asked for by class."""
-    shifts: int = 0
-    """Shifted copies of every training field, learnt beside it as such (never drawn): for vocabularies of regions, whose codes
-    follow what the field says. 4 is plenty."""
-    shift_by: float = 0.15
-    """Largest shift along each axis, in coordinates (a picture is 2 wide)."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    minutes: float | None = None
-    """Stop after about so many minutes: the number of steps is measured once, before the first one, and kept."""
-    resume: bool = True
-    """Go on where the folder's newest complete checkpoint ends. With --no-resume a used folder is refused."""
-    precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32, on AMD CPUs with AVX-512 by onednn (the same precision, half the
-    time, other roundings); launcher = what accelerate says."""
-    threads: int | None = None
-    """CPU threads per process; default: cores / processes."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
-        if self.shifts < 0 or not 0 < self.shift_by <= 1:
-            raise ValueError(
-                f"--shifts must be 0 or more and --shift-by in (0, 1], got {self.shifts}, {self.shift_by}."
-            )
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
 
 @products_put_back()

@@ -8,15 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.experiments.compare_vocabularies import CompareConfig, compare
+from gpt.experiments.options import CompareConfig
 
 if __name__ == "__main__":
-    run_cli(compare, lambda: tyro.cli(CompareConfig))
+    run_cli("gpt.experiments.compare_vocabularies:compare", CompareConfig)

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.demo.demo import DemoConfig, demo
+from gpt.demo.options import DemoConfig
 
 if __name__ == "__main__":
-    run_cli(demo, lambda: tyro.cli(DemoConfig), alone="python scripts/demo.py")
+    run_cli("gpt.demo.demo:demo", DemoConfig, alone="python scripts/demo.py")

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.evaluation.diagnose import DiagnoseConfig, diagnose
+from gpt.options import DiagnoseConfig
 
 if __name__ == "__main__":
-    run_cli(diagnose, lambda: tyro.cli(DiagnoseConfig), alone="python scripts/diagnose.py")
+    run_cli("gpt.evaluation.diagnose:diagnose", DiagnoseConfig, alone="python scripts/diagnose.py")

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.evaluation.evaluate import EvaluateConfig, evaluate
+from gpt.options import EvaluateConfig
 
 if __name__ == "__main__":
-    run_cli(evaluate, lambda: tyro.cli(EvaluateConfig), alone="python scripts/evaluate.py")
+    run_cli("gpt.evaluation.evaluate:evaluate", EvaluateConfig, alone="python scripts/evaluate.py")

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.evaluation.shapes import ShapeEvaluation, evaluate_shapes
+from gpt.options import ShapeEvaluation
 
 if __name__ == "__main__":
-    run_cli(evaluate_shapes, lambda: tyro.cli(ShapeEvaluation))
+    run_cli("gpt.evaluation.shapes:evaluate_shapes", ShapeEvaluation)

@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.sampling.sample import SampleConfig, sample
+from gpt.sampling.options import SampleConfig
 
 if __name__ == "__main__":
-    run_cli(sample, lambda: tyro.cli(SampleConfig))
+    run_cli("gpt.sampling.sample:sample", SampleConfig)

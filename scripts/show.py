@@ -5,15 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.sampling.show import ShowConfig, show
+from gpt.sampling.options import ShowConfig
 
 if __name__ == "__main__":
-    run_cli(show, lambda: tyro.cli(ShowConfig), alone="python scripts/show.py")
+    run_cli("gpt.sampling.show:show", ShowConfig, alone="python scripts/show.py")

@@ -8,15 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
-import tyro
-
 from fields.runtime.launch import run_cli
-from gpt.continuous.train_flow import TrainFlowConfig, train_flow
+from gpt.continuous.options import TrainFlowConfig
 
 if __name__ == "__main__":
-    run_cli(train_flow, lambda: tyro.cli(TrainFlowConfig))
+    run_cli("gpt.continuous.train_flow:train_flow", TrainFlowConfig)

@@ -9,15 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
 import tyro
 
 from fields.runtime.launch import run_cli
-from gpt.pipeline import PipelineConfig, defaults, run
+from gpt.options import PipelineConfig, defaults
 
 if __name__ == "__main__":
-    run_cli(run, lambda: tyro.cli(PipelineConfig, default=defaults(sys.argv[1:])))
+    run_cli("gpt.pipeline:run", lambda: tyro.cli(PipelineConfig, default=defaults(sys.argv[1:])))

@@ -17,8 +17,10 @@ from gpt.continuous.regression import RegressionConfig, RegressionTransformer
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import sample_ids
 from tokenizers.learned import train
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
-from tokenizers.refit import Refit, RefitConfig
+from tokenizers.learned.options import VQVAEConfig
+from tokenizers.learned.vqvae import VQVAETokenizer
+from tokenizers.options import RefitConfig
+from tokenizers.refit import Refit
 from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)  # 49 weights

@@ -5,14 +5,13 @@ A tokenizer turns rows of weights into rows of T ids in [0, codes) and back. It 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
-from tyro.conf import Suppress
 
 from fields import layout
 from fields.model import FieldConfig
@@ -21,7 +20,7 @@ from fields.runtime.runs import digest, plain, write_atomic, write_json
 from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
 from tokenizers.selection import gather
-from tokenizers.standardizer import Mode, Standardizer
+from tokenizers.standardizer import Standardizer
 
 FORMAT = "neural-fields-as-data/tokenizer/1"
 FILES = ["config.json", "model.safetensors"]
@@ -30,43 +29,6 @@ RESUME_FILE = "training.safetensors"
 SAVED_AS = {"n_codes": "made"}
 """Buffers whose name in files, and so in fingerprints, is an older one."""
 HINT = "A tokenizer is made with: python -m tokenizers.build kmeans --fields DIR --out {path}"
-
-
-@dataclass(frozen=True)
-class TokenizerConfig:
-    """What the configs of all kinds share."""
-
-    later: ClassVar[tuple[str, ...]] = ()
-    """Options that a kind got after its first release."""
-    vocab_size: int = 512
-    """Codes asked for, V. There are fewer where the weights have fewer distinct values."""
-    standardize: Mode = "position"
-    """position: training mean and standard deviation of each weight. delta: minus the reference row, one standard
-    deviation for all. none: as they are."""
-    fit_values: int = 64_000_000
-    """Weights held in memory while fitting, about 50 bytes each at the peak; of more, whole fields are drawn by
-    seed. Means and deviations always see all training fields."""
-    seed: int = 0
-    """Seed of everything random in the fit."""
-    field: Suppress[dict] = field(default_factory=dict)
-    """The FieldConfig as plain values; comes from the dataset."""
-
-    def __post_init__(self):
-        if isinstance(self.field, FieldConfig):
-            object.__setattr__(self, "field", self.field.to_dict())
-        if self.vocab_size < 2:
-            raise ValueError(f"--vocab-size must be at least 2, got {self.vocab_size}.")
-        if self.vocab_size > 65_536:
-            raise ValueError(f"--vocab-size must be at most 65536 (ids are stored in 2 bytes), got {self.vocab_size}.")
-        if self.fit_values < 1:
-            raise ValueError(f"--fit-values must be at least 1, got {self.fit_values}.")
-
-    def settings(self) -> dict:
-        """All options as plain values; without those of `later` that have their default, as before there were any."""
-        found = asdict(self)
-        return {
-            k: v for k, v in found.items() if k not in self.later or v != type(self).__dataclass_fields__[k].default
-        }
 
 
 class WeightTokenizer(nn.Module, PyTorchModelHubMixin):

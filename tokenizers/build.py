@@ -1,92 +1,36 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
-from typing import TYPE_CHECKING, Any
+from fields.runtime.launch import run_cli
+from tokenizers.registry import BuildConfig, parse
 
-from fields.runtime.console import plural
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
+if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
+    run_cli("tokenizers.build:build", parse, alone="python -m tokenizers.build")
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Union
 
 import torch
-import tyro
 
 from fields.kinds.preview import save_preview, spread
-from fields.runtime.flags import Device, Overwrites, check_tracker
-from fields.runtime.launch import choose_device, cores, run_cli
+from fields.runtime.console import plural
+from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim
 from fields.runtime.tracking import Tracking
 from fields.signals.seen import seen_by
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.fetch import beside
 from tokenizers.base import RESUME_FILE, WeightTokenizer
-from tokenizers.classic.kmeans import KMeansConfig
 from tokenizers.encode import VALUES, check_field, encode_dataset, refit_settings
-from tokenizers.refit import Refit, RefitConfig
-from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.report.report import ReportConfig, read_report, report, write_report
+from tokenizers.options import ReportConfig
+from tokenizers.refit import Refit
+from tokenizers.registry import DIGITS, load_tokenizer, make_tokenizer
+from tokenizers.report.report import read_report, report, write_report
 from tokenizers.report.report import summary as report_summary
 from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
-
-DIGITS = "runs/digits/fields"
-if TYPE_CHECKING:  # a checker cannot know what stands in the registry
-    Kind = Any
-else:
-    Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
-
-
-@dataclass(frozen=True)
-class BuildConfig(Overwrites):
-    """Learn a vocabulary from the training fields of a dataset; write the tokenizer, all tokens, and a report.
-
-    Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
-
-    For example:
-        python -m tokenizers.build
-        python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
-        python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
-        python -m tokenizers.build uniform --fields runs/mnist/fields --vocab-size 32 --span 3
-        python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
-        python -m tokenizers.build kmeans --vocab-size 16 --refit --fields runs/mnist/fields --data-root DIR
-        python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128
-        python -m tokenizers.build graph --fields runs/mnist/unconditioned --out runs/mnist/graph
-        python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
-    """
-
-    tokenizer: Kind = field(default_factory=KMeansConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
-    fields: str = DIGITS
-    """A weight dataset: a folder, or user/name on the Hub."""
-    out: Path | None = None
-    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
-    device: Device = "auto"
-    """Where slow steps are computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes are
-    always found on the CPU, in float64, so that ids do not depend on the device."""
-    revision: str | None = None
-    """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
-    stream: bool = False
-    """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
-    to encode, a pass or two for the report. A dataset on the Hub is streamed and not kept on disk."""
-    refitting: RefitConfig = field(default_factory=RefitConfig)
-    tracker: str | None = None
-    """Log the training of a learnt vocabulary to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
-    project: str | None = None
-    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
-
-    def __post_init__(self):
-        check_tracker(self.tracker)
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
 
 def build(config: BuildConfig) -> WeightTokenizer:
@@ -224,13 +168,3 @@ def _asked(config: ReportConfig) -> dict:
     """The report's settings as JSON keeps them, without local paths."""
     asked = {**asdict(config), "sizes": list(config.sizes)}
     return asked | {"data_root": config.data_root is not None, "signals": config.signals is not None}
-
-
-def parse(args: list[str] | None = None) -> BuildConfig:
-    """The command line as a config."""
-    options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.cli(BuildConfig, args=args, config=options, prog="python -m tokenizers.build")
-
-
-if __name__ == "__main__":
-    run_cli(build, parse, alone="python -m tokenizers.build")

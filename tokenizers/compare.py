@@ -1,79 +1,44 @@
 """Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR --out DIR"""
 
-from fields.runtime.processes import begin
+from functools import partial
 
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
+import tyro
+
+from fields.runtime.launch import run_cli
+from tokenizers.options import CompareConfig
+
+if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
+    options = (tyro.conf.OmitArgPrefixes,)
+    parse = partial(tyro.cli, CompareConfig, prog="python -m tokenizers.compare", config=options)
+    run_cli("tokenizers.compare:compare", parse, alone="python -m tokenizers.compare")
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import tyro
 from torch import Tensor
 
-from fields.runtime.flags import Device, Overwrites
-from fields.runtime.launch import choose_device, cores, run_cli
+from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim, write_atomic, write_json
 from fields.runtime.text import markdown as escaped
 from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
-from tokenizers.counts import Counts
 from tokenizers.encode import check_field, divide
-from tokenizers.refit import Refit, RefitConfig
+from tokenizers.options import CompareConfig
+from tokenizers.refit import Refit
 from tokenizers.registry import load_tokenizer
 from tokenizers.report.codecs import rows_beside
 from tokenizers.report.measures import Bench, make_bench, measure
 from tokenizers.selection import draw
+from tokenizers.vocab import Counts
 
 NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
 """Settings that do not change a folder's content, or that are recorded as fingerprints."""
-
-
-@dataclass(frozen=True)
-class CompareConfig(Overwrites):
-    """Bits against PSNR of tokenizers on the same held-out fields, with their sizes and speeds; with --refit both ways.
-
-    For example:
-        python -m tokenizers.compare runs/mnist/kmeans runs/mnist/pca runs/mnist/vqvae --fields runs/mnist/fields \\
-            --data-root DIR --refit --out runs/mnist/compare
-        python -m tokenizers.compare runs/mnist/pca runs/mnist/graph=runs/mnist/unconditioned --fields runs/mnist/fields \\
-            --data-root DIR --split test --out runs/mnist/compare-starts
-    """
-
-    tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS: with other fields of the same signals."""
-    fields: str
-    """The weight dataset of the tokenizers that name no other."""
-    out: Path
-    """Folder for report.html, compare.json, compare.md and compare.png."""
-    refitting: RefitConfig = field(default_factory=RefitConfig)
-    split: str | None = None
-    """Split to evaluate on; default: validation, else test."""
-    held_out: int = 1000
-    """Fields evaluated, drawn by seed."""
-    counted: int = 20_000
-    """Training fields whose codes are counted for the bits, drawn by seed."""
-    signals: str | None = None
-    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
-    data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
-    seed: int = 0
-    """Seed of both draws."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
-    device: Device = "auto"
-    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
-
-    def __post_init__(self):
-        if not self.tokenizers:
-            raise ValueError("name at least one tokenizer to compare.")
-        if self.held_out < 1 or self.counted < 1:
-            raise ValueError("--held-out and --counted must be at least 1.")
 
 
 def compare(config: CompareConfig) -> dict:
@@ -361,12 +326,3 @@ def draw_picture(path: Path, result: dict) -> None:
     axes.grid(alpha=0.3, which="both")
     with write_atomic(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
-
-
-if __name__ == "__main__":
-    options = (tyro.conf.OmitArgPrefixes,)
-    run_cli(
-        compare,
-        lambda: tyro.cli(CompareConfig, prog="python -m tokenizers.compare", config=options),
-        alone="python -m tokenizers.compare",
-    )

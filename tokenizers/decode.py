@@ -1,45 +1,29 @@
 """Decode tokens into a weight dataset:  python -m tokenizers.decode --tokens DIR --tokenizer DIR --out DIR"""
 
-from fields.runtime.console import plural
-from fields.runtime.processes import begin
+from functools import partial
 
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
+import tyro
 
-from dataclasses import dataclass
-from pathlib import Path
+from fields.runtime.launch import run_cli
+from tokenizers.options import DecodeConfig
+
+if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
+    parse = partial(tyro.cli, DecodeConfig, prog="python -m tokenizers.decode")
+    run_cli("tokenizers.decode:main", parse, alone="python -m tokenizers.decode")
 
 import torch
 import tyro
 
 from fields.kinds.preview import preview_dataset
-from fields.runtime.flags import Overwrites
-from fields.runtime.launch import run_cli
+from fields.runtime.console import plural
 from fields.runtime.runs import claim
 from fields.storage.dataset import Reference, WeightDataset
 from tokenizers.base import WeightTokenizer
+from tokenizers.options import DecodeConfig
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
 
 ROWS = 4096
-
-
-@dataclass(frozen=True)
-class DecodeConfig(Overwrites):
-    """Turn tokens back into fields: a weight dataset with the same splits, labels and signal ids.
-
-    Example:
-        python -m tokenizers.decode --tokens runs/digits/tokens --tokenizer runs/digits/kmeans --out runs/digits/decoded
-    """
-
-    tokens: str
-    """Tokens: a folder, the tokenizer's folder that holds `tokens/`, or user/name on the Hub."""
-    tokenizer: str
-    """The tokenizer that made them: a folder, or user/name on the Hub."""
-    out: Path
-    """Folder to write."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
 
 
 def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDataset:
@@ -73,9 +57,3 @@ def main(config: DecodeConfig) -> None:
     preview_dataset(config.out / "preview.png", data)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"{plural(total, 'field')} of {data.config} in {config.out}")
-
-
-if __name__ == "__main__":
-    run_cli(
-        main, lambda: tyro.cli(DecodeConfig, prog="python -m tokenizers.decode"), alone="python -m tokenizers.decode"
-    )

@@ -1,61 +1,40 @@
 """Encode a weight dataset, batch by batch:  python -m tokenizers.encode --tokenizer DIR --fields DIR --out DIR"""
 
-from fields.runtime.console import bar, plural
-from fields.runtime.processes import begin
+from functools import partial
 
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
+import tyro
+
+from fields.runtime.launch import run_cli
+from tokenizers.options import EncodeConfig
+
+if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
+    options = (tyro.conf.OmitArgPrefixes,)
+    parse = partial(tyro.cli, EncodeConfig, prog="python -m tokenizers.encode", config=options)
+    run_cli("tokenizers.encode:main", parse, alone="python -m tokenizers.encode")
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 
-from fields.runtime.flags import Device, Overwrites
-from fields.runtime.launch import choose_device, run_cli
+from fields.runtime.console import bar, plural
+from fields.runtime.launch import choose_device
 from fields.runtime.runs import claim
 from fields.signals.seen import refuse_seen
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
 from fields.storage.rows import Rows
 from tokenizers.base import WeightTokenizer
-from tokenizers.refit import Refit, RefitConfig
+from tokenizers.options import EncodeConfig, RefitConfig
+from tokenizers.refit import Refit
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenInfo, to_table, write_tokens
 
 VALUES = 6_000_000
 """Weights encoded at once."""
-
-
-@dataclass(frozen=True)
-class EncodeConfig(Overwrites):
-    """Turn the fields of a weight dataset into tokens; memory stays the same however many there are.
-
-    For example:
-        python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
-        python -m tokenizers.encode --tokenizer runs/digits/regions --fields runs/digits/fields --refit --out runs/digits/refit
-    """
-
-    tokenizer: str
-    """A tokenizer: a folder, or user/name on the Hub."""
-    fields: str
-    """A weight dataset of the same architecture: a folder, or user/name on the Hub."""
-    out: Path
-    """Folder to write: Parquet files and tokens.json."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
-    stream: bool = False
-    """Read the fields shard by shard instead of holding them all, for datasets larger than memory."""
-    refitting: RefitConfig = field(default_factory=RefitConfig)
-    device: Device = "auto"
-    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
-    signals: str | None = None
-    """Folder of the pictures the fields were fitted to, which refit matches; the embedded digits need none."""
-    data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for refit."""
 
 
 def divide(text: str, fields: str) -> tuple[str, str]:
@@ -141,11 +120,3 @@ def main(config: EncodeConfig) -> None:
     fingerprint = encode_dataset(tokenizer, data, config.out, refit=refit)
     total = sum(len(rows) for rows in data.splits.values())
     print(f"{plural(total, 'field')} x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")
-
-
-if __name__ == "__main__":
-    run_cli(
-        main,
-        lambda: tyro.cli(EncodeConfig, prog="python -m tokenizers.encode", config=(tyro.conf.OmitArgPrefixes,)),
-        alone="python -m tokenizers.encode",
-    )

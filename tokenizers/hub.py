@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from fields.hub.cards import (
     size_category,
     table,
 )
-from fields.hub.options import Publish
 from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
@@ -30,6 +28,7 @@ from fields.runtime.runs import write_json
 from fields.runtime.text import inside, markdown
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
+from tokenizers.options import PublishTokenizer, PublishTokens
 from tokenizers.registry import load_tokenizer
 from tokenizers.report.report import read_report
 from tokenizers.tokens import TokenDataset, features
@@ -37,35 +36,6 @@ from tokenizers.tokens import TokenDataset, features
 SHOWN = 40
 REPORT = ("report.json", "report.md", "rate_distortion.png")
 LIBRARY = "neural-fields-as-data"
-
-
-@dataclass(frozen=True)
-class PublishTokenizer(Publish):
-    """A tokenizer: safetensors and config, its report, and a card with the report's numbers.
-
-    For example:
-        python scripts/publish.py tokenizer runs/mnist/pca user/mnist-pca --fields user/mnist-fields
-        python -m tokenizers.encode --tokenizer user/mnist-pca --fields user/mnist-fields --out runs/tokens
-    """
-
-    fields: str | None = None
-    """user/name of the weight dataset it was learnt from, for the card."""
-
-
-@dataclass(frozen=True)
-class PublishTokens(Publish):
-    """The tokens of a dataset: Parquet files of ids, tokens.json with the place of every token, and a card.
-
-    The folder is one of tokens, or a tokenizer's with `tokens/` in it.
-
-    For example:
-        python scripts/publish.py tokens runs/mnist/pca user/mnist-tokens --tokenizer user/mnist-pca
-    """
-
-    fields: str | None = None
-    """user/name of the weight dataset they were made from, for the card."""
-    tokenizer: str | None = None
-    """user/name of their tokenizer, for the card."""
 
 
 # -- tokenizers ------------------------------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from fields.runtime.threads import share
 from fields.signals.images import Images, grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.counts import Counts
 from tokenizers.distortion import find_signals, quality
+from tokenizers.options import RefitConfig
 from tokenizers.selection import draw
+from tokenizers.vocab import Counts
 
 BLOCK, WIDE = 128, 1024
 """Fields refitted side by side: as many as fit the cache, and as many as fill a GPU."""
@@ -35,25 +36,6 @@ LOOK = 3
 POINTS = 1024
 """Points of a field without pictures."""
 BETAS = (0.9, 0.99)
-
-
-@dataclass(frozen=True)
-class RefitConfig:
-    """Whether and how codes are refitted."""
-
-    refit: bool = False
-    """Change codes after encoding so that the decoded field matches its signal best (the field's own values where the
-    signals are not available). Takes minutes for tens of thousands of fields."""
-    refit_steps: int = 100
-    """Steps of refit."""
-    refit_lr: float = 0.05
-    """How far a step of refit moves, in distances of neighbouring codes; falls to zero."""
-    refit_rate: float = 0.006
-    """Share of the squared error that refit trades for one bit less per field, where codes are ordered numbers."""
-
-    def __post_init__(self):
-        if self.refit_steps < 1 or self.refit_lr <= 0 or self.refit_rate < 0:
-            raise ValueError("--refit-steps must be at least 1, --refit-lr above 0, --refit-rate at least 0.")
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,115 @@
-"""The table of tokenizers. Command line, tests and `load_tokenizer` iterate over this table."""
+"""The table of tokenizers, and the command line that is made of it. Nothing here imports PyTorch before it is needed."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
+import tyro
+
+from fields.runtime.contents import find
+from fields.runtime.flags import Device, Overwrites, check_tracker
 from fields.storage.fetch import fetch
-from tokenizers.base import FILES, WeightTokenizer, read_config
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.classic.pca import PCAConfig, PCATokenizer
-from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
-from tokenizers.classic.uniform import UniformConfig, UniformTokenizer
-from tokenizers.learned.graph import GraphConfig, GraphTokenizer
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.classic.options import KMeansConfig, PCAConfig, QuantileConfig, UniformConfig
+from tokenizers.learned.options import GraphConfig, RegionsConfig, VQVAEConfig
+from tokenizers.options import RefitConfig, ReportConfig, TokenizerConfig
 
-TOKENIZERS: dict[str, tuple[type, type[WeightTokenizer]]] = {
-    "kmeans": (KMeansConfig, KMeansTokenizer),
-    "quantile": (QuantileConfig, QuantileTokenizer),
-    "uniform": (UniformConfig, UniformTokenizer),
-    "pca": (PCAConfig, PCATokenizer),
-    "vqvae": (VQVAEConfig, VQVAETokenizer),
-    "graph": (GraphConfig, GraphTokenizer),
-    "regions": (RegionsConfig, RegionsTokenizer),
+if TYPE_CHECKING:
+    from tokenizers.base import WeightTokenizer
+
+TOKENIZERS: dict[str, tuple[type[TokenizerConfig], str | type]] = {
+    "kmeans": (KMeansConfig, "tokenizers.classic.kmeans:KMeansTokenizer"),
+    "quantile": (QuantileConfig, "tokenizers.classic.quantile:QuantileTokenizer"),
+    "uniform": (UniformConfig, "tokenizers.classic.uniform:UniformTokenizer"),
+    "pca": (PCAConfig, "tokenizers.classic.pca:PCATokenizer"),
+    "vqvae": (VQVAEConfig, "tokenizers.learned.vqvae:VQVAETokenizer"),
+    "graph": (GraphConfig, "tokenizers.learned.graph:GraphTokenizer"),
+    "regions": (RegionsConfig, "tokenizers.learned.regions:RegionsTokenizer"),
 }
-"""kind -> (config, class). To add a tokenizer: one file, and one line here."""
+"""kind -> (config, class, or where it stands: imported when it is used). To add a tokenizer: one file, and one line here."""
+DIGITS = "runs/digits/fields"
+
+if TYPE_CHECKING:  # a checker cannot know what stands in the registry
+    Kind = Any
+else:
+    Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
 
 
-def load_tokenizer(path: str | Path, *, revision: str | None = None, flag: str = "", **kwargs: Any) -> WeightTokenizer:
+def class_of(kind: str) -> type["WeightTokenizer"]:
+    """The class of a kind."""
+    place = TOKENIZERS[kind][1]
+    return find(place) if isinstance(place, str) else place
+
+
+def load_tokenizer(
+    path: str | Path, *, revision: str | None = None, flag: str = "", **kwargs: Any
+) -> "WeightTokenizer":
     """The tokenizer in a folder, or `user/name[@revision]` on the Hub, of whatever kind it is.
 
     Raises:
         FileNotFoundError: if there is none, with the command that makes one.
         ValueError: if its kind is unknown or its files are damaged.
     """
+    from tokenizers.base import FILES, read_config
+
     where = fetch(path, "model", revision=revision, patterns=FILES, flag=flag)
     kind = read_config(where)["kind"]
     if kind not in TOKENIZERS:
         raise ValueError(f"{path} holds a tokenizer of kind {kind!r}; this code knows {', '.join(TOKENIZERS)}.")
-    return TOKENIZERS[kind][1].from_pretrained(where, **kwargs)
+    return class_of(kind).from_pretrained(where, **kwargs)
 
 
-def make_tokenizer(config: Any) -> WeightTokenizer:
+def make_tokenizer(config: Any) -> "WeightTokenizer":
     """An unfitted tokenizer of a config."""
-    return TOKENIZERS[config.kind][1](config)
+    return class_of(config.kind)(config)
+
+
+@dataclass(frozen=True)
+class BuildConfig(Overwrites):
+    """Learn a vocabulary from the training fields of a dataset; write the tokenizer, all tokens, and a report.
+
+    Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
+
+    For example:
+        python -m tokenizers.build
+        python -m tokenizers.build kmeans --fields runs/mnist/fields --vocab-size 256 --out runs/mnist/kmeans-256
+        python -m tokenizers.build quantile --fields runs/mnist/fields --sizes
+        python -m tokenizers.build uniform --fields runs/mnist/fields --vocab-size 32 --span 3
+        python -m tokenizers.build pca --fields user/mnist-fields --out runs/mnist/pca
+        python -m tokenizers.build kmeans --vocab-size 16 --refit --fields runs/mnist/fields --data-root DIR
+        python -m tokenizers.build vqvae --fields runs/mnist/fields --vocab-size 128
+        python -m tokenizers.build graph --fields runs/mnist/unconditioned --out runs/mnist/graph
+        python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
+    """
+
+    tokenizer: Kind = field(default_factory=KMeansConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    fields: str = DIGITS
+    """A weight dataset: a folder, or user/name on the Hub."""
+    out: Path | None = None
+    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
+    device: Device = "auto"
+    """Where slow steps are computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes are
+    always found on the CPU, in float64, so that ids do not depend on the device."""
+    revision: str | None = None
+    """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
+    stream: bool = False
+    """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
+    to encode, a pass or two for the report. A dataset on the Hub is streamed and not kept on disk."""
+    refitting: RefitConfig = field(default_factory=RefitConfig)
+    tracker: str | None = None
+    """Log the training of a learnt vocabulary to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
+    project: str | None = None
+    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
+
+    def __post_init__(self):
+        check_tracker(self.tracker)
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+
+
+def parse(args: list[str] | None = None) -> BuildConfig:
+    """The command line as a config."""
+    options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return tyro.cli(BuildConfig, args=args, config=options, prog="python -m tokenizers.build")

@@ -1,11 +1,12 @@
 """Weights as numbers of order one: what a tokenizer subtracts and divides by, learnt from training fields only."""
 
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-Mode = Literal["position", "delta", "none"]
+from tokenizers.options import Mode
+
 RESOLUTION = 1e-6
 """A spread below this share of the mean is float32's rounding, not information: the position counts as constant."""
 

@@ -4,7 +4,7 @@ The same trainer as the GPT's with another task: equal sizes, steps, labels and 
 under the same budget.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
-from fields.runtime.flags import Overwrites, Precision
 from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
@@ -23,70 +22,14 @@ from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import load_model
 from gpt.continuous.flow import Flow, FlowConfig, to_rows, to_vectors
+from gpt.continuous.options import TrainFlowConfig
 from gpt.data import seed_of
 from gpt.training.schedule import warmup_steps
 from gpt.training.task import Task
-from gpt.training.trainer import LoopConfig, Trainer
+from gpt.training.trainer import Trainer
 
 VALIDATED = 2048
 """Held-out fields whose loss is measured, at noise and times drawn once."""
-
-
-@dataclass(frozen=True)
-class FlowModelConfig:
-    """Size of the transformer."""
-
-    n_layer: int = 4
-    """Blocks."""
-    n_head: int = 4
-    """Attention heads."""
-    n_embd: int = 128
-    """Width."""
-    dropout: float = 0.0
-    """On residual branches."""
-
-
-@dataclass(frozen=True)
-class TrainFlowConfig(LoopConfig, Overwrites):
-    """Train a rectified flow over the weights of a dataset, and draw new fields from it.
-
-    For example:
-        python scripts/train_flow.py --fields runs/mnist/fields --labels --steps 4000 --out runs/mnist/flow
-    """
-
-    fields: str
-    """Weight dataset: a folder, or user/name on the Hub. Its fields should share a start."""
-    out: Path = field(default=Path("runs/flow"), kw_only=True)
-    """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset."""
-    labels: bool = False
-    """Tell the model each field's label, so that samples can be asked for by class."""
-    unlabelled: float = 0.1
-    """Share of fields whose label is hidden in training, which --guidance needs."""
-    model: FlowModelConfig = field(default_factory=FlowModelConfig)
-    steps: int = 4000
-    """Optimiser steps."""
-    ema: float | None = field(default=0.999, kw_only=True)
-    """Decay of a moving average of the weights, which is validated and saved."""
-    n: int = 1000
-    """Fields drawn at the end; with labels as many of each class."""
-    integration: int = 30
-    """Steps of the integration when sampling; each evaluates the model twice."""
-    guidance: float = 1.0
-    """Scale of classifier-free guidance when sampling; 1 = none. Needs --labels."""
-    precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what accelerate says."""
-    threads: int | None = None
-    """CPU threads per process; default: cores / processes."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("steps", "n", "integration"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.unlabelled < 1:
-            raise ValueError(f"--unlabelled is a share in [0, 1), got {self.unlabelled}.")
-        if not 0 <= self.guidance <= 100 or (self.guidance != 1 and not self.labels):
-            raise ValueError(f"--guidance must lie in [0, 100] and needs --labels unless it is 1, got {self.guidance}.")
 
 
 class FlowTask(Task[Flow]):

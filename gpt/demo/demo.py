@@ -2,44 +2,14 @@
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fields.runtime.text import one_line
+from gpt.demo.options import DemoConfig
 from gpt.demo.studio import open_studio
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """A model to be looked at in a browser: new fields of any size, their weights and tokens, completions, walks.
-
-    For example:
-        python scripts/demo.py --model runs/digits/gpt
-        python scripts/demo.py --model user/name --fields user/name-fields
-    """
-
-    model: str
-    """Training folder, model folder, or user/name on the Hub."""
-    fields: str | None = None
-    """Its training dataset (folder or user/name), for nearest training fields and held-out ones; default: what the training
-    run names, if that is still there."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines in."""
-    port: int = 7860
-    """Port to listen on; 0 = any free one."""
-    threads: int = 1
-    """CPU threads."""
-
-    def __post_init__(self):
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"--port must lie between 0 and 65535, got {self.port}.")
-        if self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
 
 def demo(config: DemoConfig) -> None:

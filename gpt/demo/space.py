@@ -5,20 +5,16 @@ The Space holds the code of this checkout, an app file of a few lines and a card
 
 import shutil
 import tomllib
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from fields.hub.cards import front_matter
-from fields.hub.options import Publish
 from fields.hub.publish import Publication, publish
 from fields.hub.push import Sent
 from fields.runtime.runs import read_json, write_json
-from fields.storage.fetch import HubName
 from gpt.checkpoint import load_model
+from gpt.demo.options import PublishDemo
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("fields", "tokenizers", "gpt")
@@ -27,33 +23,14 @@ UNUSED = ("h5py", "imageio", "imageio-ffmpeg", "point-cloud-utils", "torchvision
 """What the page never imports, of the dependencies."""
 APP = '''"""The demo of {model}: https://huggingface.co/{model}"""
 
-from gpt.demo.demo import DemoConfig, demo
+from gpt.demo.demo import demo
+from gpt.demo.options import DemoConfig
 
 if __name__ == "__main__":
     import os
 
     demo(DemoConfig(model={model!r}, fields={fields!r}, host="0.0.0.0", port=int(os.environ.get("PORT", 7860))))
 '''
-
-
-@dataclass(frozen=True)
-class PublishDemo(Publish):
-    """The demo of a published model as a Space: app.py, requirements.txt, the code, a card.
-
-    For example:
-        python scripts/publish.py demo user/mnist-gpt user/mnist-demo --fields user/mnist-fields --dry-run
-        python runs/hub/user/mnist-demo/app.py    # the Space on this machine
-    """
-
-    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # type: ignore[assignment]  # no folder
-    """user/name of the published model."""
-    fields: str | None = None
-    """user/name of the weight dataset it was trained on, for nearest training fields and held-out ones."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for text in (self.path, *([self.fields] if self.fields else [])):
-            HubName.parse(str(text))
 
 
 def publish_demo(options: PublishDemo) -> Sent | None:

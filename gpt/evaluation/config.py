@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from fields.runtime.flags import Overwrites
 from fields.runtime.runs import read_json
 from fields.signals.base import Signals
 from fields.signals.seen import refuse_seen
@@ -17,51 +16,8 @@ from gpt.evaluation import items
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSource, fields_row
 from gpt.evaluation.metrics import FEATURES
+from gpt.options import EvaluateConfig
 from tokenizers.base import WeightTokenizer
-
-
-@dataclass(frozen=True)
-class EvaluateConfig(Overwrites):
-    """Compare samples with held-out references, with all baselines in one table."""
-
-    fields: str
-    """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
-    out: Path = Path("runs/evaluation")
-    """Folder for report.html, metrics.json, table.md, samples.png, curves.png."""
-    samples: str | None = None
-    """What to evaluate: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
-    split: str | None = None
-    """Split of the samples' dataset; default `samples`, or its only one."""
-    tokenizer: str | None = None
-    """Tokenizer (folder or Hub id) for round trip, unigram and token copies; default: that of --model."""
-    model: str | None = None
-    """Model (folder or Hub id), for its validation bits and its tokenizer."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
-    data_root: Path | None = None
-    """Where the signals' files lie."""
-    references: str = "images"
-    """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
-    n: int = 1000
-    """Pictures on each side, without replacement; fewer where there are not as many."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
-    classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
-    protocol: Literal["standard", "nefgpt"] = "standard"
-    """nefgpt = NeF-GPT's own: digit 3, 256 vs 256 with replacement, TRAINING references, D = (1-SSIM)/2."""
-    seed: int = 0
-    """Of references, baselines, bootstrap and classifier."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
-
-    def __post_init__(self):
-        if self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
 
 @dataclass

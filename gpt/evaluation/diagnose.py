@@ -6,14 +6,12 @@ or 1-NNA where there is no classifier; bits and codes say why.
 """
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
-from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
 from fields.runtime.runs import claim, read_json
@@ -21,50 +19,14 @@ from fields.storage.fetch import beside, is_local
 from gpt.checkpoint import load_model
 from gpt.data import unigram_bits
 from gpt.evaluation import baselines, predictions
-from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier, read_inputs
+from gpt.evaluation.config import Inputs, open_classifier, read_inputs
 from gpt.evaluation.diagnosis import explain, write_diagnosis
 from gpt.evaluation.items import SignalSet, fields_row
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import select_references
 from gpt.model import GPT
+from gpt.options import DiagnoseConfig, EvaluateConfig
 from gpt.sampling.generate import sample_ids
-
-
-@dataclass(frozen=True)
-class DiagnoseConfig(Overwrites):
-    """Name the stage that loses most between signals and samples, and what to try next.
-
-    For example:
-        python scripts/diagnose.py --model runs/digits/gpt
-        python scripts/diagnose.py --model runs/mnist/gpt --n 500 --data-root DIR
-    """
-
-    model: str
-    """GPT: a training folder, a model folder, or user/name on the Hub."""
-    out: Path | None = None
-    """Folder for report.html, diagnosis.md, diagnosis.json, diagnosis.png; default: MODEL-diagnosis beside the model."""
-    fields: str | None = None
-    """Weight dataset it learnt from (folder or Hub name); default: what the training folder says."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
-    data_root: Path | None = None
-    """Where the signals' files lie."""
-    n: int = 180
-    """Pictures of each row; fewer where there are not as many."""
-    classifier: Path | None = None
-    """Classifier for FID; default: one is trained from the labelled training signals and cached."""
-    classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
-    seed: int = 0
-    """Of references, rows and samples."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
-
-    def __post_init__(self):
-        if self.n < 2:
-            raise ValueError(f"--n must be at least 2, got {self.n}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
 
 def diagnose(config: DiagnoseConfig) -> dict:

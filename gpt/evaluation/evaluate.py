@@ -17,12 +17,13 @@ from fields.runtime.runs import claim, digest
 from fields.storage.dataset import summary
 from gpt.evaluation import items, novelty
 from gpt.evaluation.baselines import Setup, baselines, encode
-from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier, read_inputs
+from gpt.evaluation.config import Inputs, open_classifier, read_inputs
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.metrics import distances_for
 from gpt.evaluation.report import write_report
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
+from gpt.options import EvaluateConfig
 
 FREE = ("threads", "classifiers", "signals", "data_root")
 """What changes no number, and where things lie."""

@@ -9,9 +9,10 @@ from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation import items
 from gpt.evaluation.baselines import draw, encode, first_fits
-from gpt.evaluation.config import EvaluateConfig, Inputs
+from gpt.evaluation.config import Inputs
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet, SignalSource, fields_row
+from gpt.options import EvaluateConfig
 
 NEFGPT_N, NEFGPT_DIGIT = 256, 3
 

@@ -7,7 +7,6 @@ two of them, their mean and weights drawn one by one reach. Fields without a sur
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from fields.metrics.clouds import nearest_chamfer, on_surface, seconds_for, stan
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
 from fields.runtime.console import bar
-from fields.runtime.flags import Overwrites
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
 from fields.view.page import Cell, Page, estimate_tip
@@ -28,6 +26,7 @@ from fields.view.render import webp
 from fields.view.shading import turntable
 from fields.view.volumes import volume
 from gpt.evaluation.metrics import DISTANCES, estimates
+from gpt.options import ShapeEvaluation
 
 NOISE = 0.3
 """Standard deviations of the noise on training weights."""
@@ -37,43 +36,6 @@ SHOWN = 6
 """Samples that turn on the report."""
 TURNED = (88, 49, 12)
 """Pixels along an edge of a turning shape, points along an edge of its volume, views of one turn."""
-
-
-@dataclass(frozen=True)
-class ShapeEvaluation(Overwrites):
-    """Compare new shapes with held-out ones by Chamfer distance.
-
-    For example:
-        python scripts/evaluate_shapes.py --samples runs/solids/samples --fields runs/solids/fields --out runs/solids/evaluation
-    """
-
-    samples: Path
-    """Weight dataset of new shapes."""
-    fields: Path
-    """Weight dataset that was learnt from, with a training and a held-out split."""
-    out: Path
-    """Output folder."""
-    reference: str = "test"
-    """Split of the references."""
-    n: int = 200
-    """Shapes a side; every number depends on it."""
-    points: int = 1024
-    """Points on each surface; HyperDiffusion's tables use 2,048."""
-    size: int = 64
-    """Cells along an edge of the grid for the surfaces."""
-    workers: int = 1
-    """Processes for the distances."""
-    pool: int = 500
-    """Training fields among which each sample's and each reference's nearest is sought, for Z_U and copies."""
-    baselines: bool = True
-    """Rows of noise, means and single weights, too."""
-    seed: int = 0
-    """Of the choice of shapes, and of the points."""
-
-    def __post_init__(self):
-        for name, least in (("n", 2), ("points", 2), ("size", 8), ("workers", 1), ("pool", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
 
 
 @dataclass

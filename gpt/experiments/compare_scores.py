@@ -16,7 +16,7 @@ from fields.runtime.runs import digest, read_json, write_json
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation import items
 from gpt.evaluation.baselines import Setup, draw_pool, gaussian, held_out, training_fields, training_images, unigram
-from gpt.evaluation.config import EvaluateConfig, Inputs, open_classifier
+from gpt.evaluation.config import Inputs, open_classifier
 from gpt.evaluation.evaluate import fitting, look_for_copies
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet
@@ -24,6 +24,7 @@ from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import protocol_text, select_references, select_samples
 from gpt.experiments.compare_inputs import Entry
 from gpt.experiments.compare_report import SHOWN
+from gpt.options import EvaluateConfig
 
 LARGEST = 2_000
 """Weights per field above which the Gaussian baseline, a P x P covariance, is left out."""

@@ -7,14 +7,11 @@ tokenizer's folder has none of these fields), `gpt/`, `samples/`, and `row.json`
 
 import statistics
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
-import tyro
 
-from fields.runtime.flags import Overwrites, Precision
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
@@ -24,97 +21,20 @@ from gpt.evaluation.config import model_bits
 from gpt.experiments.compare_inputs import Entry, enter
 from gpt.experiments.compare_report import said, write_report
 from gpt.experiments.compare_scores import Bench
+from gpt.experiments.options import CompareConfig
+from gpt.options import TrainConfig
 from gpt.pipeline import Stages
-from gpt.sampling.sample import SampleConfig, sample
-from gpt.train_gpt import ModelConfig, TrainConfig, make_trainer, new_names, sources, train
+from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import sample
+from gpt.train_gpt import make_trainer, new_names, sources, train
 from gpt.training.log import Metrics
 from gpt.training.trainer import OVERHEAD
 from tokenizers.encode import encode_dataset
 
 ROUNDS = 12
 """Passes of each GPT while its steps are timed; the first ones are slow."""
-MINUTES = 5.0
-"""Training of each GPT where neither --minutes nor --steps is given."""
 FREE = ("tokenizers", "fields", "out", "signals", "data_root", "classifier", "classifiers", "threads")
 """What may change: who takes part, and where things lie. Content is known by fingerprints, here or in row.json."""
-
-
-@dataclass(frozen=True)
-class CompareConfig(Overwrites):
-    """A GPT over each of several vocabularies, trained equally long, evaluated in the same way: one table, one sheet of samples.
-
-    TOKENIZER=FIELDS gives a tokenizer its own weight dataset, other fits of the same signals (aligned ones, say); the
-    others are trained on --fields. All are compared as pictures with the same held-out signals. What is finished is not
-    made again: the same command goes on where it stopped, and one more tokenizer costs only its own training.
-
-    For example:
-        python scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
-        python scripts/compare_vocabularies.py runs/mnist/pca runs/mnist/aligned-pca=runs/mnist/aligned \\
-            --fields runs/mnist/fields --data-root DIR --minutes 10 --labels --out runs/mnist/aligned-or-not
-    """
-
-    tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS."""
-    fields: str
-    """Weight dataset, a folder or user/name on the Hub; its held-out signals are the references of all."""
-    out: Path = Path("runs/comparison")
-    """Folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer."""
-    minutes: float | None = None
-    """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
-    steps: int | None = None
-    """Optimiser steps of each GPT, at most."""
-    labels: bool = False
-    """Begin every field with its label, and say how many samples are read as theirs."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    batch: int = TrainConfig.batch
-    """Fields per optimiser step."""
-    lr: float = TrainConfig.lr
-    """Highest learning rate."""
-    eval_every: int = TrainConfig.eval_every
-    """Steps between validations; the best model is sampled."""
-    n: int = 1000
-    """Fields drawn from each GPT, against as many held-out signals; fewer where there are not as many signals."""
-    temperature: float = 1.0
-    """Of the draws; 1 is the measure."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what --fields says."""
-    data_root: Path | None = None
-    """Where the signals' files lie."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
-    classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
-    seed: int = 0
-    """Of training, draws, references and classifier."""
-    precision: Precision = "auto"
-    """Of training: auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what
-    accelerate says."""
-    threads: int | None = None
-    """CPU threads per process; default: cores / processes. Fields are drawn on one thread."""
-
-    def __post_init__(self):
-        if not self.tokenizers:
-            raise ValueError("name at least one tokenizer for the comparison.")
-        if self.n < 2:
-            raise ValueError(f"--n must be at least 2, got {self.n}.")
-        if self.limit is not None and not self.limit > 0:
-            raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
-        self.training("", "", Path(), steps=self.steps)  # refuses what cannot be, by the same words
-        SampleConfig("", Path(), temperature=self.temperature)
-
-    @property
-    def limit(self) -> float | None:
-        """Minutes of training."""
-        return MINUTES if self.minutes is None and self.steps is None else self.minutes
-
-    def training(
-        self, fields: str, tokenizer: str, out: Path, tokens: str | None = None, steps: int | None = None
-    ) -> TrainConfig:
-        """The training of one GPT, but for its steps the same for all."""
-        names = ("labels", "model", "batch", "lr", "eval_every", "seed", "precision", "threads")
-        same: dict[str, Any] = {name: getattr(self, name) for name in names}
-        same |= {"steps": steps, "sample_every": None, "log_every": 100}
-        return TrainConfig(fields=fields, tokenizer=tokenizer, out=out, tokens=tokens, **same)
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:

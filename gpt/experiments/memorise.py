@@ -8,9 +8,8 @@ at once as there are threads, and finished ones are not repeated.
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -20,7 +19,6 @@ from fields.fitting.options import FitConfig, Start
 from fields.fitting.starts import make_reference
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural
-from fields.runtime.flags import Overwrites, Precision
 from fields.runtime.processes import Interrupt, Stopped, on_all, on_main
 from fields.runtime.products import products_put_back
 from fields.signals.base import Signals
@@ -29,99 +27,7 @@ from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from gpt.experiments.memorise_report import write_report
 from gpt.experiments.memorise_run import Cell, Cut, measure, save_cell, train_cell
-
-Way = Literal["unconditioned", "conditioned", "meta", "aligned"]
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Size of the transformer."""
-
-    n_layer: int = 2
-    """Blocks."""
-    n_head: int = 2
-    """Attention heads."""
-    n_embd: int = 128
-    """Width, a multiple of the heads."""
-
-
-@dataclass(frozen=True)
-class MemoriseConfig(Overwrites):
-    """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to memorise
-    N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
-
-    Ends with table.md, roll-outs.png and curves.png in OUT. May be interrupted; finished cells are kept.
-
-    For example:
-        python scripts/train_regression.py                                   # the embedded digits
-        python scripts/train_regression.py --signals mnist --data-root DIR   # the table of the README
-        python scripts/train_regression.py --starts conditioned --n 4 --between --seeds 1
-    """
-
-    signals: str = "digits"
-    """digits | mnist | fashion-mnist | a folder of images."""
-    data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
-    out: Path | None = None
-    """Folder for fields, models, table and figures; default runs/SIGNALS/regression."""
-    starts: tuple[Way, ...] = ("unconditioned", "conditioned", "meta", "aligned")
-    """Ways of fitting that are compared; aligned = unconditioned with the neurons matched to one of them."""
-    n: tuple[int, ...] = (1, 4, 32)
-    """Numbers of fields to memorise, with all seeds."""
-    between: tuple[int, ...] = (8, 16)
-    """Numbers of fields tried with the first seed only."""
-    seeds: int = 3
-    """Seeds: each has its own digits and its own initial model."""
-    target_psnr: float = 33.0
-    """dB at which every fit stops, so that all ways render equally well."""
-    steps: int = 1600
-    """Optimiser steps of a cell, the same for all."""
-    batch: int = 2
-    """Fields per step. With N = 1 the field stands in the batch repeatedly: all cells see as many weights."""
-    lr: float = 4e-3
-    """Highest learning rate."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; adamw needs several times
-    the steps."""
-    loss: Literal["l1", "mse"] = "l1"
-    """Absolute or squared error of the next weight."""
-    scale: float = 0.5
-    """Raw weights are divided by this one number, whatever the start."""
-    standardize: bool = False
-    """Standardise each position by the mean and deviation of the N fields instead: then all starts look the same."""
-    model: ModelOptions = field(default_factory=ModelOptions)
-    """Size of the transformer."""
-    precision: Precision = "auto"
-    """auto = bf16 where it is fast, else fp32. Roll-outs are always computed in fp32."""
-    threads: int | None = None
-    """Cells at once, one CPU thread each; None = cores / processes. On a GPU one at a time."""
-    seed: int = 0
-    """Of the digits chosen, of the fits and of the models."""
-
-    def __post_init__(self):
-        for name in ("starts", "n", "between"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("steps", "batch", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.starts or not (self.n or self.between) or min(*self.n, *self.between, 1) < 1:
-            raise ValueError(
-                f"--starts and --n need at least one entry, counts of at least 1; got {self.starts}, {self.n}."
-            )
-        if not self.lr > 0 or not self.scale > 0:
-            raise ValueError(f"--lr and --scale must be above 0, got {self.lr} and {self.scale}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
-
-    @property
-    def folder(self) -> Path:
-        """Where everything goes."""
-        return self.out or Path("runs") / Path(self.signals).resolve().name / "regression"
-
-    @property
-    def most(self) -> int:
-        """Fields per seed."""
-        return max(*self.n, *self.between, 1)
+from gpt.experiments.options import MemoriseConfig
 
 
 def cells(config: MemoriseConfig) -> list[Cell]:

@@ -15,9 +15,10 @@ from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
 from gpt.continuous.task import RegressionTask
+from gpt.options import LoopConfig
 from gpt.training.local import Local
 from gpt.training.schedule import warmup_steps
-from gpt.training.trainer import LoopConfig, Trainer
+from gpt.training.trainer import Trainer
 
 WINDOW = 16
 EXPLODED = 0.1

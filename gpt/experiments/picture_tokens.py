@@ -4,8 +4,6 @@ A picture is cut into a grid of patches; k-means of training patches gives one c
 fields; a network turns all tokens of a picture into its pixels. No field anywhere.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -14,7 +12,6 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from fields.metrics.pairs import psnr
-from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores
 from fields.runtime.runs import claim, write_atomic, write_json
 from fields.runtime.text import markdown
@@ -27,69 +24,14 @@ from gpt.evaluation.features import cached_classifier, load_classifier
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.predictions import predict
 from gpt.evaluation.scores import Scorer
+from gpt.experiments.options import PictureTokensConfig
 from gpt.in_memory import fit_gpt
 from gpt.sampling.generate import sample_ids
-from gpt.train_gpt import ModelConfig
 
 SAVED = ("out", "data_root", "classifier", "classifiers", "threads")
 """Settings that change no number, and where things lie."""
 LEARNT = 100_000
 """Patches that k-means sees."""
-
-
-@dataclass(frozen=True)
-class PictureTokensConfig(Overwrites):
-    """Train a GPT on tokens of pictures, without fields, and measure its samples as those of fields are.
-
-    For example:
-        python scripts/train_pictures.py --signals digits --grid 4 4 --vocab-size 64 --model.dropout 0.2
-    """
-
-    signals: str = "digits"
-    """digits, mnist, fashion-mnist, or a folder of pictures of one size."""
-    data_root: Path | None = None
-    """Where the signals' files lie."""
-    out: Path = Path("runs/picture-tokens")
-    """Folder for table.md, result.json and samples.png."""
-    grid: tuple[int, int] = (4, 4)
-    """Rows and columns of patches; they must divide height and width."""
-    vocab_size: int = 64
-    """Codes, V."""
-    hidden: int = 512
-    """Width of the decoder's network."""
-    decoder_steps: int = 1000
-    """Steps of the decoder, with 256 pictures each."""
-    labels: bool = True
-    """Begin every picture with its label, where there are labels."""
-    steps: int = 1500
-    """Steps of the GPT."""
-    batch: int = 32
-    """Pictures per step of the GPT."""
-    lr: float = 1e-3
-    """Highest learning rate of the GPT."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    n: int = 180
-    """Samples and references; fewer where there are not as many."""
-    split: str = "test"
-    """Of the references."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
-    classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
-    seed: int = 0
-    """Of everything."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "grid", tuple(self.grid))
-        for name in ("vocab_size", "hidden", "steps", "batch", "n"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
-        if min(self.grid) < 1 or self.decoder_steps < 1:
-            raise ValueError("--grid and --decoder-steps must be at least 1.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
 
 
 class Patches:

@@ -18,6 +18,7 @@ from torch import Tensor
 from fields.runtime.launch import widest
 from fields.runtime.products import check_onednn
 from gpt.model import GPT, KVCache
+from gpt.sampling.options import check_sampling
 from gpt.sampling.step import Step
 
 STATUSES = ("complete", "too short", "too long", "empty", "malformed")
@@ -70,22 +71,6 @@ class Draws:
         """Rows of several, by field number."""
         both = Draws(*(torch.cat([getattr(p, k) for p in parts]) for k in ("index", "codes", "labels", "status")))
         return both.pick(both.index.argsort())
-
-
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None, guidance: float = 1.0) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        ValueError: naming the flag.
-    """
-    if not 0 <= guidance < float("inf"):
-        raise ValueError(f"--guidance must be 0 (the label is not used) or more, got {guidance}.")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"--temperature must be 0 (greedy) or more, got {temperature}.")
-    if top_k is not None and top_k < 0:
-        raise ValueError(f"--top-k must be at least 1 (0 or None: off), got {top_k}.")
-    if top_p is not None and not 0 <= top_p <= 1:
-        raise ValueError(f"--top-p must lie in [0, 1], got {top_p}.")
 
 
 def uniforms(seed: int, index: Tensor, positions: int) -> Tensor:

@@ -1,16 +1,14 @@
 """New fields from a trained model: draw sequences, decode them, write a weight dataset, tokens and a picture."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
 from fields.runtime.console import bar
-from fields.runtime.flags import Overwrites
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
@@ -19,69 +17,15 @@ from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from fields.storage.rows import Rows
 from gpt.checkpoint import load_model
-from gpt.sampling.generate import Draws, check_sampling, sample_ids
+from gpt.sampling.generate import Draws, sample_ids
+from gpt.sampling.options import SampleConfig
 from gpt.sampling.sheet import save_samples_sheet
 from tokenizers.base import WeightTokenizer
 from tokenizers.tokens import TokenDataset
 
 __all__ = ["Draws", "SampleConfig", "sample", "sample_ids"]
-LONGEST = 4096
-"""Pixels of a picture's longer side that --size may ask for."""
 FREE = ("model", "tokenizer", "fields", "revision", "cache")
 """Where things lie (their content is named by fingerprint), and what changes no field."""
-
-
-@dataclass(frozen=True)
-class SampleConfig(Overwrites):
-    """Draw new fields from a trained GPT."""
-
-    model: str
-    """Training folder, model folder, or user/name on the Hub."""
-    out: Path
-    """Folder for the new weight dataset."""
-    n: int = 64
-    """Fields."""
-    first: int = 0
-    """Number of the first field: field i is the same in every set of one seed."""
-    label: str | None = None
-    """Class name or index, for models trained with --labels; without it such a model draws the label too."""
-    temperature: float = 1.0
-    """Below 1: likelier codes; 0: always the likeliest, so all fields are equal."""
-    top_k: int | None = None
-    """Only the k likeliest codes."""
-    top_p: float | None = None
-    """Only the likeliest codes that together reach this probability."""
-    guidance: float = 1.0
-    """How much the label counts, for models trained with --label-dropout: 1 = as learnt, above 1 more, 0 not at all."""
-    seed: int = 0
-    """Of all draws."""
-    grammar: bool = True
-    """Allow at each place only what belongs there; --no-grammar shows what the model has learnt."""
-    cache: bool = True
-    """Key-value cache; without it the same fields, slowly."""
-    block: int = 64
-    """Fields computed together; memory grows with it, not with --n."""
-    size: tuple[int, int] | None = None
-    """Height and width of the pictures that the fields are, instead of the training signals'; a field has any."""
-    fields: str | None = None
-    """Training dataset (folder or user/name): each sample is drawn beside its nearest neighbour, and the reference row is copied."""
-    tokenizer: str | None = None
-    """Tokenizer (folder or user/name) to decode with instead of the model's copy; any other than the one it was trained with is refused."""
-    revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
-    precision: Literal["fp32", "onednn"] = "fp32"
-    """onednn: float32 as well, faster on AMD CPUs with AVX-512; its other roundings change some four fields in a thousand."""
-    threads: int = 1
-    """CPU threads per block of fields; the order of float sums depends on it, so it is fixed. A process draws as many blocks
-    at a time as it has cores for."""
-
-    def __post_init__(self):
-        check_sampling(self.temperature, self.top_k, self.top_p, self.guidance)
-        for name, low in {"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1}.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}.")
-        if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
-            raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
 
 
 def find_label(label: str | None, names: list[str] | None) -> int | None:

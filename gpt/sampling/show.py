@@ -4,28 +4,24 @@ What lies in the folder decides what is drawn: fields as they are; tokens and to
 by the first fields that it draws; the pictures of an evaluation or of a report one under the other.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from PIL import Image
 from torch import Tensor
 
 from fields.kinds.preview import contact_sheet, spread
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json
-from fields.runtime.text import file_name
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, fetch, fetch_fields, is_local
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.checkpoint import MODELS, load_model
 from gpt.sampling.generate import sample_ids
-from gpt.sampling.sample import LONGEST
+from gpt.sampling.options import ShowConfig
 from tokenizers.base import WeightTokenizer
 from tokenizers.learned.codebook import mean_patches
 from tokenizers.learned.regions import RegionsTokenizer
@@ -44,54 +40,6 @@ PICTURES = {
     "comparison.json": ("comparison.png", "bits.png"),
 }
 """Report -> the pictures beside it."""
-
-
-@dataclass(frozen=True)
-class ShowConfig:
-    """Draw what a folder holds.
-
-    For example:
-        python scripts/show.py runs/digits/fields --n 100
-        python scripts/show.py runs/digits/fields --rows 7 --size 512 512
-        python scripts/show.py runs/digits/gpt --out new.png
-        python scripts/show.py runs/digits/regions --codebook
-        python scripts/show.py user/mnist-fields --split test
-    """
-
-    path: Annotated[str, tyro.conf.Positional]
-    """Weight dataset, samples, tokens, tokenizer, model, evaluation or comparison: a folder, or user/name on the Hub."""
-    size: tuple[int, int] | None = None
-    """Height and width in pixels; default: the size of the signals. A field can be drawn at any size."""
-    n: int = 64
-    """Fields at most, spread evenly over the split."""
-    rows: tuple[int, ...] | None = None
-    """Positions in the split, instead of N spread over it."""
-    split: str | None = None
-    """Split of a dataset; default: test, else validation, else the first there is."""
-    tokenizer: str | None = None
-    """Tokenizer (folder or user/name) of tokens that lie apart from it."""
-    codebook: bool = False
-    """Of a tokenizer of regions: what each code stands for, the most frequent first, instead of fields."""
-    seed: int = 0
-    """Of what a model draws."""
-    out: Path | None = None
-    """The PNG to write; default runs/show/NAME.png."""
-
-    def __post_init__(self):
-        if self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
-        if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
-            raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
-        if self.rows is not None and min(self.rows, default=0) < 0:
-            raise ValueError(f"--rows are positions from 0 on, got {min(self.rows)}.")
-        if self.out is not None and self.out.suffix.lower() != ".png":
-            raise ValueError(f"--out must name a .png file, got {self.out}.")
-
-    @property
-    def file(self) -> Path:
-        """Where the picture goes."""
-        name = "-".join(Path(self.path).parts[-2:]) if is_local(self.path) else self.path.replace("/", "-")
-        return self.out or Path("runs/show") / f"{file_name(name)}.png"
 
 
 def show(config: ShowConfig) -> Path:

@@ -23,13 +23,13 @@ from torch.utils.checkpoint import checkpoint
 
 from fields.runtime.console import duration, plural
 from fields.runtime.files import check_room
-from fields.runtime.flags import check_tracker
 from fields.runtime.launch import check_compiler, widest
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder
 from fields.runtime.tracking import Tracking
 from gpt.data import global_batch, micro_batches, seed_of
+from gpt.options import LoopConfig
 from gpt.training.checkpoints import Checkpoints
 from gpt.training.log import Metrics
 from gpt.training.schedule import learning_rate
@@ -41,70 +41,6 @@ SKIPS = 32
 """Steps in a row that loss scaling may leave out; from 65,536 on that many halvings leave no scale."""
 OVERHEAD = 1.1
 """A step's time by that of its passes, for optimiser and validation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """What a trainer must be told, whatever the task."""
-
-    out: Path | None = None
-    """Folder for checkpoints, models (best/, last/), curves and samples; None = all in memory."""
-    batch: int = 64
-    """Fields per optimiser step, over all processes and micro-batches."""
-    micro_batch: int | None = None
-    """Fields per forward pass; default: batch / processes. Smaller ones are accumulated and need less memory."""
-    lr: float = 1e-3
-    """Highest learning rate."""
-    min_lr: float | None = None
-    """Learning rate of the last step; default: a tenth of --lr."""
-    clip: float | None = 1.0
-    """Largest norm of the gradient; None = no clipping."""
-    ema: float | None = None
-    """Decay of a moving average of the weights (0.999, say), which is then validated and saved in best/ and last/."""
-    eval_every: int = 200
-    """Steps between validations."""
-    patience: int | None = None
-    """Stop after so many validations without improvement; None = never."""
-    sample_every: int | None = 2
-    """Validations between pictures of samples; None = only at the end."""
-    samples: int = 16
-    """Fields in such a picture."""
-    save_every: int | None = None
-    """Steps between checkpoints; default: as --eval-every."""
-    keep: int = 2
-    """Checkpoints kept."""
-    log_every: int = 20
-    """Steps between log lines."""
-    compile: bool = False
-    """torch.compile the model for training."""
-    recompute: bool = False
-    """Keep no activations of the blocks but compute them again in the backward pass (gradient checkpointing): a third more
-    time, a fraction of the memory, the same numbers."""
-    tracker: str | None = None
-    """Also log to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
-    project: str | None = None
-    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
-    seed: int = 0
-    """Of weights, order and dropout."""
-
-    def __post_init__(self):
-        least = {"batch": 1, "micro_batch": 1, "eval_every": 1, "patience": 1, "sample_every": 1, "samples": 0}
-        for name, low in {**least, "save_every": 1, "keep": 1, "log_every": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
-        if not self.lr > 0 or not 0 <= self.least_lr <= self.lr:
-            raise ValueError(f"--lr must be above 0 and --min-lr in [0, lr], got {self.lr} and {self.min_lr}.")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"--clip must be above 0 (or None), got {self.clip}.")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"--ema must lie between 0 and 1, got {self.ema}.")
-        check_tracker(self.tracker)
-
-    @property
-    def least_lr(self) -> float:
-        """Learning rate of the last step."""
-        return self.lr / 10 if self.min_lr is None else self.min_lr
 
 
 @dataclass

@@ -21,7 +21,8 @@ from fields.view.mesh import field_volume
 from fields.view.shading import AZIMUTH, view
 from gpt.checkpoint import load_model
 from gpt.model import GPT
-from gpt.sampling.generate import check_sampling, sample_ids
+from gpt.sampling.generate import sample_ids
+from gpt.sampling.options import check_sampling
 from gpt.sampling.sample import find_label
 from scripts.animations.canvas import Animation, Film, Stage, symmetric
 from scripts.animations.panels import WeightPanel, drawn, set_image

@@ -18,8 +18,9 @@ from fields.storage.fetch import at
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Film, Stage
 from scripts.animations.panels import Curves, Source, architecture, drawn, fit_rows, set_image
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig, QuantileConfig
+from tokenizers.classic.quantile import QuantileTokenizer
 
 SIZES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 KINDS = {"quantile": (QuantileConfig, QuantileTokenizer), "kmeans": (KMeansConfig, KMeansTokenizer)}

@@ -43,7 +43,8 @@ def tokenizers(config: TokenizersBenchmark) -> None:
     """Print the table of encoding."""
     from sklearn.cluster import KMeans
 
-    from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+    from tokenizers.classic.kmeans import KMeansTokenizer
+    from tokenizers.classic.options import KMeansConfig
 
     torch.set_num_threads(config.threads)
     field = FieldConfig()

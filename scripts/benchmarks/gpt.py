@@ -19,9 +19,9 @@ from fields.runtime.launch import cores
 from fields.runtime.products import onednn_fits, use_onednn
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
+from gpt.options import OptimizerConfig
 from gpt.sampling.generate import sample_ids
 from gpt.token_task import TokenTask
-from gpt.train_gpt import OptimizerConfig
 from gpt.training.local import Local
 from gpt.training.priors import initialise_from_counts
 from gpt.training.trainer import Trainer

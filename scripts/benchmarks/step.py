@@ -9,8 +9,8 @@ import torch
 
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
+from gpt.options import OptimizerConfig
 from gpt.token_task import TokenTask
-from gpt.train_gpt import OptimizerConfig
 from gpt.training.local import Local
 from gpt.training.trainer import Trainer
 from scripts.benchmarks.gpt import Quiet

@@ -50,7 +50,7 @@ save_png(out / "fields-large.png", sheet(render(data.config, rows, 64, 64), 8, s
 
 # %% Tokens: what the field says in each of 4 x 4 regions, as one of 64 codes
 from tokenizers import make_tokenizer
-from tokenizers.learned.regions import RegionsConfig
+from tokenizers.learned.options import RegionsConfig
 
 words = RegionsConfig(
     vocab_size=64, grid=(4, 4), steps=250, hidden=128, encoder=32, eval_every=125, field=data.config.to_dict()
@@ -67,7 +67,7 @@ save_png(
 
 # %% A GPT over the tokens, told the label first
 from gpt import fit_gpt, sample
-from gpt.train_gpt import ModelConfig
+from gpt.options import ModelConfig
 
 model = fit_gpt(
     ids,

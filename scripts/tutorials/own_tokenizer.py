@@ -24,7 +24,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
+from tokenizers.options import TokenizerConfig
 
 
 @dataclass(frozen=True)

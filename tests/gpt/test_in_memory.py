@@ -7,7 +7,7 @@ from made import rows as made_rows
 import gpt
 from gpt.checkpoint import MODELS, load_model, model_class
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
-from gpt.train_gpt import ModelConfig
+from gpt.options import ModelConfig
 from tokenizers import QuantileTokenizer
 
 SMALL = ModelConfig(n_layer=1, n_head=1, n_embd=16)

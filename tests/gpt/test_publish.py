@@ -21,9 +21,11 @@ from fields.view.mesh import Mesh, mesh_field
 from fields.view.render import render
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import load_corpus
-from gpt.hub import PublishModel, parse, publish_model
+from gpt.hub import publish_model
 from gpt.model import GPT, GPTConfig
-from tokenizers.hub import PublishTokenizer, PublishTokens, publish_tokenizer, publish_tokens
+from gpt.publishing import PublishModel, parse
+from tokenizers.hub import publish_tokenizer, publish_tokens
+from tokenizers.options import PublishTokenizer, PublishTokens
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
 

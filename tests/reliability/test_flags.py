@@ -13,29 +13,20 @@ from fields.formats.readers import read
 from fields.model import FieldConfig
 from fields.runtime.flags import SIGNED, check_words, checked
 from fields.runtime.records import read_json
-from gpt.continuous.train_flow import TrainFlowConfig
-from gpt.demo.demo import DemoConfig
-from gpt.evaluation.config import EvaluateConfig
-from gpt.evaluation.diagnose import DiagnoseConfig
-from gpt.evaluation.shapes import ShapeEvaluation
+from gpt.continuous.options import TrainFlowConfig
+from gpt.demo.options import DemoConfig
 from gpt.experiments import compare_vocabularies
-from gpt.experiments.memorise import MemoriseConfig
-from gpt.experiments.picture_tokens import PictureTokensConfig
-from gpt.hub import PUBLISH
-from gpt.pipeline import PipelineConfig
-from gpt.sampling.sample import SampleConfig
-from gpt.sampling.show import ShowConfig
-from gpt.train_gpt import TrainConfig
+from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
+from gpt.options import DiagnoseConfig, EvaluateConfig, PipelineConfig, ShapeEvaluation, TrainConfig
+from gpt.publishing import PUBLISH
+from gpt.sampling.options import SampleConfig, ShowConfig
 from scripts.animations.canvas import Film
 from scripts.animations.commands import ANIMATIONS
 from scripts.benchmarks.commands import BENCHMARKS
 from tokenizers import compare
-from tokenizers.build import BuildConfig
-from tokenizers.decode import DecodeConfig
-from tokenizers.encode import EncodeConfig
-from tokenizers.learned.regions import RegionsConfig
-from tokenizers.learned.vqvae import VQVAEConfig
-from tokenizers.registry import TOKENIZERS
+from tokenizers.learned.options import RegionsConfig, VQVAEConfig
+from tokenizers.options import DecodeConfig, EncodeConfig
+from tokenizers.registry import TOKENIZERS, BuildConfig
 
 CONFIGS = [
     AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, DemoConfig,

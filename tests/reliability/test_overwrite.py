@@ -10,18 +10,14 @@ from fields.fitting.options import AlignConfig, FitConfig
 from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
 from fields.runtime.flags import Overwrites, checked
 from fields.storage.dataset import WeightDataset
-from gpt.continuous.train_flow import TrainFlowConfig
-from gpt.evaluation.config import EvaluateConfig
-from gpt.evaluation.shapes import ShapeEvaluation
+from gpt.continuous.options import TrainFlowConfig
 from gpt.experiments import compare_vocabularies
-from gpt.experiments.memorise import MemoriseConfig
-from gpt.pipeline import PipelineConfig
-from gpt.sampling.sample import SampleConfig
-from gpt.train_gpt import TrainConfig
+from gpt.experiments.options import MemoriseConfig
+from gpt.options import EvaluateConfig, PipelineConfig, ShapeEvaluation, TrainConfig
+from gpt.sampling.options import SampleConfig
 from tokenizers import compare
-from tokenizers.build import BuildConfig
-from tokenizers.decode import DecodeConfig
-from tokenizers.encode import EncodeConfig
+from tokenizers.options import DecodeConfig, EncodeConfig
+from tokenizers.registry import BuildConfig
 
 CONFIGS = [
     AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, EncodeConfig,

@@ -14,14 +14,16 @@ from fields.signals.registry import load_signals
 from fields.signals.seen import SAMPLE, refuse_held_out, sample_of, seen_by
 from fields.storage.dataset import WeightDataset
 from gpt.corpus import load_corpus
-from gpt.evaluation.config import EvaluateConfig, read_inputs
-from gpt.sampling.sample import SampleConfig, sample
+from gpt.evaluation.config import read_inputs
+from gpt.options import EvaluateConfig
+from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import sample
 from gpt.train_gpt import train
-from tokenizers.build import BuildConfig, build
-from tokenizers.classic.kmeans import KMeansConfig
-from tokenizers.encode import EncodeConfig
+from tokenizers.build import build
+from tokenizers.classic.options import KMeansConfig
 from tokenizers.encode import main as encode
-from tokenizers.registry import load_tokenizer
+from tokenizers.options import EncodeConfig
+from tokenizers.registry import BuildConfig, load_tokenizer
 
 HELD = "has learnt from signals that are held out here: .* of split (validation|test)"
 

@@ -31,9 +31,11 @@ from scripts.animations.panels import choose, trajectory
 from scripts.animations.permutation import AnimatePermutation, moves
 from scripts.animations.regression import AnimateRegression, prefixes, read_experiment
 from scripts.animations.vocabulary import AnimateVocabulary
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.classic.pca import PCAConfig, PCATokenizer
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig, PCAConfig
+from tokenizers.classic.pca import PCATokenizer
+from tokenizers.learned.options import VQVAEConfig
+from tokenizers.learned.vqvae import VQVAETokenizer
 
 SHORT = {"seconds": 0.4, "fps": 10.0, "hold": 0.2}  # 4 frames, and 2 held
 SMALL = {

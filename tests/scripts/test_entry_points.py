@@ -100,7 +100,7 @@ def test_the_pipeline_in_small(tmp_path, decoy):
 
 
 def test_what_a_command_line_starts_from():
-    from gpt.pipeline import DIGITS, PipelineConfig, defaults
+    from gpt.options import DIGITS, PipelineConfig, defaults
 
     assert defaults(["--steps", "10"]) == DIGITS and DIGITS.labels
     for words in (["--fields", "a", "--tokenizer", "b"], ["--tokenizer=b", "--fields=a"]):

@@ -110,7 +110,8 @@ import torch
 from gpt import load_model
 from gpt.continuous.gaussian import GaussianTask
 from gpt.training.local import Local
-from gpt.training.trainer import LoopConfig, Trainer
+from gpt.training.trainer import Trainer
+from gpt.options import LoopConfig
 
 task = GaussianTask(torch.randn(64, 5) + 1)
 Trainer(LoopConfig(batch=32, lr=0.1), task, Local()).run(40, 40)

@@ -20,7 +20,12 @@ SLOW = (
     "matplotlib",
     "PIL",
 )
-COMMANDS = [f"scripts/{name}.py" for name in ("align_fields", "export_fields", "fit_fields", "import_fields", "mesh")]
+HEAVY = {"animate.py", "benchmark.py"}
+"""Their settings still stand beside their work."""
+COMMANDS = [
+    *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py") if path.name not in HEAVY),
+    *(f"tokenizers/{name}.py" for name in ("build", "encode", "decode", "compare")),
+]
 RUN = """
 import atexit, runpy, sys
 atexit.register(lambda: print("imported:", *sorted({slow!r} & sys.modules.keys())))

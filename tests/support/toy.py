@@ -6,8 +6,9 @@ import torch
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from gpt.train_gpt import ModelConfig, TrainConfig
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+from gpt.options import ModelConfig, TrainConfig
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
 from tokenizers.tokens import TokenDataset
 
 FIELD = FieldConfig(hidden=(6,), octaves=0)

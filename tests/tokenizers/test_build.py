@@ -12,15 +12,16 @@ from fields.metrics.pairs import iou
 from fields.model import FieldConfig, forward
 from fields.storage.dataset import WeightDataset
 from tokenizers import decode, encode
-from tokenizers.build import BuildConfig, build, parse
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.classic.quantile import QuantileConfig
-from tokenizers.counts import Counts
-from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
+from tokenizers.build import build
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig, QuantileConfig
+from tokenizers.options import ReportConfig
+from tokenizers.registry import TOKENIZERS, BuildConfig, load_tokenizer, make_tokenizer, parse
 from tokenizers.report.measures import held_out_split
 from tokenizers.report.probe import probe
-from tokenizers.report.report import ReportConfig, markdown, report, summary
+from tokenizers.report.report import markdown, report, summary
 from tokenizers.tokens import TokenDataset
+from tokenizers.vocab import Counts
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from made import SMALL, rows
 import tokenizers
 from fields.model import FieldConfig
 from tokenizers import TOKENIZERS, KMeansTokenizer, TokenDataset, load_tokenizer
+from tokenizers.registry import class_of
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)
 README = Path(tokenizers.__file__).parent / "README.md"
@@ -20,8 +21,8 @@ README = Path(tokenizers.__file__).parent / "README.md"
 def test_every_name_of_the_contents_page_is_defined_where_it_says():
     for name in tokenizers.__all__:
         assert getattr(tokenizers, name) is not None
-    for config, kind in TOKENIZERS.values():
-        assert {config.__name__, kind.__name__} <= set(dir(tokenizers))
+    for kind, (config, _) in TOKENIZERS.items():
+        assert {config.__name__, class_of(kind).__name__} <= set(dir(tokenizers))
 
 
 def test_an_unknown_name_is_the_import_error_of_the_readme():
@@ -39,7 +40,7 @@ def test_importing_the_package_imports_nothing_else():
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_rows_to_ids_in_memory(kind):
     weights = rows(FIELD, 60)
-    tokenizer = TOKENIZERS[kind][1].for_field(FIELD, vocab_size=8, **SMALL.get(kind, {}))
+    tokenizer = class_of(kind).for_field(FIELD, vocab_size=8, **SMALL.get(kind, {}))
     assert "not fitted" in repr(tokenizer)
     ids = tokenizer.fit(weights).encode(weights)
     assert ids.shape == (60, tokenizer.tokens_per_field) and tokenizer.decode(ids).shape == weights.shape

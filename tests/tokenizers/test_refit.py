@@ -11,14 +11,13 @@ from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from tokenizers import encode
-from tokenizers.build import BuildConfig, build, parse
-from tokenizers.classic.kmeans import KMeansConfig
-from tokenizers.classic.pca import PCAConfig
-from tokenizers.compare import CompareConfig, compare
+from tokenizers.build import build
+from tokenizers.classic.options import KMeansConfig, PCAConfig
+from tokenizers.compare import compare
 from tokenizers.distortion import quality
-from tokenizers.refit import Refit, RefitConfig
-from tokenizers.registry import TOKENIZERS, load_tokenizer, make_tokenizer
-from tokenizers.report.report import ReportConfig
+from tokenizers.options import CompareConfig, RefitConfig, ReportConfig
+from tokenizers.refit import Refit
+from tokenizers.registry import TOKENIZERS, BuildConfig, load_tokenizer, make_tokenizer, parse
 from tokenizers.tokens import TokenDataset
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tokenizers import tokens as module
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
 from tokenizers.decode import decode_dataset
 from tokenizers.encode import encode_dataset
 from tokenizers.tokens import TokenDataset

@@ -1,36 +1,13 @@
 """k-means codes: one weight a token (scalar, exact and fast by sorting), or several consecutive weights a token."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
-from tyro.conf import Suppress
 
 from fields import layout
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.classic import kmeans_1d, kmeans_groups, scalar_codes
-
-
-@dataclass(frozen=True)
-class KMeansConfig(TokenizerConfig):
-    """Centroids of groups of consecutive weights (Lloyd 1982), found in standardised units."""
-
-    group: int = 1
-    """Weights per token. Groups do not cross a layer; a layer's last one is padded, and padding does not count."""
-    codebook: Literal["global", "layer"] = "global"
-    """One list of codes for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
-    fit_groups: int = 200_000
-    """For --group above 1: groups per codebook that scikit-learn sees, drawn by seed."""
-    kind: Suppress[Literal["kmeans"]] = "kmeans"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.group < 1:
-            raise ValueError(f"--group must be at least 1, got {self.group}.")
-        if self.fit_groups < self.vocab_size:
-            raise ValueError(f"--fit-groups must be at least --vocab-size {self.vocab_size}, got {self.fit_groups}.")
+from tokenizers.classic.options import KMeansConfig
 
 
 def codebooks(field, which: str) -> tuple[int, Tensor]:

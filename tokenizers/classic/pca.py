@@ -6,35 +6,14 @@ covariance and the mean Gauss-Newton matrix of the field), cut where they no lon
 weight. Few tokens, the important ones first.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
-from tyro.conf import Suppress
 
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.classic import kmeans_1d, scalar_codes
 from tokenizers.classic.components import WIDEST, principal_components
-
-
-@dataclass(frozen=True)
-class PCAConfig(TokenizerConfig):
-    """Principal components of the weights, each quantised with one k-means codebook for all."""
-
-    vocab_size: int = 32
-    """Codes asked for, V. Components share them: those that vary little use few, which costs a GPT few bits."""
-    components: int = 192
-    """Tokens per field, T; at most as many as the field has weights."""
-    metric: Literal["function", "weights"] = "function"
-    """What the components explain best: the rendered values, or the standardised weights."""
-    kind: Suppress[Literal["pca"]] = "pca"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.components < 1:
-            raise ValueError(f"--components must be at least 1, got {self.components}.")
+from tokenizers.classic.options import PCAConfig
 
 
 class PCATokenizer(WeightTokenizer):

@@ -1,25 +1,13 @@
 """Quantile codes: buckets of about equal shares of the training weights, each decoding to the mean of its members."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
-from tyro.conf import Suppress
 
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.classic import scalar_codes
 from tokenizers.classic.kmeans import codebooks
-
-
-@dataclass(frozen=True)
-class QuantileConfig(TokenizerConfig):
-    """Buckets aligned with the weight distribution: equal shares each, frequent values a bucket of their own."""
-
-    codebook: Literal["global", "layer"] = "global"
-    """One list of buckets for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
-    kind: Suppress[Literal["quantile"]] = "quantile"
+from tokenizers.classic.options import QuantileConfig
 
 
 class QuantileTokenizer(WeightTokenizer):

@@ -1,30 +1,11 @@
 """Uniform codes: evenly spaced between the low and the high of the training weights. The baseline of all others."""
 
-from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
-from tyro.conf import Suppress
 
-from tokenizers.base import TokenizerConfig
-from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer
-
-
-@dataclass(frozen=True)
-class UniformConfig(TokenizerConfig):
-    """Equally wide buckets, each decoding to its middle: the plain rounding that other vocabularies are held against."""
-
-    span: float = 4.0
-    """The buckets reach at most this many standard deviations from the mean of the training weights; what lies beyond is
-    clipped to the end buckets. 4 suits hundreds of codes, 3 fewer (64 and less)."""
-    codebook: Literal["global", "layer"] = "global"
-    """One list of buckets for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
-    kind: Suppress[Literal["uniform"]] = "uniform"
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 < self.span < float("inf"):
-            raise ValueError(f"--span must be above 0, got {self.span}.")
+from tokenizers.classic.options import QuantileConfig, UniformConfig
+from tokenizers.classic.quantile import QuantileTokenizer
 
 
 class UniformTokenizer(QuantileTokenizer):

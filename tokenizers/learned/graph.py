@@ -6,69 +6,15 @@ representative of all fields that compute the same. Both are trained on the fiel
 quantisers, codebooks and decoder.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tyro.conf import Suppress
 
 from fields.model import FieldConfig
 from tokenizers.learned import quantizers
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer, network, run
-
-
-@dataclass(frozen=True)
-class GraphConfig(VQVAEConfig):
-    """An autoencoder of the graph of neurons, for fields without a common start: codes do not depend on the neurons' order."""
-
-    level: Literal["layer", "neuron"] = "layer"
-    """layer: codes per layer, read off a sum over its neurons. neuron: codes per neuron, sorted within each layer."""
-    messages: Literal["learnt", "coordinates"] = "learnt"
-    """learnt: states of the input neurons are learnt. coordinates: they are encodings of a grid, so that the encoder renders
-    the field: an upper reference to compare with, no encoder of weights."""
-    latents: int = 192
-    """Latents per field, T, in equal shares of the layers, or of the neurons; with rvq each gives `--residual` tokens."""
-    channels: int = 512
-    """Numbers per neuron's state, D."""
-    rounds: int = 1
-    """layer: how often the encoder compares the field with what its latents would decode to, and corrects them."""
-    reference: bool = False
-    """Give edges the weight of the dataset's reference row as a second feature: for fields that started from it and kept
-    their neurons' order."""
-    taught: int = 10_000
-    """Training fields whose representatives initialise the decoder."""
-    meta_steps: int = 300
-    """Outer steps of Reptile, which finds the start of those representatives."""
-    hidden: int = 1024
-    """Width of the encoder's networks; the decoder's has half of it."""
-    steps: int = 6000
-    """Optimiser steps at most; 0 = the start as it is."""
-    lr: float = 1e-3
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
-    noise: float = 0.03
-    """Noise on the weights while training, relative to each; the noisy field is also what the decoded one must match."""
-    dropout: float = 0.1
-    """Of what the encoder's first heads see."""
-    decay: float = 0.05
-    """Weight decay."""
-    weight_loss: float = 0.02
-    """Share of the squared error of latents against those of the fields' representatives in the loss."""
-    standardize: Suppress[Literal["position"]] = "position"
-    kind: Suppress[Literal["graph"]] = "graph"
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name, least in (("channels", 1), ("taught", 1), ("meta_steps", 1), ("hidden", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
-        if self.rounds < 0 or not 0 <= self.dropout < 1 or self.decay < 0:
-            raise ValueError("--rounds and --decay must be 0 or more, --dropout in [0, 1).")
-        if self.level == "neuron" and self.quantizer in ("vq", "rvq"):
-            raise ValueError(
-                f"--level neuron has no codebook per place, as --quantizer {self.quantizer} learns them: neurons of a layer "
-                "share one. Use fsq, lfq or simvq."
-            )
+from tokenizers.learned.options import GraphConfig
+from tokenizers.learned.vqvae import VQVAETokenizer, network, run
 
 
 class GraphTokenizer(VQVAETokenizer):

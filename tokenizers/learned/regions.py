@@ -8,140 +8,19 @@ the same. It starts as a ridge regression and learns by function, from codes of 
 would err (arXiv:2509.12474).
 """
 
-import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 import torch
 from torch import Tensor, nn
-from tyro.conf import Suppress
 
 from fields.model import FieldConfig, values
 from fields.signals.images import axis
-from fields.turned import turns
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
+from tokenizers.learned.options import RegionsConfig
 from tokenizers.learned.vqvae import run
 
 GRIDS = {1: (16,), 2: (7, 7), 3: (4, 4, 4)}
 """Regions along each coordinate, where none are asked for."""
-MOST = 4096
-"""Regions at most."""
-
-
-@dataclass(frozen=True)
-class RegionsConfig(TokenizerConfig):
-    """Codes of what the field says in each cell of a grid; a decoder from all codes to weights, trained by function."""
-
-    later: ClassVar[tuple[str, ...]] = ("near", "symmetric", "merge", "tune", "adversarial")
-    vocab_size: int = 512
-    """Codes, V: one codebook for all regions. With fsq at most as many."""
-    grid: tuple[int, ...] = ()
-    """Regions along each coordinate, for pictures rows and columns: as many numbers as the field has coordinates. Default:
-    7 7 for pictures, 4 4 4 for volumes."""
-    side: int = 4
-    """Points of a region along each coordinate, at which the field is evaluated."""
-    margin: int = 2
-    """Points beyond its borders that the encoder of a region sees, too; 0 = none."""
-    quantizer: Literal["vq", "fsq", "simvq"] = "vq"
-    """vq: k-means, then moving averages. fsq: evenly spaced levels. simvq: a learnt map of fixed vectors."""
-    width: int = 16
-    """Numbers of a latent, at most as many as a region has values; with fsq one per level."""
-    levels: tuple[int, ...] = (8, 8, 8)
-    """fsq: levels of each number of a latent, their product at most V."""
-    encoder: int = 128
-    """Width of the network that reads a region; 0 = only the linear map: principal components of its values."""
-    hidden: int = 1024
-    """Width of the decoder's network beside its linear map; 0 = only that."""
-    steps: int = 3000
-    """Optimiser steps at most; 0 = k-means of principal components and the ridge regression."""
-    batch: int = 256
-    """Fields per step."""
-    points: int = 196
-    """Random coordinates per step at which decoded and original fields are compared."""
-    near: float = 0.0
-    """Share of them that lie where a field of three coordinates changes sign, each field's own."""
-    lr: float = 1e-3
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
-    swap: float = 0.2
-    """While training, up to this share of a field's codes is replaced before they are decoded: seven in ten by one of the
-    8 nearest codes, the others by another field's code of that region."""
-    weight_loss: float = 0.0
-    """Share of the squared error of standardised weights in the loss."""
-    symmetric: tuple[int, ...] = ()
-    """Coordinates (0 = x) that may change sign and places with each other without making a field less likely: training
-    sees mirrored and turned fields, too. 0 1 suits shapes in any position about z."""
-    merge: float = 0.0
-    """Codes that lie nearer to each other than this, in standard deviations of the codebook, become one, the one used more: there
-    are many beside the code of empty regions, whose choice says nothing and costs bits. .2 loses no PSNR; 0 = none."""
-    tune: int = 0
-    """Steps after the others in which only the decoder learns, its codes fixed; --adversarial then counts, too."""
-    adversarial: float = 0.03
-    """Share, in the loss of these steps, of what a small network says that learns to tell decoded from fitted fields. Sharper
-    fields for generation, at a lower PSNR; 0 = none. Fields of one to three coordinates."""
-    eval_every: int = 250
-    """Steps between looks at held-out fields; the best state is kept, by held-out PSNR."""
-    patience: int = 10
-    """Looks without a better held-out PSNR in the second half of the steps after which training stops."""
-    kind: Suppress[Literal["regions"]] = "regions"
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("grid", "levels", "symmetric"):
-            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
-        for name in ("side", "width", "batch", "points", "eval_every", "patience", *(["grid"] if self.grid else [])):
-            value = getattr(self, name)
-            if (min(value) if isinstance(value, tuple) else value) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
-        for name in ("margin", "encoder", "hidden", "steps", "merge", "tune", "adversarial", "weight_loss"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}.")
-        for name in ("swap", "near"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(self, name)}.")
-        if self.lr <= 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
-        few = min(self.levels, default=0) < 3
-        if few or (self.quantizer == "fsq" and math.prod(self.levels) > self.vocab_size):
-            raise ValueError(
-                f"--quantizer fsq needs --levels of at least 3 whose product is at most --vocab-size {self.vocab_size}, got "
-                f"{list(self.levels)}."
-            )
-        if self.quantizer == "simvq" and self.width < 2:
-            raise ValueError("--quantizer simvq needs --width of at least 2: its codes are directions.")
-        if self.field and self.grid:
-            self._check_grid(FieldConfig.from_dict(self.field).in_dim)
-        if self.field:
-            self._check_symmetric(FieldConfig.from_dict(self.field))
-
-    def _check_symmetric(self, field: FieldConfig) -> None:
-        try:
-            turns(field.in_dim, self.symmetric)
-        except ValueError as error:
-            raise ValueError(f"--symmetric: {error}") from None
-        if self.symmetric and field.coords == "corner":
-            raise ValueError(
-                "--symmetric needs fields whose coordinates lie evenly about 0, these are at the corners of pixels."
-            )
-
-    def _check_grid(self, dimensions: int) -> None:
-        if len(self.grid) != dimensions:
-            raise ValueError(
-                f"--grid needs {dimensions} numbers, one per coordinate of the field, got {' '.join(map(str, self.grid))}."
-            )
-        if math.prod(self.grid) > MOST:
-            raise ValueError(f"--grid may have at most {MOST} regions, got {math.prod(self.grid)}.")
-
-    @property
-    def codes(self) -> int:
-        """Codes that will be made, V."""
-        return math.prod(self.levels) if self.quantizer == "fsq" else self.vocab_size
-
-    @property
-    def bit_loss(self) -> float:
-        """Loss per bit of a field: bits have no price here."""
-        return 0.0
 
 
 class RegionsTokenizer(WeightTokenizer):

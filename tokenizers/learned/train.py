@@ -27,11 +27,11 @@ from fields.runtime.runs import digest, write_atomic
 from fields.runtime.text import one_line
 from tokenizers.base import RESUME_FILE, WeightTokenizer
 from tokenizers.classic.components import principal_components
-from tokenizers.counts import Counts
 from tokenizers.distortion import distortion, quality
 from tokenizers.learned import quantizers
 from tokenizers.learned.vqvae import VQVAETokenizer
 from tokenizers.selection import draw
+from tokenizers.vocab import Counts
 
 WATCHED, PROBES, COUNTED = 1000, 256, 4000
 """Held-out fields looked at, points of each, and training fields whose codes are counted."""

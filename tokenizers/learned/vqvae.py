@@ -5,122 +5,15 @@ zero last layer is added to each. What is learnt with a quantiser of vector-quan
 (`quantizers`); encoding and decoding run in double precision and never learn, so ids are the same in any batch.
 """
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from tyro.conf import Suppress
 
-from tokenizers.base import TokenizerConfig, WeightTokenizer
+from tokenizers.base import WeightTokenizer
 from tokenizers.classic import scalar_codes
 from tokenizers.learned import quantizers
-
-MOST_NUMBERS = 4096
-"""Numbers of a latent; a code of more is a mistake."""
-
-
-@dataclass(frozen=True)
-class VQVAEConfig(TokenizerConfig):
-    """An autoencoder of the weights with discrete latents, trained by the decoded field's values."""
-
-    vocab_size: int = 128
-    """Codes asked for, V. With fsq, more codes lie closer together: more bits, better pictures."""
-    quantizer: Literal["fsq", "vq", "rvq", "lfq", "simvq"] = "fsq"
-    """fsq: evenly spaced levels. vq: a codebook per latent. rvq: several, each for what the last left. lfq: signs. simvq:
-    one codebook for all latents, a learnt map of fixed vectors."""
-    latents: int = 192
-    """Latents per field, T: tokens, except with rvq, where each latent gives `--residual` tokens."""
-    width: int = 1
-    """Numbers per latent, neighbouring components; lfq has log2 V. All latents together have at most P numbers."""
-    levels: tuple[int, ...] = ()
-    """fsq: levels of each number of a latent, their product at most V. Default: V^(1/width) each."""
-    residual: int = 2
-    """rvq: codes per latent."""
-    span: float = 4.0
-    """fsq: where the outermost levels lie, in standard deviations of the first component."""
-    hidden: int = 512
-    """Width of the networks added to the linear maps; 0 = none."""
-    steps: int = 8000
-    """Optimiser steps at most; 0 = the start as it is."""
-    batch: int = 256
-    """Fields per step."""
-    points: int = 96
-    """Random coordinates per step at which decoded and original fields are compared."""
-    lr: float = 4e-4
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
-    rate: float | None = None
-    """fsq with one number a latent: loss per bit of a field, by a logistic model of each latent. Default: 2e-5 there, and
-    nothing elsewhere."""
-    weight_loss: float = 0.001
-    """Share of the squared error of standardised weights in the loss."""
-    noise: float = 0.0
-    """Standard deviation of noise on the encoder's standardised input while training."""
-    eval_every: int = 250
-    """Steps between evaluations on held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
-    patience: int = 10
-    """Evaluations without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
-    kind: Suppress[Literal["vqvae", "graph"]] = "vqvae"
-
-    def __post_init__(self):
-        super().__post_init__()
-        object.__setattr__(self, "levels", tuple(int(n) for n in self.levels))
-        for name in ("latents", "width", "residual", "batch", "points", "eval_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        for name in ("hidden", "steps", "bit_loss", "weight_loss", "noise"):
-            if getattr(self, name) < 0:
-                flag = "rate" if name == "bit_loss" else name.replace("_", "-")
-                raise ValueError(f"--{flag} must be 0 or more, got {getattr(self, name)}.")
-        if self.width > MOST_NUMBERS:
-            raise ValueError(f"--width must be at most {MOST_NUMBERS:,}, got {self.width}.")
-        if self.lr <= 0 or self.span <= 0:
-            raise ValueError(f"--lr and --span must be above 0, got {self.lr} and {self.span}.")
-        if self.quantizer == "lfq" and 2 ** round(math.log2(self.vocab_size)) != self.vocab_size:
-            raise ValueError(f"--quantizer lfq needs a --vocab-size that is a power of 2, got {self.vocab_size}.")
-        if self.quantizer == "simvq" and self.width < 2:
-            raise ValueError("--quantizer simvq needs --width of at least 2: its codes are directions.")
-        if self.bit_loss and (self.quantizer != "fsq" or self.width > 1):
-            raise ValueError("--rate is for --quantizer fsq with --width 1.")
-        if self.quantizer == "fsq":
-            self._check_levels()
-
-    def _check_levels(self) -> None:
-        levels = self.fsq_levels
-        if len(levels) != self.width or min(levels) < 3 or math.prod(levels) > self.vocab_size:
-            raise ValueError(
-                f"--quantizer fsq needs {self.width} --levels (one per number of a latent) of at least 3 whose product is "
-                f"at most --vocab-size {self.vocab_size}, got {list(levels)}."
-            )
-
-    @property
-    def bit_loss(self) -> float:
-        """`rate`, or its default."""
-        plain = self.quantizer == "fsq" and self.width == 1
-        return (2e-5 if plain else 0.0) if self.rate is None else self.rate
-
-    @property
-    def fsq_levels(self) -> tuple[int, ...]:
-        """Levels of each number of a latent."""
-        each = int(self.vocab_size ** (1 / self.width) + 1e-9)
-        return self.levels or (each,) * self.width
-
-    @property
-    def codes(self) -> int:
-        """Codes that will be made, V."""
-        return math.prod(self.fsq_levels) if self.quantizer == "fsq" else self.vocab_size
-
-    @property
-    def numbers(self) -> int:
-        """Numbers per latent, D."""
-        return round(math.log2(self.vocab_size)) if self.quantizer == "lfq" else self.width
-
-    @property
-    def depth(self) -> int:
-        """Codes per latent."""
-        return self.residual if self.quantizer == "rvq" else 1
+from tokenizers.learned.options import VQVAEConfig
 
 
 class VQVAETokenizer(WeightTokenizer):

@@ -14,9 +14,9 @@ from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from tokenizers.base import WeightTokenizer
-from tokenizers.counts import Counts
 from tokenizers.distortion import find_signals
 from tokenizers.selection import draw
+from tokenizers.vocab import Counts
 
 BLOCK = 50
 """Shapes at once."""

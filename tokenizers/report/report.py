@@ -15,12 +15,13 @@ from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
-from tokenizers.counts import Counts
+from tokenizers.options import ReportConfig
 from tokenizers.registry import make_tokenizer
 from tokenizers.report.measures import Bench, make_bench, measure
 from tokenizers.report.probe import probe
 from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
+from tokenizers.vocab import Counts
 
 USED = 0.5
 """Share of codes in use below which the report warns."""
@@ -28,32 +29,6 @@ POOR = 0.5
 """Squared error over variance from which a layer's codes are reported as unusable."""
 LOSSLESS = 0.5
 """dB that decoded fields may lose and count as unharmed."""
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """What the report measures."""
-
-    sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. Kinds that take long to fit have
-    none: build several and compare them with python -m tokenizers.compare."""
-    sweep_fields: int = 2000
-    """Training fields each of these is fitted on."""
-    held_out: int = 1000
-    """Held-out fields evaluated, drawn by seed."""
-    probe_rows: int = 10_000
-    """Training fields the class probe learns from; 0 = no probe."""
-    signals: str | None = None
-    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
-    data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "sizes", tuple(int(s) for s in self.sizes))
-        if any(s < 2 for s in self.sizes):
-            raise ValueError(f"--sizes must be at least 2 each, got {self.sizes}.")
-        if self.sweep_fields < 1 or self.held_out < 1 or self.probe_rows < 0:
-            raise ValueError("--sweep-fields and --held-out must be at least 1, --probe-rows at least 0.")
 
 
 def report(

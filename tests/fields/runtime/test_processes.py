@@ -150,7 +150,8 @@ import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from fields.runtime.launch import run_cli
-from gpt.sampling.sample import SampleConfig, sample
+from gpt.sampling.sample import sample
+from gpt.sampling.options import SampleConfig
 from gpt.train_gpt import train
 from toy import config
 {call}
@@ -205,7 +206,8 @@ def test_two_processes_train_as_one_and_each_resumes_the_other(tmp_path, on_cpu)
 
 @pytest.mark.slow
 def test_two_processes_draw_the_same_fields_as_one(tmp_path, on_cpu):
-    from gpt.sampling.sample import SampleConfig, sample
+    from gpt.sampling.options import SampleConfig
+    from gpt.sampling.sample import sample
 
     make_corpus(tmp_path)
     train(config(tmp_path, steps=2, warmup=0))

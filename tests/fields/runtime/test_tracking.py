@@ -11,9 +11,10 @@ from fields.runtime.flags import check_tracker
 from fields.runtime.tracking import Tracking
 from fields.view.render import save_png
 from gpt.train_gpt import train
-from tokenizers.build import BuildConfig, build
-from tokenizers.learned.regions import RegionsConfig
-from tokenizers.report.report import ReportConfig
+from tokenizers.build import build
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.options import ReportConfig
+from tokenizers.registry import BuildConfig
 
 pytestmark = pytest.mark.skipif(
     find_spec("tensorboard") is None, reason="no tensorboard: pip install -e '.[tensorboard]'"

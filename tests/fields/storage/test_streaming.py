@@ -15,9 +15,10 @@ from gpt.corpus import load_corpus
 from gpt.data import Sequences, unigram_bits
 from gpt.train_gpt import train
 from tokenizers import tokens as token_files
-from tokenizers.build import BuildConfig, build
-from tokenizers.classic.kmeans import KMeansConfig
-from tokenizers.report.report import ReportConfig
+from tokenizers.build import build
+from tokenizers.classic.options import KMeansConfig
+from tokenizers.options import ReportConfig
+from tokenizers.registry import BuildConfig
 from tokenizers.tokens import TokenDataset
 
 

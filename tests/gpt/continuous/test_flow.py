@@ -7,7 +7,8 @@ from made import generator, rows
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from gpt.continuous.flow import Flow, FlowConfig, neuron_vectors, to_rows, to_vectors
-from gpt.continuous.train_flow import FlowModelConfig, TrainFlowConfig, train_flow
+from gpt.continuous.options import FlowModelConfig, TrainFlowConfig
+from gpt.continuous.train_flow import train_flow
 
 TINY = FlowModelConfig(n_layer=1, n_head=2, n_embd=16)
 

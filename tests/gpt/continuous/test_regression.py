@@ -8,9 +8,10 @@ from made import rows
 
 from fields.runtime import runs
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
-from gpt.experiments.memorise import MemoriseConfig, cells, memorise
+from gpt.experiments.memorise import cells, memorise
 from gpt.experiments.memorise_report import spread
 from gpt.experiments.memorise_run import EXPLODED, WINDOW, Cell, Cut, explosion, train_cell
+from gpt.experiments.options import MemoriseConfig
 from scripts.animations.regression import read_experiment
 
 SMALL = RegressionConfig(49, n_layer=2, n_head=2, n_embd=16)

@@ -5,7 +5,8 @@ from toy import TINY, make_fields
 
 from gpt.checkpoint import save_model
 from gpt.model import GPT, GPTConfig
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.learned.regions import RegionsTokenizer
 
 
 @pytest.fixture(scope="package")

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from fields.storage.dataset import WeightDataset
 from gpt.demo import board
 from gpt.demo.app import ANY, Page
-from gpt.demo.demo import DemoConfig, demo
+from gpt.demo.demo import demo
+from gpt.demo.options import DemoConfig
 from gpt.demo.studio import Studio, open_studio
 
 

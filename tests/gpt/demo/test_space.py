@@ -13,8 +13,10 @@ import pytest
 from loopback_env import CACHE, HUB, URL
 
 from fields.storage.dataset import WeightDataset
-from gpt.demo.space import UNUSED, PublishDemo, publish_demo, requirements
-from gpt.hub import PublishModel, parse, publish_model
+from gpt.demo.options import PublishDemo
+from gpt.demo.space import UNUSED, publish_demo, requirements
+from gpt.hub import publish_model
+from gpt.publishing import PublishModel, parse
 
 
 @pytest.fixture

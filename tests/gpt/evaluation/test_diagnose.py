@@ -9,9 +9,10 @@ from toy import config, make_corpus
 
 from gpt.checkpoint import load_model
 from gpt.evaluation import predictions
-from gpt.evaluation.diagnose import DiagnoseConfig, diagnose, fields_of
+from gpt.evaluation.diagnose import diagnose, fields_of
 from gpt.evaluation.diagnosis import explain, falling
 from gpt.model import GPT, GPTConfig
+from gpt.options import DiagnoseConfig
 from gpt.sampling.generate import sample_ids
 from gpt.train_gpt import train
 

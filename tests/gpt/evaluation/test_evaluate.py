@@ -139,11 +139,11 @@ def test_gaussian_has_the_moments_of_the_pool():
 
 
 def test_tokens_round_trip_unigram_and_copies(home):
-    from tokenizers.registry import TOKENIZERS
+    from tokenizers.classic.options import QuantileConfig
+    from tokenizers.registry import make_tokenizer
 
     data = WeightDataset.load(home / "fields")
-    made, kind = TOKENIZERS["quantile"]
-    tokenizer = kind(made(vocab_size=8, field=CONFIG.to_dict())).fit(data.weights("train"))
+    tokenizer = make_tokenizer(QuantileConfig(vocab_size=8, field=CONFIG.to_dict())).fit(data.weights("train"))
     tokenizer.save_pretrained(home / "tokenizer")
     mixed = torch.cat([data.weights("train")[:6], fields(24, seed=50).weights("train")[:6]])
     save_samples(home / "samples", mixed)

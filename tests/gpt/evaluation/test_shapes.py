@@ -7,7 +7,8 @@ from fields.model import FieldConfig
 from fields.runtime.records import read_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
-from gpt.evaluation.shapes import ShapeEvaluation, baselines, evaluate_shapes
+from gpt.evaluation.shapes import baselines, evaluate_shapes
+from gpt.options import ShapeEvaluation
 
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 

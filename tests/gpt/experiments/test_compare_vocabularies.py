@@ -12,8 +12,10 @@ from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from gpt.experiments.compare_inputs import divide
 from gpt.experiments.compare_report import page
-from gpt.experiments.compare_vocabularies import CompareConfig, compare, steps_within
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+from gpt.experiments.compare_vocabularies import compare, steps_within
+from gpt.experiments.options import CompareConfig
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
 
 FIELD = FieldConfig(hidden=(6,), octaves=0)
 

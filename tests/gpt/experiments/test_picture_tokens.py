@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from gpt.experiments.picture_tokens import Patches, PictureTokensConfig, train_pictures
-from gpt.train_gpt import ModelConfig
+from gpt.experiments.options import PictureTokensConfig
+from gpt.experiments.picture_tokens import Patches, train_pictures
+from gpt.options import ModelConfig
 
 
 def settings(**values) -> PictureTokensConfig:

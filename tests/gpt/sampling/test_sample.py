@@ -11,7 +11,8 @@ from gpt.checkpoint import load_model
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import STATUSES, choose, classify, sample_ids, uniforms
-from gpt.sampling.sample import SampleConfig, find_label, sample
+from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import find_label, sample
 from gpt.token_task import make_optimizers
 from gpt.train_gpt import train
 from tokenizers.tokens import TokenDataset

@@ -9,8 +9,10 @@ from fields.kinds.preview import contact_sheet, save_preview
 from fields.storage.dataset import WeightDataset
 from gpt.checkpoint import save_model
 from gpt.model import GPT, GPTConfig
-from gpt.sampling.show import ShowConfig, show
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
+from gpt.sampling.options import ShowConfig
+from gpt.sampling.show import show
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.learned.regions import RegionsTokenizer
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
 

@@ -10,7 +10,8 @@ from gpt.data import Sequences
 from gpt.in_memory import fit_gpt
 from gpt.model import GPT, GPTConfig
 from gpt.sampling.generate import sample_ids
-from gpt.sampling.sample import SampleConfig, sample
+from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import sample
 from gpt.token_task import TokenTask, shifted_copies
 from gpt.train_gpt import new_names, train
 from tokenizers.vocab import Vocab

@@ -12,8 +12,10 @@ from gpt.model import GPT, IGNORE, GPTConfig
 from gpt.token_task import make_optimizers
 from gpt.training.priors import covariance_root, initialise_from_counts
 from gpt.training.validate import Validator
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
+from tokenizers.learned.options import VQVAEConfig
+from tokenizers.learned.vqvae import VQVAETokenizer
 from tokenizers.vocab import Vocab
 
 

@@ -14,8 +14,9 @@ from gpt.checkpoint import load_model
 from gpt.corpus import load_corpus
 from gpt.data import Sequences
 from gpt.model import GPT, GPTConfig
+from gpt.options import ModelConfig
 from gpt.token_task import CorpusTask
-from gpt.train_gpt import ModelConfig, make_trainer, train
+from gpt.train_gpt import make_trainer, train
 from gpt.training.local import Local
 from gpt.training.schedule import learning_rate, warmup_steps
 from gpt.training.trainer import Trainer, recompute_blocks

@@ -10,7 +10,8 @@ from made import generator, rows
 
 from fields.model import FieldConfig
 from tokenizers.classic import kmeans_1d, kmeans_groups, scalar_codes
-from tokenizers.classic.kmeans import KMeansConfig, KMeansTokenizer
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
 
 FIELD = FieldConfig(hidden=(4,), octaves=1)  # 6 -> 4 -> 1, 33 weights
 

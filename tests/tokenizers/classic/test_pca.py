@@ -9,8 +9,9 @@ from fields.model import FieldConfig, values
 from fields.view.render import render
 from tokenizers.classic import components
 from tokenizers.classic.components import directions, gauss_newton, low_rank_directions, metric_product
-from tokenizers.classic.pca import PCAConfig, PCATokenizer
-from tokenizers.registry import TOKENIZERS
+from tokenizers.classic.options import PCAConfig
+from tokenizers.classic.pca import PCATokenizer
+from tokenizers.registry import class_of
 
 FIELD = FieldConfig(hidden=(8,), octaves=2)
 
@@ -103,7 +104,7 @@ def test_wide_fields_are_tokenised_as_well_as_by_the_exact_method(kind, monkeypa
     for widest in (components.WIDEST, 10):
         monkeypatch.setattr(components, "WIDEST", widest)
         options = SMALL.get(kind, {}) | ({"steps": 0} if kind != "pca" else {})
-        tokenizer = TOKENIZERS[kind][1].for_field(FIELD, vocab_size=32, **options).fit(weights)
+        tokenizer = class_of(kind).for_field(FIELD, vocab_size=32, **options).fit(weights)
         decoded = render(FIELD, tokenizer.decode(tokenizer.encode(weights)), 8, 8)
         reached.append(float(psnr(decoded, render(FIELD, weights, 8, 8)).mean()))
     assert reached[1] == pytest.approx(reached[0], abs=0.5)

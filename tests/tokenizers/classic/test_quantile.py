@@ -6,7 +6,8 @@ import torch
 from made import generator
 
 from fields.model import FieldConfig
-from tokenizers.classic.quantile import QuantileConfig, QuantileTokenizer, buckets
+from tokenizers.classic.options import QuantileConfig
+from tokenizers.classic.quantile import QuantileTokenizer, buckets
 
 FIELD = FieldConfig(hidden=(1,), octaves=0)  # 2 -> 1 -> 1, 5 weights
 

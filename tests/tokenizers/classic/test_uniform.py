@@ -6,7 +6,8 @@ import torch
 from made import generator
 
 from fields.model import FieldConfig
-from tokenizers.classic.uniform import UniformConfig, UniformTokenizer, even
+from tokenizers.classic.options import UniformConfig
+from tokenizers.classic.uniform import UniformTokenizer, even
 
 FIELD = FieldConfig(hidden=(1,), octaves=0)  # 2 -> 1 -> 1, 5 weights
 

@@ -7,7 +7,8 @@ from made import rows
 from fields.model import FieldConfig
 from fields.view.render import render
 from tokenizers.learned.codebook import mean_patches
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.learned.regions import RegionsTokenizer
 
 
 def made(field: FieldConfig, **options) -> RegionsTokenizer:

@@ -8,12 +8,14 @@ from fields import layout, symmetry
 from fields.model import FieldConfig, encode, values
 from fields.runtime.runs import read_json
 from fields.storage.dataset import WeightDataset
-from tokenizers.build import build, parse
-from tokenizers.learned.graph import GraphConfig, GraphTokenizer, lattice
+from tokenizers.build import build
+from tokenizers.learned.graph import GraphTokenizer, lattice
 from tokenizers.learned.graph_messages import Messages, Reader, as_graph, edge_index, node_offsets
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
-from tokenizers.refit import Refit, RefitConfig
-from tokenizers.registry import load_tokenizer
+from tokenizers.learned.options import GraphConfig, VQVAEConfig
+from tokenizers.learned.vqvae import VQVAETokenizer
+from tokenizers.options import RefitConfig
+from tokenizers.refit import Refit
+from tokenizers.registry import load_tokenizer, parse
 
 FIELD = FieldConfig(hidden=(7, 6), octaves=2)  # 2 -> 10 -> 7 -> 6 -> 1
 KINDS = [{}, {"level": "neuron"}, {"rounds": 2}, {"quantizer": "rvq", "width": 4, "latents": 10}, {"quantizer": "lfq"},

@@ -15,7 +15,8 @@ from fields.signals.images import grid
 from fields.turned import turned
 from fields.view.render import render
 from tokenizers.learned.critic import Critic
-from tokenizers.learned.regions import RegionsConfig, RegionsTokenizer, firsts, lattice, windows
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.learned.regions import RegionsTokenizer, firsts, lattice, windows
 from tokenizers.learned.regions_train import RegionsTrainer
 from tokenizers.registry import load_tokenizer
 

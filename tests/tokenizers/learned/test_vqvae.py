@@ -6,7 +6,8 @@ from made import SMALL, generator, rows
 
 from fields.model import FieldConfig, values
 from tokenizers.learned import quantizers, train
-from tokenizers.learned.vqvae import VQVAEConfig, VQVAETokenizer
+from tokenizers.learned.options import VQVAEConfig
+from tokenizers.learned.vqvae import VQVAETokenizer
 from tokenizers.registry import load_tokenizer
 
 FIELD = FieldConfig(hidden=(6,), octaves=1)  # 49 weights

@@ -1,0 +1,61 @@
+"""What can be published, and the options of each kind. Nothing here imports PyTorch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+
+from fields.hub.options import Publish, PublishFields
+from fields.runtime.contents import find
+from gpt.demo.options import PublishDemo
+from tokenizers.options import PublishTokenizer, PublishTokens
+
+
+@dataclass(frozen=True)
+class PublishModel(Publish):
+    """A trained GPT: safetensors and config, its tokenizer, and a card with its evaluation and samples.
+
+    The folder is a training run's (its best/ is taken) or a model's.
+
+    For example:
+        python scripts/publish.py model runs/mnist/gpt user/mnist-gpt --evaluation runs/mnist/evaluation
+        python scripts/sample.py --model user/mnist-gpt --n 64 --out runs/samples
+    """
+
+    evaluation: Path | None = None
+    """What scripts/evaluate.py wrote about it; default: `evaluation` in or beside the folder, if it is of this model."""
+    fields: str | None = None
+    """user/name of the weight dataset it was trained on, for the card."""
+    tokenizer: str | None = None
+    """user/name of its tokenizer, for the card; a copy is in the repository anyway."""
+
+
+PUBLISH: dict[str, tuple[type[Publish], str]] = {
+    "fields": (PublishFields, "fields.hub.publish:publish_fields"),
+    "tokens": (PublishTokens, "tokenizers.hub:publish_tokens"),
+    "tokenizer": (PublishTokenizer, "tokenizers.hub:publish_tokenizer"),
+    "model": (PublishModel, "gpt.hub:publish_model"),
+    "demo": (PublishDemo, "gpt.demo.space:publish_demo"),
+}
+if TYPE_CHECKING:  # a checker cannot know what stands in the table
+    Kind = Any
+else:
+    Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
+
+
+def parse(args: list[str] | None = None) -> Publish:
+    """The command line as options."""
+    said = (
+        "Publish a weight dataset, tokens, a tokenizer, a model or its demo on the Hugging Face Hub.\n\n"
+        "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
+        "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
+    )
+    return tyro.cli(Kind, args=args, description=said, prog="scripts/publish.py")
+
+
+def run(options: Publish) -> None:
+    """The command."""
+    if not isinstance(options, PublishDemo) and not options.path.is_dir():
+        raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
+    find(next(place for kind, place in PUBLISH.values() if kind is type(options)))(options)
