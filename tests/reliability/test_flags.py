@@ -49,6 +49,7 @@ ZERO = set(
         "label_dropout",
         "level",
         "margin",
+        "merge",
         "min_lr",
         "min_psnr",
         "near",
