@@ -80,7 +80,7 @@ command("scripts/train_gpt.py", "--fields", fields, "--tokenizer", out / "region
 
 # %% New fields and their evaluation, so that the model's card has numbers
 command("scripts/sample.py", "--model", out / "gpt", "--n", 32, "--fields", fields, "--out", out / "samples")
-command("scripts/evaluate.py", "--samples", out / "samples", "--fields", out / "fields", "--model", out / "gpt", "--out", out / "evaluation")  # fmt: skip
+command("scripts/evaluate.py", "--samples", out / "samples", "--fields", out / "fields", "--model", out / "gpt", *one, "--out", out / "evaluation")  # fmt: skip
 
 # %% The model with its tokenizer, its curves and these numbers, under your name
 command("scripts/publish.py", "model", out / "gpt", f"{user}/small-shapes-gpt")
