@@ -1,6 +1,6 @@
 """The table of tokenizers, and the command line that is made of it. Nothing here imports PyTorch before it is needed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -27,11 +27,6 @@ TOKENIZERS: dict[str, tuple[type[TokenizerConfig], str | type]] = {
 }
 """kind -> (config, class, or where it stands: imported when it is used). To add a tokenizer: one file, and one line here."""
 DIGITS = "runs/digits/fields"
-
-if TYPE_CHECKING:  # a checker cannot know what stands in the registry
-    Kind = Any
-else:
-    Kind = Union[tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())]  # noqa: UP007
 
 
 def class_of(kind: str) -> type["WeightTokenizer"]:
@@ -81,7 +76,7 @@ class BuildConfig(Overwrites):
         python -m tokenizers.build pca --fields user/large-fields --stream --sizes --out runs/large/pca
     """
 
-    tokenizer: Kind = field(default_factory=KMeansConfig)
+    tokenizer: Any = field(default_factory=KMeansConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     fields: str = DIGITS
     """A weight dataset: a folder, or user/name on the Hub."""
@@ -110,6 +105,11 @@ class BuildConfig(Overwrites):
 
 
 def parse(args: list[str] | None = None) -> BuildConfig:
-    """The command line as a config."""
+    """The command line as a config: a subcommand for every tokenizer that stands in the table by now."""
+    kinds = tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())
+    tokenizer = ("tokenizer", Union[kinds], field(default_factory=KMeansConfig))  # noqa: UP007
+    named = {"__doc__": BuildConfig.__doc__, "__module__": __name__}
+    config = make_dataclass("BuildConfig", [tokenizer], bases=(BuildConfig,), frozen=True, namespace=named)
     options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.cli(BuildConfig, args=args, config=options, prog="python -m tokenizers.build")
+    given = tyro.cli(config, args=args, config=options, prog="python -m tokenizers.build")
+    return BuildConfig(**{name: getattr(given, name) for name in BuildConfig.__dataclass_fields__})

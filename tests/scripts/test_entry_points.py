@@ -82,7 +82,7 @@ def test_the_pipeline_in_small(tmp_path, decoy):
         ("scripts/train_gpt.py", "--fields", "runs/digits/fields", "--tokenizer", "runs/digits/kmeans", "--steps", "10",
          "--model.n-layer", "1", "--model.n-embd", "16", "--samples", "4", "--eval-every", "5"),
         ("scripts/sample.py", "--model", "runs/digits/gpt", "--n", "6", "--out", "s", "--fields", "runs/digits/fields"),
-        ("scripts/evaluate.py", "--samples", "s", "--fields", "runs/digits/fields", "--model", "runs/digits/gpt",
+        ("scripts/evaluate.py", "--samples", "s", "--fields", "runs/digits/fields", "--model", "runs/digits/gpt", "--threads", "1",
          "--out", "e"),
     ]  # fmt: skip
     for words in steps:
