@@ -111,5 +111,5 @@ def parse(args: list[str] | None = None) -> BuildConfig:
     named = {"__doc__": BuildConfig.__doc__, "__module__": __name__}
     config = make_dataclass("BuildConfig", [tokenizer], bases=(BuildConfig,), frozen=True, namespace=named)
     options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    given = tyro.cli(config, args=args, config=options, prog="python -m tokenizers.build")
+    given: Any = tyro.cli(config, args=args, config=options, prog="python -m tokenizers.build")
     return BuildConfig(**{name: getattr(given, name) for name in BuildConfig.__dataclass_fields__})
