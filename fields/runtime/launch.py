@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import re
+import select
 import shutil
 import sys
 import traceback
@@ -46,7 +47,7 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
             read here, so that a mistake in a flag is told like any other.
         alone: how the command is started, if it is the work of one process: under several it is then refused.
     Raises:
-        SystemExit: 1 after a mistake, 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP.
+        SystemExit: 1 after a mistake, 130, 143 or 129 after SIGINT, SIGTERM or SIGHUP, 141 where nobody reads on.
     """
     if isinstance(function, str):
         begin()
@@ -67,6 +68,8 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
             print(str(stopped) or "stopped by SIGINT", file=sys.stderr)
             code = 128 + number
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _unread():
+                sys.exit(128 + 13)  # as SIGPIPE ends others
             known = isinstance(error, (*ERRORS, *_arrow_errors()))
             if os.environ.get("FIELDS_TRACEBACK"):
                 raise
@@ -76,6 +79,22 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
             code = 1
     if code:
         sys.exit(code)
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more, as after `| head`; what is left to print then goes nowhere."""
+    if not hasattr(select, "poll"):
+        return False
+    try:
+        number = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(number, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return True
 
 
 def _parsed(parse: Callable) -> Any:

@@ -47,3 +47,13 @@ def test_help_imports_nothing_slow(command):
     assert done.returncode == 0, done.stderr[-500:]
     assert "usage:" in done.stdout.lower()
     assert done.stdout.splitlines()[-1].strip() == "imported:", done.stdout.splitlines()[-1]
+
+
+def test_nobody_reads_on():
+    """As `| head` does: no word of it, and the exit code of SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    call = [sys.executable, "scripts/train_gpt.py", "--help"]
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(call, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (141, "")
