@@ -34,13 +34,15 @@ class Activation:
 
     function: Callable[[Tensor, float], Tensor]
     with_slope: Callable[[Tensor, float], tuple[Tensor, Tensor]]
-    """The function and its derivative at z; z may be overwritten."""
+    """The function and its derivative at z, or what `back` makes of it; z may be overwritten."""
     numpy: str
     """The function as an expression of `z`, `w0` and `np`."""
     symmetry: Symmetry = "none"
     bound: Callable[[int, int, float], float] = linear_bound
     """Random weights are uniform in +- this, given the layer's number, its inputs and w0."""
     uses_w0: bool = False
+    back: Callable[[Tensor, Tensor], Tensor] = lambda d, slope: d.mul_(slope)
+    """d loss / d z from d loss / d function(z), which may be overwritten, and the second of `with_slope`."""
 
 
 def elu(z: Tensor) -> Tensor:
@@ -52,7 +54,14 @@ def elu(z: Tensor) -> Tensor:
 
 def _relu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
     a = z.relu_()
-    return a, a > 0
+    return a, a
+
+
+def _relu_back(d: Tensor, a: Tensor) -> Tensor:
+    """d where a is above zero, in one pass: with `a > 0` as a slope of its own a third of a fit goes into turning it to floats."""
+    import torch
+
+    return torch.ops.aten.threshold_backward.grad_input(d, a, 0, grad_input=d)
 
 
 def _sine(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
@@ -65,7 +74,7 @@ def _elu(z: Tensor, w0: float) -> tuple[Tensor, Tensor]:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "relu": Activation(lambda z, w0: z.relu(), _relu, "np.maximum(z, 0)", "scale"),
+    "relu": Activation(lambda z, w0: z.relu(), _relu, "np.maximum(z, 0)", "scale", back=_relu_back),
     "sine": Activation(lambda z, w0: (w0 * z).sin(), _sine, "np.sin(w0 * z)", "sign", sine_bound, uses_w0=True),
     "elu": Activation(lambda z, w0: elu(z), _elu, "np.where(z > 0, z, np.expm1(np.minimum(z, 0)))"),
 }

@@ -100,16 +100,17 @@ def gradients(config: FieldConfig, weights: Tensor, inputs: Tensor, turned: Tens
     first = torch.cat([layers[0][0], layers[0][1][..., None]], 2)  # (N, out, E + 1)
     shared = inputs.ndim == 2
     h = (first.flatten(0, 1) @ turned).unflatten(0, (n, -1)) if shared else torch.bmm(first, turned)  # (N, out, M)
+    activation = ACTIVATIONS[config.activation]
     kept = []  # per hidden layer: activation, and what its derivative needs
     for weight, bias in layers[1:]:
-        kept.append(ACTIVATIONS[config.activation].with_slope(h, config.w0))
+        kept.append(activation.with_slope(h, config.w0))
         h = torch.baddbmm(bias[..., None], weight, kept[-1][0])  # (N, out, M)
     d = _output_gradient(config, h, targets) / (points * targets.shape[1])  # (N, C, M)
     grads = []
     for (weight, _), (a, slope) in zip(reversed(layers[1:]), reversed(kept), strict=True):
         grads.append((torch.bmm(d, a.transpose(1, 2)), d.sum(2)))
         below = weight.transpose(1, 2) * d if weight.shape[1] == 1 else torch.bmm(weight.transpose(1, 2), d)
-        d = below.mul_(slope)  # (N, in, M)
+        d = activation.back(below, slope)  # (N, in, M)
     last = (d.flatten(0, 1) @ inputs).unflatten(0, (n, -1)) if shared else torch.bmm(d, inputs)  # (N, out, E + 1)
     grads.append((last[..., :-1], last[..., -1]))
     return layout.join(grads[::-1])
