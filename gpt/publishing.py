@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
 from fields.hub.options import Publish, PublishFields
-from fields.runtime.contents import find
+from fields.runtime.contents import Commands, subcommands, work_of
 from gpt.demo.options import PublishDemo
 from tokenizers.options import PublishTokenizer, PublishTokens
 
@@ -31,17 +30,13 @@ class PublishModel(Publish):
     """user/name of its tokenizer, for the card; a copy is in the repository anyway."""
 
 
-PUBLISH: dict[str, tuple[type[Publish], str]] = {
+PUBLISH: Commands = {
     "fields": (PublishFields, "fields.hub.publish:publish_fields"),
     "tokens": (PublishTokens, "tokenizers.hub:publish_tokens"),
     "tokenizer": (PublishTokenizer, "tokenizers.hub:publish_tokenizer"),
     "model": (PublishModel, "gpt.hub:publish_model"),
     "demo": (PublishDemo, "gpt.demo.space:publish_demo"),
 }
-if TYPE_CHECKING:  # a checker cannot know what stands in the table
-    Kind = Any
-else:
-    Kind = Union[tuple(Annotated[options, tyro.conf.subcommand(kind)] for kind, (options, _) in PUBLISH.items())]  # noqa: UP007
 
 
 def parse(args: list[str] | None = None) -> Publish:
@@ -51,11 +46,11 @@ def parse(args: list[str] | None = None) -> Publish:
         "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
         "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
     )
-    return tyro.cli(Kind, args=args, description=said, prog="scripts/publish.py")
+    return tyro.cli(subcommands(PUBLISH), args=args, description=said, prog="scripts/publish.py")
 
 
 def run(options: Publish) -> None:
     """The command."""
     if not isinstance(options, PublishDemo) and not options.path.is_dir():
         raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
-    find(next(place for kind, place in PUBLISH.values() if kind is type(options)))(options)
+    work_of(PUBLISH, options)[1](options)

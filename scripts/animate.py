@@ -5,13 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # our `tokenizers`, not Hugging Face's (README, "Names")
 
-from fields.runtime.processes import begin
-
-if __name__ == "__main__":
-    begin()  # before the imports that take seconds
-
 from fields.runtime.launch import run_cli
-from scripts.animations.commands import parse, run
+from scripts.animations.commands import parse
 
 if __name__ == "__main__":
-    run_cli(run, parse, alone="python scripts/animate.py")
+    run_cli("scripts.animations.commands:run", parse, alone="python scripts/animate.py")

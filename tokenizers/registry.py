@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from fields.runtime.contents import find
+from fields.runtime.contents import find, subcommands
 from fields.runtime.flags import Device, Overwrites, check_tracker
 from fields.storage.fetch import fetch
 from tokenizers.classic.options import KMeansConfig, PCAConfig, QuantileConfig, UniformConfig
@@ -106,8 +106,7 @@ class BuildConfig(Overwrites):
 
 def parse(args: list[str] | None = None) -> BuildConfig:
     """The command line as a config: a subcommand for every tokenizer that stands in the table by now."""
-    kinds = tuple(Annotated[config, tyro.conf.subcommand(kind)] for kind, (config, _) in TOKENIZERS.items())
-    tokenizer = ("tokenizer", Union[kinds], field(default_factory=KMeansConfig))  # noqa: UP007
+    tokenizer = ("tokenizer", subcommands(TOKENIZERS), field(default_factory=KMeansConfig))
     named = {"__doc__": BuildConfig.__doc__, "__module__": __name__}
     config = make_dataclass("BuildConfig", [tokenizer], bases=(BuildConfig,), frozen=True, namespace=named)
     options = (tyro.conf.CascadeSubcommandArgs, tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)

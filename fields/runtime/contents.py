@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any, Union
 
 
 def find(place: str) -> Any:
@@ -27,3 +27,19 @@ def contents(package: str, homes: dict[str, str]) -> tuple[Callable[[str], Any],
         return find(f"{package}.{module}:{other or name}")
 
     return named, lambda: names
+
+
+Commands = dict[str, tuple[type, Any]]
+"""Name of a subcommand -> its config, and the place of the function that takes one."""
+
+
+def subcommands(table: Commands) -> Any:
+    """The configs of a table as what tyro parses: one subcommand each."""
+    import tyro
+
+    return Union[tuple(Annotated[config, tyro.conf.subcommand(name)] for name, (config, _) in table.items())]  # noqa: UP007
+
+
+def work_of(table: Commands, options: Any) -> tuple[str, Any]:
+    """The name of the subcommand whose config `options` is, and its function."""
+    return next((name, find(place)) for name, (config, place) in table.items() if type(options) is config)

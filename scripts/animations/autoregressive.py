@@ -1,7 +1,6 @@
 """Animation of a GPT at work: tokens drawn one by one, the weights they stand for, and the picture that forms."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,9 @@ from fields.view.shading import AZIMUTH, view
 from gpt.checkpoint import load_model
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
-from gpt.sampling.options import check_sampling
 from gpt.sampling.sample import find_label
-from scripts.animations.canvas import Animation, Film, Stage, symmetric
+from scripts.animations.canvas import Animation, Stage, symmetric
+from scripts.animations.options import AnimateAutoregressive
 from scripts.animations.panels import WeightPanel, drawn, set_image
 from scripts.animations.permutation import square
 from tokenizers.base import WeightTokenizer
@@ -41,37 +40,6 @@ VIEW = 144
 """Pixels along an edge of a view of a shape."""
 SCALAR = ("kmeans", "quantile", "uniform")
 """Kinds of one weight a token (k-means unless it groups)."""
-
-
-@dataclass(frozen=True)
-class AnimateAutoregressive(Film):
-    """A GPT draws a field: the sequence of tokens, its odds for each, the weights filling in, the picture or shape forming.
-
-    A shape turns once round in the length of the film. Weights whose tokens are not drawn yet are taken as the mean of the training fields, and the picture says so.
-
-    For example:
-        python scripts/train_gpt.py                  # makes runs/digits/gpt in some minutes
-        python scripts/animate.py autoregressive --model runs/digits/gpt
-        python scripts/animate.py autoregressive --model runs/mnist/gpt --label 3 --temperature 0.8 --readme
-        python scripts/animate.py autoregressive --model runs/shapes/gpt --label torus    # a solid forms, and turns
-    """
-
-    model: str = "runs/digits/gpt"
-    """Training folder, model folder, or user/name on the Hub."""
-    label: str | None = None
-    """Class name or index, for models trained with --labels; without it such a model draws the label too."""
-    number: int = 0
-    """Which field of the seed is drawn: that of scripts/sample.py --first NUMBER, up to rounding."""
-    temperature: float = 1.0
-    """Below 1: likelier codes; 0: always the likeliest."""
-    top_p: float | None = None
-    """Only the likeliest codes that together reach this probability."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_sampling(self.temperature, None, self.top_p)
-        if self.number < 0:
-            raise ValueError(f"--number must be 0 or more, got {self.number}.")
 
 
 def animate_autoregressive(options: AnimateAutoregressive) -> Animation:

@@ -7,7 +7,7 @@ a function from the number of a frame to a state of the stage, so any frame can 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ from PIL import Image
 
 from fields.runtime.console import bar
 from fields.runtime.runs import write_atomic
+from scripts.animations.options import Film
 
 WIDTH, HEIGHT = 1280, 720
 README_WIDTH = 832
@@ -68,66 +69,6 @@ THEMES = {
         ("#FF9142", "#58B4F0", "#2FD0A0", "#EBA6CD", "#F0D24A", "#9AD5FF", "#C3A0F0", "#a3adba"),
     ),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Film:
-    """Where an animation goes and how it looks; every animation's config has these."""
-
-    out: Path | None = None
-    """File ending in .mp4 or .gif; default runs/animations/NAME.mp4, or NAME.gif with --readme."""
-    theme: Literal["light", "dark"] = "light"
-    """Dark text on white, or light text on dark."""
-    readme: bool = False
-    """A GIF 832 pixels wide and below 3 MB, instead of an MP4 for slides (1280 x 720)."""
-    seconds: float | None = None
-    """Of motion, the hold of the last frame not counted; default 12 to 15, and 7 or 8 with --readme."""
-    fps: float | None = None
-    """Frames per second; default 25 for .mp4, 10 for .gif, 8 with --readme."""
-    hold: float = 2.5
-    """Seconds for which the last frame stays."""
-    seed: int = 0
-    """Of everything random: the same seed, the same film."""
-    slide_seconds: ClassVar[float] = 12.0
-    readme_seconds: ClassVar[float] = 8.0
-
-    def __post_init__(self):
-        if self.out is not None and self.out.suffix.lower() not in (".mp4", ".gif"):
-            raise ValueError(f"--out must end in .mp4 or .gif, got {self.out}.")
-        if self.readme and self.out is not None and self.out.suffix.lower() != ".gif":
-            raise ValueError(f"--readme makes a GIF, so --out must end in .gif, got {self.out}.")
-        if not 0 < self.length <= 600 or not 0 <= self.hold <= 60:
-            raise ValueError(
-                f"--seconds must lie in (0, 600] and --hold in [0, 60], got {self.length} and {self.hold}."
-            )
-        if self.fps is not None and not 0 < self.fps <= (50 if self.gif else 60):
-            raise ValueError(f"--fps must lie above 0 and not above 60 (50 for a GIF), got {self.fps}.")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}.")
-
-    @property
-    def gif(self) -> bool:
-        """Whether a GIF is made."""
-        return self.readme if self.out is None else self.out.suffix.lower() == ".gif"
-
-    @property
-    def rate(self) -> float:
-        """Frames per second."""
-        return self.fps or (8.0 if self.readme else 10.0 if self.gif else 25.0)
-
-    @property
-    def length(self) -> float:
-        """Seconds of motion."""
-        return self.seconds if self.seconds is not None else self.readme_seconds if self.readme else self.slide_seconds
-
-    @property
-    def frames(self) -> int:
-        """Frames of motion, the first and the last included."""
-        return max(2, round(self.length * self.rate))
-
-    def path(self, name: str) -> Path:
-        """Where the film goes."""
-        return self.out or Path("runs") / "animations" / f"{name}{'.gif' if self.gif else '.mp4'}"
 
 
 class Stage:

@@ -1,31 +1,29 @@
 """The command that makes explanatory animations: one subcommand each, one config each."""
 
-from typing import Annotated, Union
-
 import tyro
 
-from scripts.animations.autoregressive import AnimateAutoregressive, animate_autoregressive
-from scripts.animations.canvas import Film, save
-from scripts.animations.fit import AnimateDelta, AnimateFit, animate_fit
-from scripts.animations.interpolate import AnimateInterpolate, animate_interpolate
-from scripts.animations.permutation import AnimatePermutation, animate_permutation
-from scripts.animations.regression import AnimateRegression, animate_regression
-from scripts.animations.vocabulary import AnimateVocabulary, animate_vocabulary
+from fields.runtime.contents import Commands, find, subcommands, work_of
+from scripts.animations.options import (
+    AnimateAutoregressive,
+    AnimateDelta,
+    AnimateFit,
+    AnimateInterpolate,
+    AnimatePermutation,
+    AnimateRegression,
+    AnimateVocabulary,
+    Film,
+)
 
-ANIMATIONS = {
-    "fit": (AnimateFit, animate_fit),
-    "delta": (AnimateDelta, animate_fit),
-    "permutation": (AnimatePermutation, animate_permutation),
-    "autoregressive": (AnimateAutoregressive, animate_autoregressive),
-    "vocabulary": (AnimateVocabulary, animate_vocabulary),
-    "interpolate": (AnimateInterpolate, animate_interpolate),
-    "regression": (AnimateRegression, animate_regression),
+ANIMATIONS: Commands = {
+    "fit": (AnimateFit, "scripts.animations.fit:animate_fit"),
+    "delta": (AnimateDelta, "scripts.animations.fit:animate_fit"),
+    "permutation": (AnimatePermutation, "scripts.animations.permutation:animate_permutation"),
+    "autoregressive": (AnimateAutoregressive, "scripts.animations.autoregressive:animate_autoregressive"),
+    "vocabulary": (AnimateVocabulary, "scripts.animations.vocabulary:animate_vocabulary"),
+    "interpolate": (AnimateInterpolate, "scripts.animations.interpolate:animate_interpolate"),
+    "regression": (AnimateRegression, "scripts.animations.regression:animate_regression"),
 }
-"""name -> (config, function that makes the animation). To add one: a file, and a line here."""
-
-Kind = Union[  # noqa: UP007
-    tuple(Annotated[config, tyro.conf.subcommand(name)] for name, (config, _) in ANIMATIONS.items())
-]
+"""name -> (config, function that makes the animation). To add one: a file, its config, and a line here."""
 
 
 def parse(args: list[str] | None = None) -> Film:
@@ -38,11 +36,10 @@ def parse(args: list[str] | None = None) -> Film:
         "    python scripts/animate.py permutation --theme dark\n"
         "    python scripts/animate.py interpolate --readme --out walk.gif"
     )
-    return tyro.cli(Kind, args=args, description=said, prog="scripts/animate.py")
+    return tyro.cli(subcommands(ANIMATIONS), args=args, description=said, prog="scripts/animate.py")
 
 
 def run(options: Film) -> None:
     """The command."""
-    for name, (config, make) in ANIMATIONS.items():
-        if type(options) is config:
-            save(make(options), options, name)
+    name, make = work_of(ANIMATIONS, options)
+    find("scripts.animations.canvas:save")(make(options), options, name)

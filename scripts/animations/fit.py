@@ -1,17 +1,18 @@
 """Animations of a fit: the weights as they move, beside the picture they render; as they are, or minus the reference."""
 
-from dataclasses import dataclass
-
 import torch
 from matplotlib.ticker import MaxNLocator
 
+from fields.fitting.engine import Schedule
 from fields.fitting.starts import make_reference, random_rows
 from fields.metrics.pairs import psnr
+from fields.signals.options import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.view.render import render
-from scripts.animations.canvas import Animation, Film, Stage, symmetric
+from scripts.animations.canvas import Animation, Stage, symmetric
+from scripts.animations.options import AnimateDelta, AnimateFit
 from scripts.animations.panels import (
     Curves,
-    Source,
     WeightPanel,
     architecture,
     choose,
@@ -27,37 +28,12 @@ TALL = 152
 WAYS = ("unconditioned", "conditioned")
 
 
-@dataclass(frozen=True)
-class AnimateFit(Source, Film):
-    """One field being fitted, from random weights and from another fitted field: weights, biases and the picture.
-
-    Rows: unconditioned, conditioned, the conditioning field. Each weight is a cell (row: neuron, column: input).
-
-    For example:
-        python scripts/animate.py fit                                      # a digit of 8 x 8, fitted in a second
-        python scripts/animate.py fit --signals mnist --data-root DIR --theme dark
-        python scripts/animate.py fit --signals mnist --data-root DIR --readme --out fit.gif
-    """
-
-    target: str | None = None
-    """Id of the training signal that is fitted, as digits/17; default: drawn by seed."""
-    reference: str | None = None
-    """Id of the training signal whose field is the start of the conditioned fit; default: drawn by seed."""
-
-
-@dataclass(frozen=True)
-class AnimateDelta(AnimateFit):
-    """The same fits, shown as weights minus the conditioning field: all zero at first for the conditioned fit.
-
-    For example:
-        python scripts/animate.py delta
-        python scripts/animate.py delta --signals mnist --data-root DIR --theme dark
-    """
-
-
 def animate_fit(options: AnimateFit) -> Animation:
     """Weights, or (for `AnimateDelta`) weights minus the reference."""
-    signals, schedule = options.load(), options.schedule()
+    signals, schedule = (
+        load_signals(SignalsConfig(options.signals, options.data_root)),
+        Schedule(options.steps, options.lr),
+    )
     config = architecture(signals)
     reference, target = choose(signals, (options.reference, options.target), options.seed)
     image = signals.images([target])[0]

@@ -1,20 +1,22 @@
 """Animation of a walk between two fields in weight space: what lies half-way depends on where their fits began."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fields.fitting.engine import Schedule
 from fields.fitting.starts import make_reference, random_rows
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.signals.base import Signals
+from fields.signals.options import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.symmetry import align, balance
 from fields.view.render import render
-from scripts.animations.canvas import Animation, Film, Stage
-from scripts.animations.panels import Curves, Source, architecture, choose, drawn, fit_rows, name_of, set_image
+from scripts.animations.canvas import Animation, Stage
+from scripts.animations.options import AnimateInterpolate
+from scripts.animations.panels import Curves, architecture, choose, drawn, fit_rows, name_of, set_image
 
 POINTS = 101
 """Of the curve."""
@@ -30,35 +32,9 @@ SAID = {
 }
 
 
-@dataclass(frozen=True)
-class AnimateInterpolate(Source, Film):
-    """A straight walk in weight space from one fitted field to another: unconditioned, aligned, and with a common start.
-
-    Below, the PSNR of the field on the way against the blend of the two pictures, as a mean over many pairs.
-
-    For example:
-        python scripts/animate.py interpolate
-        python scripts/animate.py interpolate --signals mnist --data-root DIR --start conditioned --theme dark
-    """
-
-    a: str | None = None
-    """Id of the training signal at the beginning; default: drawn by seed."""
-    b: str | None = None
-    """Id of the training signal at the end; default: drawn by seed."""
-    start: Literal["conditioned", "meta"] = "meta"
-    """The common start of the third column: one fitted field, or the start learnt over the training signals."""
-    pairs: int = 32
-    """Pairs over which the curves are averaged; the first one is drawn."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.pairs < 1:
-            raise ValueError(f"--pairs must be at least 1, got {self.pairs}.")
-
-
 def animate_interpolate(options: AnimateInterpolate) -> Animation:
     """Three columns, one walk each."""
-    signals = options.load()
+    signals = load_signals(SignalsConfig(options.signals, options.data_root))
     config = architecture(signals)
     pair = choose(signals, (options.a, options.b), options.seed)
     images = signals.images(pair + others(signals, pair, 2 * options.pairs - 2, options.seed))  # (2 K, H, W, C)
@@ -106,7 +82,7 @@ def fitted_ends(
     config: FieldConfig, signals: Signals, images: Tensor, options: AnimateInterpolate
 ) -> dict[str, Tensor]:
     """All pictures fitted in three ways: (2 K, P) each, pairs side by side; each pair is matched to its first field."""
-    schedule = options.schedule()
+    schedule = Schedule(options.steps, options.lr)
     free = fit_rows(config, random_rows(config, [options.seed + 1 + k for k in range(len(images))]), images, schedule)
     matched = []
     for a, b in zip(free[::2], free[1::2], strict=True):

@@ -1,7 +1,5 @@
 """Parts of animations: the weights of a field as heat maps, curves that grow, and the signals animations are made of."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,6 @@ from fields.fitting.options import FieldOptions
 from fields.model import FieldConfig
 from fields.signals.base import Signals
 from fields.signals.images import grid
-from fields.signals.options import SignalsConfig
-from fields.signals.registry import load_signals
 from fields.view.render import render
 from scripts.animations.canvas import Stage
 
@@ -27,35 +23,6 @@ NARROW = 230
 """A layer with less room than this, in units of the slide, has a short name."""
 SLIT = 0.4
 """Between a matrix and its bias, in cells."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Which pictures an animation's fields are fitted to, and how."""
-
-    signals: str = "digits"
-    """digits | mnist | fashion-mnist | a folder of images."""
-    data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
-    steps: int = 300
-    """Adam steps per field."""
-    lr: float = 1e-2
-    """Learning rate, at the start of the cosine."""
-
-    def __post_init__(self):
-        super().__post_init__()  # of the film, which every animation's config has as its second base
-        if self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, got {self.steps}.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
-
-    def load(self) -> Signals:
-        """The signals."""
-        return load_signals(SignalsConfig(self.signals, self.data_root))
-
-    def schedule(self) -> Schedule:
-        """Of the fits: all pixels at every step."""
-        return Schedule(self.steps, self.lr)
 
 
 def architecture(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:

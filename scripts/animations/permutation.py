@@ -1,9 +1,7 @@
 """Animation of a symmetry: hidden neurons change places, rows and columns of the matrices with them, the output stays."""
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,14 +10,18 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from fields import layout
+from fields.fitting.engine import Schedule
 from fields.fitting.options import FieldOptions
 from fields.fitting.starts import random_rows
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
+from fields.signals.options import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.symmetry import deviation
 from fields.view.render import render
-from scripts.animations.canvas import Animation, Film, Stage, ease, symmetric
-from scripts.animations.panels import Source, architecture, choose, drawn, fit_rows, name_of, set_image
+from scripts.animations.canvas import Animation, Stage, ease, symmetric
+from scripts.animations.options import AnimatePermutation
+from scripts.animations.panels import architecture, choose, drawn, fit_rows, name_of, set_image
 
 INPUT, HIDDEN, OUTPUT = 150, 370, 570
 """Columns of nodes."""
@@ -33,43 +35,15 @@ CORNER = (1080, ROWS)
 RADIUS = 15
 PAUSE = 0.3
 """Share of a move for which everything rests."""
-MOST = 12
-
-
-@dataclass(frozen=True)
-class AnimatePermutation(Source, Film):
-    """Hidden neurons of a fitted field swap places with their edges; P W and W P^T move, the output does not.
-
-    For example:
-        python scripts/animate.py permutation
-        python scripts/animate.py permutation --signals mnist --data-root DIR --hidden 10 --theme dark
-    """
-
-    target: str | None = None
-    """Id of the training signal; default: drawn by seed."""
-    hidden: int = 8
-    """Neurons of the only hidden layer, 3 to 12."""
-    octaves: int = 2
-    """Octaves of the encoding, 0 to 2: each adds four inputs to draw."""
-    steps: int = 1500
-    """Adam steps of the fit."""
-    slide_seconds: ClassVar[float] = 15.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 3 <= self.hidden <= MOST:
-            raise ValueError(f"--hidden must lie in 3 .. {MOST} (more cannot be told apart), got {self.hidden}.")
-        if not 0 <= self.octaves <= 2:
-            raise ValueError(f"--octaves must be 0, 1 or 2 (more inputs cannot be drawn), got {self.octaves}.")
 
 
 def animate_permutation(options: AnimatePermutation) -> Animation:
     """The network at the left, its matrices and its output at the right."""
-    signals = options.load()
+    signals = load_signals(SignalsConfig(options.signals, options.data_root))
     config = architecture(signals, FieldOptions(hidden=(options.hidden,), octaves=options.octaves))
     (target,) = choose(signals, (options.target,), options.seed)
     image = signals.images([target])
-    row = fit_rows(config, random_rows(config, [options.seed]), image, options.schedule())
+    row = fit_rows(config, random_rows(config, [options.seed]), image, Schedule(options.steps, options.lr))
     orders = moves(options.hidden, options.seed)
     states = [layout.permute(config, row, [torch.tensor(order)]) for order in orders]  # (1, P) each
     stage = Stage(options)

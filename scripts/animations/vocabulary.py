@@ -1,7 +1,6 @@
 """Animation of vocabularies: buckets of equal shares and k-means centroids as their number grows, and what they cost."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +8,19 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from fields.fitting.engine import Schedule
 from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.runtime.console import bar
+from fields.signals.options import SignalsConfig
+from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at
 from fields.view.render import render
-from scripts.animations.canvas import Animation, Film, Stage
-from scripts.animations.panels import Curves, Source, architecture, drawn, fit_rows, set_image
+from scripts.animations.canvas import Animation, Stage
+from scripts.animations.options import SHOWN, AnimateVocabulary
+from scripts.animations.panels import Curves, architecture, drawn, fit_rows, set_image
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig, QuantileConfig
 from tokenizers.classic.quantile import QuantileTokenizer
@@ -31,37 +34,7 @@ WIDE = 560
 REACH = 3.6
 """Standard deviations that are drawn."""
 BINS = 180
-SHOWN = 3
 TILE = 106
-
-
-@dataclass(frozen=True)
-class AnimateVocabulary(Source, Film):
-    """The distribution of weights with the codes of a growing vocabulary, 2 to 64: quantile buckets beside k-means.
-
-    Below: held-out fields after encoding and decoding, and their PSNR against the fields themselves.
-
-    For example:
-        python scripts/animate.py vocabulary                              # digits, fitted here and now
-        python scripts/animate.py vocabulary --fields runs/mnist/fields --theme dark
-    """
-
-    fields: str | None = None
-    """Weight dataset (folder or user/name on the Hub) to learn from; default: fields of --signals are fitted first."""
-    limit: int = 600
-    """Training fields that the codes are learnt from."""
-    held_out: int = 64
-    """Held-out fields that the PSNR is measured on."""
-    steps: int = 64
-    """Adam steps per field, where fields are fitted."""
-    slide_seconds: ClassVar[float] = 14.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.limit < 2 or self.held_out < SHOWN:
-            raise ValueError(
-                f"--limit must be at least 2 and --held-out at least {SHOWN}, got {self.limit} and {self.held_out}."
-            )
 
 
 def animate_vocabulary(options: AnimateVocabulary) -> Animation:
@@ -123,7 +96,10 @@ def rows_of(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tu
 
 def fitted_rows(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tuple[int, int], str]:
     """The same from signals, all fitted from a start learnt over the training signals."""
-    signals, schedule = options.load(), options.schedule()
+    signals, schedule = (
+        load_signals(SignalsConfig(options.signals, options.data_root)),
+        Schedule(options.steps, options.lr),
+    )
     config, rows = architecture(signals), []
     start = make_reference(config, signals, "meta", schedule=schedule, seed=options.seed)
     for split, most in (("train", options.limit), ("validation", options.held_out)):

@@ -1,37 +1,28 @@
 """The command that measures: one subcommand each, one config each."""
 
-from typing import Annotated, Any, Union
+from typing import Any
 
 import tyro
 
-from scripts.benchmarks.encoding import TokenizersBenchmark, tokenizers
-from scripts.benchmarks.fitting import FitBenchmark, fit
-from scripts.benchmarks.gpt import GPTBenchmark, gpt
-from scripts.benchmarks.scale import ScaleBenchmark, scale
-from scripts.benchmarks.shapes import ShapesBenchmark, shapes
+from fields.runtime.contents import Commands, subcommands, work_of
+from scripts.benchmarks.options import FitBenchmark, GPTBenchmark, ScaleBenchmark, ShapesBenchmark, TokenizersBenchmark
 
-BENCHMARKS = {
-    "fit": (FitBenchmark, fit),
-    "tokenizers": (TokenizersBenchmark, tokenizers),
-    "shapes": (ShapesBenchmark, shapes),
-    "gpt": (GPTBenchmark, gpt),
-    "scale": (ScaleBenchmark, scale),
+BENCHMARKS: Commands = {
+    "fit": (FitBenchmark, "scripts.benchmarks.fitting:fit"),
+    "tokenizers": (TokenizersBenchmark, "scripts.benchmarks.encoding:tokenizers"),
+    "shapes": (ShapesBenchmark, "scripts.benchmarks.shapes:shapes"),
+    "gpt": (GPTBenchmark, "scripts.benchmarks.gpt:gpt"),
+    "scale": (ScaleBenchmark, "scripts.benchmarks.scale:scale"),
 }
-"""name -> (config, function that measures and prints). To add one: a file, and a line here."""
-
-Kind = Union[  # noqa: UP007
-    tuple(Annotated[config, tyro.conf.subcommand(name)] for name, (config, _) in BENCHMARKS.items())
-]
+"""name -> (config, function that measures and prints). To add one: a file, its config, and a line here."""
 
 
 def parse(args: list[str] | None = None) -> Any:
     """The command line as options."""
     said = "Speed and memory, as ratios measured side by side in one run."
-    return tyro.cli(Kind, args=args, description=said, prog="scripts/benchmark.py")
+    return tyro.cli(subcommands(BENCHMARKS), args=args, description=said, prog="scripts/benchmark.py")
 
 
 def run(options: Any) -> None:
     """The command."""
-    for config, measure in BENCHMARKS.values():
-        if type(options) is config:
-            measure(options)
+    work_of(BENCHMARKS, options)[1](options)

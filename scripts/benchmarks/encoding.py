@@ -5,28 +5,12 @@ Times are CPU seconds of the process, which other work on the machine does not c
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fields.model import FieldConfig
-from scripts.benchmarks.counts import Counts
-
-
-@dataclass(frozen=True)
-class TokenizersBenchmark(Counts):
-    """Scalar k-means: encoding against `KMeans.predict` and `np.searchsorted` over the same values and centres."""
-
-    n: int = 4000
-    """Fields of 593 weights (made up: the time does not depend on the values)."""
-    vocab_sizes: tuple[int, ...] = (16, 32, 64, 256, 1024)
-    """Codes; one table row each."""
-    turns: int = 3
-    """Measurements of each, of which the median counts."""
-    threads: int = 1
-    """CPU threads."""
-    seed: int = 0
+from scripts.benchmarks.options import TokenizersBenchmark
 
 
 def cpu_seconds(work: Callable[[], object], turns: int) -> float:

@@ -2,8 +2,6 @@
 
 import resource
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -20,26 +18,7 @@ from fields.runtime.launch import cores
 from fields.signals.images import grid
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from scripts.benchmarks.counts import Counts
-
-
-@dataclass(frozen=True)
-class FitBenchmark(Counts):
-    """Fields fitted per second and their mean PSNR: one at a time, plainly batched, and by `fit_fields` from two starts."""
-
-    signals: str = "mnist"
-    """digits | mnist | fashion-mnist."""
-    data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist."""
-    n: int = 2000
-    """Held-out fields for `fit_fields`; a quarter of them for the plainly batched loop."""
-    learn: int = 20_000
-    """Training signals that the starts are learnt from."""
-    single: int = 3
-    """Fields for the loop that fits one at a time."""
-    threads: int | None = None
-    """CPU threads; None = all cores."""
-    seed: int = 0
+from scripts.benchmarks.options import FitBenchmark
 
 
 def one_at_a_time(config: FieldConfig, image: Tensor, seed: int, goal: float = 33.0) -> tuple[float, float]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,38 +24,9 @@ from gpt.token_task import TokenTask
 from gpt.training.local import Local
 from gpt.training.priors import initialise_from_counts
 from gpt.training.trainer import Trainer
-from scripts.benchmarks.counts import Counts
 from scripts.benchmarks.nano import NanoGPT, NanoTrainer
+from scripts.benchmarks.options import GPTBenchmark
 from tokenizers.vocab import Vocab
-
-
-@dataclass(frozen=True)
-class GPTBenchmark(Counts):
-    """Training and sampling of a GPT against nanoGPT's model and loop, and against transformers' cached generate."""
-
-    tokens: tuple[int, ...] = (49, 64, 594)
-    """Tokens of a field, T; one table row each."""
-    codes: int = 512
-    """V."""
-    n_layer: int = 4
-    n_head: int = 4
-    n_embd: int = 128
-    per_step: int = 4096
-    """Tokens of a training step, about: batch = per_step / T."""
-    steps: int = 12
-    """Steps measured on each side, in turns of three; the median turn counts."""
-    n: int = 1000
-    """Fields that are drawn."""
-    plain: int = 64
-    """Fields that the plain model draws without a cache, and transformers with one; the rest is extrapolated."""
-    threads: int = 1
-    """CPU threads of every side."""
-    compile: bool = False
-    """torch.compile the models of both sides for training."""
-    python: Path | None = None
-    """Python interpreter that has transformers; None = this one."""
-    seed: int = 0
-
 
 TURN = 3
 """Steps that one side takes before it is the other's turn."""

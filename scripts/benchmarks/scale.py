@@ -9,34 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from scripts.benchmarks.counts import Counts
+from scripts.benchmarks.options import ScaleBenchmark
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True)
-class ScaleBenchmark(Counts):
-    """Time and memory against N (fit, encode, train, by their commands) and against T (a GPT's step), with slopes."""
-
-    fits: tuple[int, ...] = (1, 4, 16)
-    """Fits of each of the 1,797 embedded digits: N = 1,797 x fits."""
-    mapped: tuple[int, ...] = (10_000, 100_000, 1_000_000)
-    """Rows of token sets that are mapped from disk."""
-    tokens: tuple[int, ...] = (64, 256, 1024)
-    """T of a GPT whose step is measured."""
-    batch: int = 8
-    """Fields of such a step."""
-    n_layer: int = 4
-    n_embd: int = 128
-    out: Path = Path("runs/scale.png")
-    """The picture; the numbers stand beside it as JSON."""
 
 
 def process(words: list[str]) -> dict[str, float]:

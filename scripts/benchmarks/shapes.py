@@ -2,7 +2,6 @@
 
 import resource
 import time
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,26 +16,7 @@ from fields.module import from_module, to_module
 from fields.runtime.launch import cores
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from scripts.benchmarks.counts import Counts
-
-
-@dataclass(frozen=True)
-class ShapesBenchmark(Counts):
-    """Solids: fields fitted per second against one at a time, surfaces, views and Chamfer distances, and peak memory."""
-
-    n: int = 64
-    """Held-out solids for the batched fit."""
-    single: int = 1
-    """Solids for the loop that fits one at a time."""
-    train: int = 128
-    """Solids that the start is learnt from."""
-    steps: int = 256
-    """Adam steps of the batched fit."""
-    goal: float = 0.95
-    """IoU at which the loop stops; it gives up after 4,000 steps."""
-    threads: int | None = None
-    """CPU threads; None = all cores."""
-    seed: int = 0
+from scripts.benchmarks.options import ShapesBenchmark
 
 
 def one_shape(config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, goal: float) -> tuple[float, float]:

@@ -20,8 +20,8 @@ from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
 from gpt.options import DiagnoseConfig, EvaluateConfig, PipelineConfig, ShapeEvaluation, TrainConfig
 from gpt.publishing import PUBLISH
 from gpt.sampling.options import SampleConfig, ShowConfig
-from scripts.animations.canvas import Film
 from scripts.animations.commands import ANIMATIONS
+from scripts.animations.options import Film
 from scripts.benchmarks.commands import BENCHMARKS
 from tokenizers import compare
 from tokenizers.learned.options import RegionsConfig, VQVAEConfig

@@ -14,6 +14,7 @@ from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.model import FieldConfig
 from fields.runtime import runs
+from fields.runtime.contents import work_of
 from fields.runtime.launch import run_cli
 from fields.signals.images import grid
 from fields.signals.options import SignalsConfig
@@ -22,15 +23,23 @@ from fields.storage.dataset import WeightDataset
 from fields.symmetry import deviation
 from gpt.checkpoint import save_model
 from gpt.model import GPT, GPTConfig
-from scripts.animations.autoregressive import AnimateAutoregressive, animate_autoregressive, partial_rows, probabilities
-from scripts.animations.canvas import THEMES, Animation, Film, Stage, palette, save, symmetric
+from scripts.animations.autoregressive import animate_autoregressive, partial_rows, probabilities
+from scripts.animations.canvas import THEMES, Animation, Stage, palette, save, symmetric
 from scripts.animations.commands import ANIMATIONS, parse, run
-from scripts.animations.fit import AnimateDelta, AnimateFit, animate_fit
-from scripts.animations.interpolate import AnimateInterpolate
+from scripts.animations.fit import animate_fit
+from scripts.animations.options import (
+    AnimateAutoregressive,
+    AnimateDelta,
+    AnimateFit,
+    AnimateInterpolate,
+    AnimatePermutation,
+    AnimateRegression,
+    AnimateVocabulary,
+    Film,
+)
 from scripts.animations.panels import choose, trajectory
-from scripts.animations.permutation import AnimatePermutation, moves
-from scripts.animations.regression import AnimateRegression, prefixes, read_experiment
-from scripts.animations.vocabulary import AnimateVocabulary
+from scripts.animations.permutation import moves
+from scripts.animations.regression import prefixes, read_experiment
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig, PCAConfig
 from tokenizers.classic.pca import PCATokenizer
@@ -98,7 +107,7 @@ def experiment(tmp_path, tiny):
 
 def made(options: Film) -> Animation:
     """The animation of a config."""
-    return next(make for config, make in ANIMATIONS.values() if type(options) is config)(options)
+    return work_of(ANIMATIONS, options)[1](options)
 
 
 def check(animation: Animation, options: Film) -> None:

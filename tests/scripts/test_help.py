@@ -20,10 +20,8 @@ SLOW = (
     "matplotlib",
     "PIL",
 )
-HEAVY = {"animate.py", "benchmark.py"}
-"""Their settings still stand beside their work."""
 COMMANDS = [
-    *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py") if path.name not in HEAVY),
+    *sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")),
     *(f"tokenizers/{name}.py" for name in ("build", "encode", "decode", "compare")),
 ]
 RUN = """
