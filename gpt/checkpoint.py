@@ -75,7 +75,7 @@ def save_model(path: Path, model: GPT, tokenizer: WeightTokenizer, info: dict) -
 def load_model(
     path: Path | str, tokenizer: Path | str | None = None, *, revision: str | None = None
 ) -> tuple[Any, WeightTokenizer | None, dict]:
-    """A model of any kind in `MODELS`, its tokenizer (None for models of weights) and what model.json says.
+    """A model of any kind in `MODELS`, its tokenizer (None for models of weights themselves) and what model.json says.
 
     Args:
         path: a model folder, the folder of a training run (its best/ is taken), or `user/name[@revision]` on the Hub.
@@ -115,7 +115,7 @@ def load_model(
             f"but {tokenizer or path / 'tokenizer'} is {words.fingerprint} ({words.config.kind}). "
             "Give the tokenizer it was trained with."
         )
-    if (words.codes, words.tokens_per_field) != (config.codes, config.tokens_per_field):
+    if cls is GPT and (words.codes, words.tokens_per_field) != (config.codes, config.tokens_per_field):
         raise ValueError(
             f"the model reads {config.tokens_per_field} tokens of {config.codes} codes, its tokenizer makes "
             f"{words.tokens_per_field} of {words.codes}. Train or fetch the model anew."

@@ -1,4 +1,4 @@
-"""Train a rectified flow over weights, without tokens:
+"""Train a rectified flow over weights or over a tokenizer's latents:
 
 python scripts/train_flow.py --fields runs/mnist/fields --labels --out runs/mnist/flow
 """

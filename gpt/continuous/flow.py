@@ -1,7 +1,7 @@
 """Rectified flow over fields without tokens: noise is carried to rows of numbers along learnt velocities.
 
-The rival of the GPT: the same transformer sizes, but a field is T vectors of D numbers (its standardised weights, one vector a
-neuron) and the model predicts velocities (arXiv 2209.03003). HyperDiffusion
+The rival of the GPT: the same transformer sizes, but a field is T vectors of D numbers (`vectors`: its standardised weights, one
+vector a neuron, or the latents of a tokenizer) and the model predicts velocities (arXiv 2209.03003). HyperDiffusion
 (arXiv 2303.17015) does this with a diffusion over weights. No training loop, no files here.
 """
 
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from fields.model import FieldConfig
 from gpt.model import attend
 
 TIME_SCALE = 1000.0
@@ -198,31 +197,3 @@ class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"
     def size(self) -> int:
         """Number of trainable numbers."""
         return sum(p.numel() for p in self.parameters())
-
-
-def neuron_vectors(config: FieldConfig) -> Tensor:
-    """Which weights of a row belong to each neuron: (T, D) int64 positions in the row, -1 where a neuron has fewer inputs.
-
-    A neuron's vector is its incoming weights and its bias, so T is the number of hidden and output neurons.
-    """
-    widest, rows, at = max(config.widths[:-1]) + 1, [], 0
-    for fan_in, fan_out in zip(config.widths, config.widths[1:], strict=False):
-        for neuron in range(fan_out):
-            row = [*range(at + neuron * fan_in, at + (neuron + 1) * fan_in), at + fan_out * fan_in + neuron]
-            rows.append(row + [-1] * (widest - len(row)))
-        at += fan_out * (fan_in + 1)
-    return torch.tensor(rows)
-
-
-def to_vectors(config: FieldConfig, weights: Tensor) -> Tensor:
-    """(N, P) rows -> (N, T, D), zeros where a neuron has fewer inputs."""
-    places = neuron_vectors(config)
-    return weights[:, places.clamp_min(0)].masked_fill(places < 0, 0.0)
-
-
-def to_rows(config: FieldConfig, vectors: Tensor) -> Tensor:
-    """The inverse of `to_vectors`: (N, T, D) -> (N, P)."""
-    places = neuron_vectors(config)
-    rows = vectors.new_empty(len(vectors), config.size)
-    rows[:, places[places >= 0]] = vectors[:, places >= 0]
-    return rows

@@ -23,16 +23,20 @@ class FlowModelConfig:
 
 @dataclass(frozen=True)
 class TrainFlowConfig(LoopConfig, Overwrites):
-    """Train a rectified flow over the weights of a dataset, and draw new fields from it.
+    """Train a rectified flow over the weights of a dataset, or over a tokenizer's latents, and draw new fields from it.
 
     For example:
         python scripts/train_flow.py --fields runs/mnist/fields --labels --steps 4000 --out runs/mnist/flow
+        python scripts/train_flow.py --fields runs/mnist/fields --tokenizer runs/mnist/regions --labels --out runs/mnist/flow-regions
     """
 
     fields: str
     """Weight dataset: a folder, or user/name on the Hub. Its fields should share a start."""
     out: Path = field(default=Path("runs/flow"), kw_only=True)
     """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset."""
+    tokenizer: str | None = None
+    """Move the latents of this tokenizer (a folder, or user/name on the Hub) in place of the weights: what it would round to
+    codes. Samples are rounded and decoded by it. None = the weights, a vector per neuron."""
     labels: bool = False
     """Tell the model each field's label, so that samples can be asked for by class."""
     unlabelled: float = 0.1

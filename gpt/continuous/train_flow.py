@@ -1,4 +1,4 @@
-"""Training a rectified flow over the weights of fields, and drawing new ones: the comparison to tokens.
+"""Training a rectified flow over the weights of fields or over a tokenizer's latents, and drawing new ones: the comparison to tokens.
 
 The same trainer as the GPT's with another task: equal sizes, steps, labels and checkpoints, so that both schools are compared
 under the same budget.
@@ -21,33 +21,38 @@ from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import load_model
-from gpt.continuous.flow import Flow, FlowConfig, to_rows, to_vectors
+from gpt.continuous.flow import Flow, FlowConfig
 from gpt.continuous.options import TrainFlowConfig
+from gpt.continuous.vectors import Vectors
 from gpt.data import seed_of
 from gpt.training.schedule import warmup_steps
 from gpt.training.task import Task
 from gpt.training.trainer import Trainer
+from tokenizers.base import WeightTokenizer
+from tokenizers.registry import load_tokenizer
 
 VALIDATED = 2048
 """Held-out fields whose loss is measured, at noise and times drawn once."""
 
 
 class FlowTask(Task[Flow]):
-    """Rows of weights, a vector per neuron; the squared error of the velocity is minimised.
+    """Fields as vectors; the squared error of the velocity is minimised.
 
     Args:
         model: fresh.
         config: of the run.
         data: the fields.
+        vectors: what a field is to the model.
+        rows: (N, T, D) the training fields as vectors.
     """
 
     unit = "per number"
 
-    def __init__(self, model: Flow, config: TrainFlowConfig, data: WeightDataset):
-        self.model, self.config, self.data = model, config, data
-        self.rows, self.labels = vectors_of(data, "train"), labels_of(config, data, "train")
+    def __init__(self, model: Flow, config: TrainFlowConfig, data: WeightDataset, vectors: Vectors, rows: Tensor):
+        self.model, self.config, self.data, self.vectors = model, config, data, vectors
+        self.rows, self.labels = rows, labels_of(config, data, "train")
         held_out = "validation" in data.splits and len(data.splits["validation"]) > 0
-        self.held_out = vectors_of(data, "validation")[:VALIDATED] if held_out else None
+        self.held_out = vectors.of(data.weights("validation")[:VALIDATED]) if held_out else None
         self.held_labels = labels_of(config, data, "validation")[:VALIDATED] if held_out else torch.zeros(0).long()
 
     def __len__(self) -> int:
@@ -95,18 +100,17 @@ class FlowTask(Task[Flow]):
         """Write a model folder."""
         with replace_folder(path) as temporary:
             model.save_pretrained(temporary)
-            write_json(temporary / "model.json", {**info, "dataset": self.data.fingerprint, "kind": "flow"})
+            info = {**info, "dataset": self.data.fingerprint, "kind": "flow"}
+            if (tokenizer := self.vectors.tokenizer) is not None:
+                tokenizer.save_pretrained(temporary / "tokenizer")
+                info["tokenizer"] = tokenizer.fingerprint
+            write_json(temporary / "model.json", info)
 
     def draw(self, path: Path, model: Flow) -> None:
         """A sheet of new fields."""
-        rows = draw_rows(model, self.config, self.data, self.config.samples)
+        rows = draw_rows(model, self.config, self.vectors, self.config.samples)
         kind, size = kind_of(self.data.config, self.data.signals), self.data.extent("train")[0].tolist()
         save_png(path, sheet(kind.thumbnail(self.data.config, rows.weights, tuple(size)), columns=8))
-
-
-def vectors_of(data: WeightDataset, split: str) -> Tensor:
-    """(N, T, D) fields of a split."""
-    return to_vectors(data.config, data.weights(split))
 
 
 def labels_of(config: TrainFlowConfig, data: WeightDataset, split: str) -> Tensor:
@@ -117,7 +121,7 @@ def labels_of(config: TrainFlowConfig, data: WeightDataset, split: str) -> Tenso
     return torch.where(known >= 0, known, classes)
 
 
-def draw_rows(model: Flow, config: TrainFlowConfig, data: WeightDataset, n: int) -> Rows:
+def draw_rows(model: Flow, config: TrainFlowConfig, vectors: Vectors, n: int) -> Rows:
     """New fields; field i depends on the seed and i alone."""
     c, device = model.config, model.mean.device
     noise = [
@@ -130,7 +134,7 @@ def draw_rows(model: Flow, config: TrainFlowConfig, data: WeightDataset, n: int)
         told = None if labels is None else labels[at : at + 250].to(device)
         start_at = torch.stack(noise[at : at + 250]).to(device)
         parts.append(model.sample(start_at, told, steps=config.integration, guidance=config.guidance).cpu())
-    weights = to_rows(data.config, torch.cat(parts))
+    weights = vectors.rows(torch.cat(parts))
     good = weights.isfinite().all(1)
     rows = Rows(weights, [f"flow/{config.seed}/{i}" for i in range(n)], labels, torch.arange(n))
     return rows.pick(good)
@@ -149,8 +153,11 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         raise ValueError(f"--fields {config.fields} has no training fields.")
     if config.labels and not data.label_names:
         raise ValueError(f"--labels needs a data set with labels; {config.fields} has none. Leave the flag out.")
+    tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer)
+    vectors = Vectors(data.config, tokenizer)
     free = (
         "fields",
+        "tokenizer",
         "out",
         "threads",
         "keep",
@@ -170,18 +177,18 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         lambda: claim(
             config.out,
             config,
-            parents={"fields": data.fingerprint},
+            parents={"fields": data.fingerprint} | ({} if tokenizer is None else {"tokenizer": tokenizer.fingerprint}),
             seed=config.seed,
             free=free,
             kind="train_flow",
             used={"precision": precision_of(accelerator)},
         ),  # fmt: skip
     )
-    rows = vectors_of(data, "train")
+    rows = vectors.of(data.weights("train"))
     sizes = FlowConfig(
         rows.shape[1], rows.shape[2], len(data.label_names or ()) if config.labels else 0, **asdict(config.model)
     )
-    task = FlowTask(Flow.create(sizes, rows, config.seed), config, data)
+    task = FlowTask(Flow.create(sizes, rows, config.seed), config, data, vectors, rows)
     trainer = Trainer(config, task, accelerator)
     if known:
         on_all(accelerator, trainer.resume)
@@ -190,14 +197,21 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         if trainer.finished(config.steps)
         else trainer.run(config.steps, warmup_steps(None, config.steps))
     )
-    on_main(accelerator, save_samples, config, data)
+    on_main(accelerator, save_samples, config, data, vectors)
     return result
 
 
-def save_samples(config: TrainFlowConfig, data: WeightDataset) -> None:
+def _load_tokenizer(where: str) -> WeightTokenizer:
+    tokenizer = load_tokenizer(where, flag="--tokenizer")
+    if not tokenizer.is_fitted:
+        raise ValueError(f"--tokenizer {where} has learnt nothing yet: fit it with python -m tokenizers.build.")
+    return tokenizer
+
+
+def save_samples(config: TrainFlowConfig, data: WeightDataset, vectors: Vectors) -> None:
     """OUT/samples, a weight dataset with the split `samples`, and its sheet."""
     model, folder = load_model(config.out)[0], config.out / "samples"
-    rows = draw_rows(model, config, data, config.n)
+    rows = draw_rows(model, config, vectors, config.n)
     if not len(rows):
         raise RuntimeError("no sample is finite: train longer, or with a lower --lr.")
     signals = {**data.signals, "seen": seen_by(data), "counts": {"samples": len(rows)}}

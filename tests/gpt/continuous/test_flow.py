@@ -6,11 +6,27 @@ from made import generator, rows
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from gpt.continuous.flow import Flow, FlowConfig, neuron_vectors, to_rows, to_vectors
+from gpt.checkpoint import load_model
+from gpt.continuous.flow import Flow, FlowConfig
 from gpt.continuous.options import FlowModelConfig, TrainFlowConfig
 from gpt.continuous.train_flow import train_flow
+from gpt.continuous.vectors import Vectors, neuron_vectors, to_rows, to_vectors
+from tokenizers.classic.options import PCAConfig
+from tokenizers.learned.options import RegionsConfig
+from tokenizers.registry import make_tokenizer
 
 TINY = FlowModelConfig(n_layer=1, n_head=2, n_embd=16)
+
+
+def fitted(kind, data):
+    """A small tokenizer of the dataset's training fields."""
+    made = {
+        "pca": lambda: PCAConfig(field=data.config.to_dict(), components=3, vocab_size=4),
+        "regions": lambda: RegionsConfig(
+            field=data.config.to_dict(), grid=(2, 2), vocab_size=5, steps=0, hidden=0, encoder=0
+        ),
+    }
+    return make_tokenizer(made[kind]()).fit(data.weights("train"))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,35 @@ def test_the_command_goes_on_and_writes_fields(dataset, tmp_path):
         )
     again = WeightDataset.load(tmp_path / "b" / "samples")
     assert again.weights("samples").shape == (6, dataset.config.size)
+
+
+@pytest.mark.parametrize("kind", ["pca", "regions"])
+def test_latents_of_a_tokenizer_are_vectors(kind, dataset):
+    """What is rounded and decoded from the vectors of a field is what its tokens decode to."""
+    tokenizer = fitted(kind, dataset)
+    vectors, weights = Vectors(dataset.config, tokenizer), dataset.weights("train")
+    moved = vectors.of(weights)
+    assert moved.shape[:2] == (len(weights), tokenizer.tokens_per_field)
+    assert torch.equal(vectors.rows(moved), tokenizer.decode(tokenizer.encode(weights)))
+    moved[1, 0, 0] = torch.nan
+    assert vectors.rows(moved).isfinite().all(1).tolist() == [i != 1 for i in range(len(weights))]
+
+
+def test_a_flow_over_latents_draws_fields_that_its_tokenizer_can_say(dataset, tmp_path):
+    dataset.save(tmp_path / "fields")
+    tokenizer = fitted("regions", dataset)
+    tokenizer.save_pretrained(tmp_path / "words")
+    settings = {"fields": str(tmp_path / "fields"), "tokenizer": str(tmp_path / "words"), "batch": 8, "samples": 2}
+    train_flow(TrainFlowConfig(**settings, steps=3, n=5, integration=3, threads=1, model=TINY, out=tmp_path / "flow"))
+    drawn = WeightDataset.load(tmp_path / "flow" / "samples").weights("samples")
+    model, words, info = load_model(tmp_path / "flow")
+    assert words.fingerprint == info["tokenizer"] == tokenizer.fingerprint and model.config.kind == "flow"
+    assert len(drawn) == 5 and drawn.isfinite().all()
+
+
+def test_a_tokenizer_of_other_fields_is_refused(dataset):
+    with pytest.raises(ValueError, match="the dataset holds"):
+        Vectors(FieldConfig(hidden=(3,), octaves=0), fitted("pca", dataset))
 
 
 def test_nonsense_is_refused():
