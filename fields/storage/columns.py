@@ -3,7 +3,7 @@
 Datasets of the format weights/1 have the columns psnr, height and width; they are read as quality and extent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
+from fields.runtime.digests import compare, of_footer
 from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.text import check_split
 from fields.storage.rows import Rows
 
 PLAUSIBLE = 1e6
 """No weight of a field that can be drawn is as large: such rows are diverged or damaged, and make codes and scales useless."""
+LONGEST = 1 << 24
+"""No side of a picture and no number of points is larger."""
+EDITED = "Fetch or make it anew; rows that were changed on purpose are written by WeightDataset.save."
 FORMER = {"quality": ("psnr",), "extent": ("height", "width")}
 """Columns -> those that stood in their place in the format weights/1."""
 
@@ -107,8 +111,17 @@ def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | Non
     return pa.table(columns).cast(features(config.size, names).arrow_schema)
 
 
-def read_parquet(file: Path, wanted: Any, config: FieldConfig):
-    """One shard, checked against the architecture, as a memory-mapped Arrow table."""
+def read_parquet(file: Path, wanted: Any, config: FieldConfig, recorded: str | None = None):
+    """One shard, checked against the architecture, as a memory-mapped Arrow table.
+
+    Args:
+        file: the shard.
+        wanted: the declared columns.
+        config: the architecture.
+        recorded: digest of the shard's footer, where `field.json` has one.
+    Raises:
+        ValueError: naming the file, and the first row that is not as declared.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -124,9 +137,16 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
     if missing:
         raise ValueError(f"{file} has no column {missing[0]!r}; it has {table.column_names}.")
     table = table.select(list(wanted))
-    lengths = pc.list_value_length(table["weights"]).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(lengths != config.size)
-    if len(wrong):
+    try:
+        lengths = pc.list_value_length(table["weights"]).to_numpy(zero_copy_only=False)
+        made = table.cast(wanted.arrow_schema) if (lengths == config.size).all() else None
+    except (pa.ArrowException, NotImplementedError) as error:
+        raise ValueError(
+            f"{file}: its columns cannot be read as {', '.join(wanted)} of a weight dataset ({error}). Write it with "
+            "WeightDataset.save, or make the dataset anew."
+        ) from None
+    if made is None:
+        wrong = np.flatnonzero(lengths != config.size)
         raise ValueError(
             f"{file}: row {wrong[0]} has {lengths[wrong[0]]} weights, the field {config} has {config.size} "
             f"({len(wrong)} such rows). Keep one architecture per dataset."
@@ -134,7 +154,43 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig):
     split = file.name.split("-")[0]
     # an evaluation counts generated fields that are not finite as failures; they must reach it
     check_rows(table.drop_columns("weights") if split == "samples" else table, f"{file}, split {split}")
-    return table.cast(wanted.arrow_schema)
+    compare(file, recorded, of_footer(file), EDITED)
+    return made
+
+
+def check_labels(labels: Tensor, classes: int, where: str) -> None:
+    """Refuse (N,) labels other than -1 (unknown) to classes - 1.
+
+    Raises:
+        ValueError: naming the first row.
+    """
+    bad = torch.nonzero((labels < -1) | (labels >= classes))
+    if len(bad):
+        row = int(bad[0])
+        raise ValueError(
+            f"{where}: row {row} has the label {int(labels[row])}, and field.json names {classes} classes "
+            f"({len(bad)} such rows). Make the dataset anew."
+        )
+
+
+def check_extents(extent: Tensor, axes: Sequence[str], where: str) -> None:
+    """Refuse (N, K) sizes of signals that none can have.
+
+    Raises:
+        ValueError: naming the first row.
+    """
+    if not extent.numel():
+        fits = not len(extent)
+    else:
+        counted = len(axes) <= extent.shape[1] <= max(2, len(axes))  # the format weights/1 has two for every kind
+        fits = counted and int(extent.min()) >= 0 and int(extent.max()) <= LONGEST
+    if not fits:
+        wrong = (extent < 0) | (extent > LONGEST)
+        row = int(wrong.any(1).nonzero()[0]) if wrong.any() else 0
+        raise ValueError(
+            f"{where}: row {row} has the extent {extent[row].tolist()}; expected {' and '.join(axes)}, each from 0 "
+            f"(unknown) to {LONGEST:,}. Make the dataset anew."
+        )
 
 
 def check_rows(table: Any, where: str, first: int = 0) -> None:

@@ -24,7 +24,17 @@ from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_atomic, write_json
 from fields.signals.origin import ORIGIN, read_origin
 from fields.signals.seen import sample_of
-from fields.storage.columns import current, extents, features, matrix, read_parquet, stored_names, table_of
+from fields.storage.columns import (
+    check_extents,
+    check_labels,
+    current,
+    extents,
+    features,
+    matrix,
+    read_parquet,
+    stored_names,
+    table_of,
+)  # fmt: skip
 from fields.storage.fetch import fetch_fields
 from fields.storage.rows import Rows
 from fields.storage.streaming import StreamedRows, open_splits
@@ -261,7 +271,7 @@ class WeightDataset:
             expected = int(shards[0].stem.split("-of-")[1])
             if len(shards) != expected:
                 raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
-            parts = [Dataset(read_parquet(f, wanted, config), split=split) for f in shards]
+            parts = [Dataset(read_parquet(f, wanted, config, card["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(card["reference"], path), card["signals"])
         data._check_counts(card["rows"], path)
@@ -410,7 +420,9 @@ class WeightDataset:
         """(N,) int64 class indices, -1 where unknown; None for unlabelled signals."""
         if self.label_names is None:
             return None
-        return torch.from_numpy(np.array(self._column(split, "label"), dtype=np.int64))
+        found = torch.from_numpy(np.array(self._column(split, "label"), dtype=np.int64))
+        check_labels(found, len(self.label_names), f"split {split}")
+        return found
 
     def ids(self, split: str) -> list[str]:
         """Signal ids."""
@@ -428,7 +440,9 @@ class WeightDataset:
 
     def extent(self, split: str) -> Tensor:
         """(N, K) int64 size of each signal: height and width of a picture; 0 where it is not known."""
-        return extents(self._column_of(split, "extent"))
+        found = extents(self._column_of(split, "extent"))
+        check_extents(found, self.kind.axes, f"split {split}")
+        return found
 
     sizes = extent
 

@@ -159,7 +159,10 @@ class Shards:
         for column in self.schema:
             if column.name not in found.names or not _alike(found.field(column.name).type, column.type):
                 has = found.field(column.name).type if column.name in found.names else "no such column"
-                raise ValueError(f"{self.files[i][0]}: column {column.name} must be {column.type}, there is {has}.")
+                raise ValueError(
+                    f"{self.files[i][0]}: column {column.name} must be {column.type}, there is {has}. "
+                    "Open it without --stream, or write it with WeightDataset.save."
+                )
 
 
 def _alike(a: Any, b: Any) -> bool:
