@@ -55,7 +55,9 @@ def model_class(kind: str) -> Any:
         ValueError: for a kind that is not known here.
     """
     if kind not in MODELS:
-        raise ValueError(f"models of the kind {kind!r} are not known here; known are {', '.join(MODELS)}.")
+        raise ValueError(
+            f"models of the kind {kind!r} are not known here; known are {', '.join(MODELS)}. Give a folder that a training wrote."
+        )
     module, name = MODELS[kind].split(":")
     return getattr(import_module(module), name)
 

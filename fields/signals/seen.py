@@ -68,5 +68,20 @@ def refuse_held_out(what: str, seen: str, name: str | None, ids: Iterable[str], 
         )
 
 
+def elsewhere(seen: str, data: Any) -> float:
+    """Share of what something has learnt from, by its sample, that is not among the training signals of a `WeightDataset`.
+
+    Args:
+        seen: the sample; empty where nothing was recorded, which is 0.
+        data: the dataset.
+    """
+    known = set(seen.split())
+    if not known or "train" not in data.splits:
+        return 0.0
+    name = data.signals.get("name")
+    there = {_hash(name, one) for one in set(data.ids("train")) if one} | set(seen_by(data).split())
+    return len(known - there) / len(known)
+
+
 def _hash(name: str | None, one: str) -> str:
     return hashlib.sha256(f"{name or ''}\0{one}".encode()).hexdigest()[:DIGITS]

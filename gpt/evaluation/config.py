@@ -1,5 +1,6 @@
 """What `evaluate` reads: its config, the datasets, the tokenizer, the model's description, the classifier."""
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 
 from fields.runtime.runs import read_json
 from fields.signals.base import Signals
-from fields.signals.seen import refuse_seen
+from fields.signals.seen import elsewhere, refuse_seen
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at, fetch
 from gpt.checkpoint import FILES as MODEL_FILES
@@ -18,6 +19,9 @@ from gpt.evaluation.items import SignalSource, fields_row
 from gpt.evaluation.metrics import FEATURES
 from gpt.options import EvaluateConfig
 from tokenizers.base import WeightTokenizer
+
+OTHERS = 0.05
+"""Share of unknown signals from which on it is said that the samples' model has learnt from others."""
 
 
 @dataclass
@@ -39,15 +43,23 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
     source = open_samples(config)
+    notes: list[str] = []
     if source is not None and source.data is not None:
-        refuse_seen(f"what made --samples {config.samples}", source.data.signals.get("seen") or "", data)
+        seen = source.data.signals.get("seen") or ""
+        refuse_seen(f"what made --samples {config.samples}", seen, data)
+        if (share := elsewhere(seen, data)) > OTHERS:
+            notes.append(
+                f"about {share:.0%} of the signals that the model of --samples has learnt from are not among the training "
+                "fields of --fields, so copies of those are not found, and the references may be of another kind"
+            )
+            print(f"warning: {notes[-1]}.", file=sys.stderr)
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
     signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
     if signals is not None and len(torch.unique(signals.extent, dim=0)) > 1:
         note = "the signals have several sizes (fit with --resize N --crop for one), so fields are compared at one size"
         signals = None
-    return Inputs(data, signals, source, tokenizer, bits, [note] if note else [])
+    return Inputs(data, signals, source, tokenizer, bits, notes + ([note] if note else []))
 
 
 def located(config: EvaluateConfig) -> EvaluateConfig:
@@ -106,9 +118,14 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: WeightTo
     )
     info = read_json(described, "A model is made with: python scripts/train_gpt.py", Origin)
     if info["dataset"] not in (None, data.fingerprint):
-        raise ValueError(f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}.")
+        raise ValueError(
+            f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}. Give the dataset it was "
+            "trained on."
+        )
     if tokenizer is not None and info["tokenizer"] not in (None, tokenizer.fingerprint):
-        raise ValueError(f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}.")
+        raise ValueError(
+            f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}. Leave --tokenizer out."
+        )
     return model_bits_of(info)
 
 

@@ -31,6 +31,14 @@ OLD_NAMES = {
     "held-out fields,": "held_out",
 }
 """Beginning of a line's name -> its kind, for evaluations that were written before lines had a kind."""
+OURS = {
+    "best/model.json": "a model",
+    "model.json": "a model",
+    "tokens.json": "tokens",
+    "tokens/tokens.json": "a tokenizer",
+}
+"""Files of this project's other folders, whose pictures are sheets."""
+DRAW = "Give weight fields or pictures; samples are drawn with: python scripts/sample.py --model DIR --out DIR"
 
 
 def row_kind(row: dict) -> str:
@@ -155,6 +163,8 @@ def open_source(
     path = fetch(source, flag)
     name = path.resolve().name if Path(source).exists() else source
     if not (path / "field.json").is_file():
+        if made := next((made for name, made in OURS.items() if (path / name).is_file()), None):
+            raise ValueError(f"{flag} {source} holds {made}, not fields or pictures. {DRAW}")
         signals = load_signals(SignalsConfig(signals=str(path)))
         print(f"{flag}: {len(signals)} pictures from {name}, {len(signals.skipped)} files unreadable")
         return SignalSource(name, digest(signals.describe(), signals.ids), signals=signals)

@@ -88,6 +88,27 @@ def test_samples_and_tokenizers_of_another_split_are_not_evaluated(home):
         read("fields0", **more)
 
 
+def test_samples_of_a_model_of_other_signals_are_said(home, tmp_path, capsys):
+    def read(fields):
+        return read_inputs(EvaluateConfig(str(fields), samples=str(home / "samples"), out=Path("unused"))).notes
+
+    assert read(home / "fields0") == [] and not capsys.readouterr().err
+    others = WeightDataset.load(home / "fields0")
+    others.signals = {**others.signals, "name": "letters"}
+    others.save(tmp_path / "others")
+    assert "about 100% of the signals" in read(tmp_path / "others")[0]
+    assert "copies of those are not found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "folder, said", [("gpt", "a model"), ("tokenizer", "a tokenizer"), ("tokenizer/tokens", "tokens")]
+)
+def test_sheets_of_other_folders_are_no_samples(home, folder, said):
+    config = EvaluateConfig(str(home / "fields0"), samples=str(home / folder), out=Path("unused"))
+    with pytest.raises(ValueError, match=f"--samples .* holds {said}, not fields or pictures"):
+        read_inputs(config)
+
+
 def test_tokenizers_of_before_recorded_nothing_and_pass(home, tmp_path):
     tokenizer = load_tokenizer(home / "tokenizer")
     tokenizer.seen = ""
