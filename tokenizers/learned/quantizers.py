@@ -14,8 +14,8 @@ from torch import Tensor, nn
 NAMES = ("fsq", "vq", "rvq", "lfq", "simvq")
 INIT_ROWS = 20_000
 """Latents of so many fields are seen when codebooks are initialised."""
-LOOKUP = 8_000_000
-"""Distances held at once."""
+LOOKUP = 1 << 20
+"""Distances held at once: 8 MB, which stay in the cache."""
 
 
 class Quantizer(nn.Module):
@@ -206,6 +206,7 @@ def ordered(books: Tensor) -> Tensor:
     return books.sort(1).values if books.shape[2] == 1 else books
 
 
+@torch.no_grad()
 def nearest(latents: Tensor, books: Tensor, residual: int = 1) -> Tensor:
     """The code of each token.
 
@@ -235,8 +236,11 @@ def _nearest(latents: Tensor, book: Tensor) -> Tensor:
         return torch.searchsorted(edges.contiguous(), latents[..., 0].T.contiguous()).T.contiguous()
     rows = max(1, LOOKUP // (book.shape[0] * book.shape[1]))
     half = book.square().sum(2)[:, None] / 2  # (T, 1, V)
-    parts = [half - torch.bmm(x.transpose(0, 1), book.transpose(1, 2)) for x in latents.split(rows)]  # (T, n, V)
-    return torch.cat([part.argmin(2).T for part in parts])
+    found = []
+    for x in latents.split(rows):
+        inner = torch.bmm(x.transpose(0, 1), book.transpose(1, 2))  # (T, n, V)
+        found.append(torch.sub(half, inner, out=inner).argmin(2).T)
+    return torch.cat(found)
 
 
 def _look_up(ids: Tensor, book: Tensor) -> Tensor:
