@@ -26,7 +26,7 @@ def size(widths: tuple[int, ...]) -> int:
     return sum(o * (i + 1) for i, o in zip(widths, widths[1:], strict=False))
 
 
-def check(config: "FieldConfig", weights: Tensor) -> None:
+def check_weights(config: "FieldConfig", weights: Tensor) -> None:
     """Refuse rows that are not of this layout.
 
     Raises:
@@ -40,7 +40,7 @@ def check(config: "FieldConfig", weights: Tensor) -> None:
 
 def split(config: "FieldConfig", weights: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Views of a batch of rows as matrices: (N, P) -> [(weight (N, out, in), bias (N, out)), ...]."""
-    check(config, weights)
+    check_weights(config, weights)
     layers, at = [], 0
     for fan_in, fan_out in zip(config.widths, config.widths[1:], strict=False):
         matrix = weights[:, at : at + fan_out * fan_in].unflatten(1, (fan_out, fan_in))

@@ -140,7 +140,7 @@ FIELDS: dict[str, FieldConfig] = {
 is the default for shapes, `shape-large` (36,737) has the size of HyperDiffusion's (arXiv:2303.17015)."""
 
 
-def encode(config: FieldConfig, coords: Tensor) -> Tensor:
+def fourier_encoding(config: FieldConfig, coords: Tensor) -> Tensor:
     """Fourier encoding of coordinates.
 
     Args:
@@ -183,7 +183,7 @@ def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:
         (N, M, out_dim).
     """
     layers = layout.split(config, weights)
-    h = encode(config, coords).mT.expand(
+    h = fourier_encoding(config, coords).mT.expand(
         len(weights), -1, -1
     )  # (N, E, M): points last, so that products run along them
     for i, (weight, bias) in enumerate(layers):

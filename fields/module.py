@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from fields.layout import from_state_dict, to_state_dict
-from fields.model import FieldConfig, activate, encode, to_values
+from fields.model import FieldConfig, activate, fourier_encoding, to_values
 
 
 class FieldModule(nn.Module):
@@ -16,7 +16,7 @@ class FieldModule(nn.Module):
 
     def forward(self, coords: Tensor) -> Tensor:
         """(M, in_dim) -> (M, out_dim)."""
-        h = encode(self.config, coords)
+        h = fourier_encoding(self.config, coords)
         for layer in self.layers[:-1]:
             h = activate(self.config, layer(h))
         return to_values(self.config, self.layers[-1](h))

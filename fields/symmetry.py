@@ -120,7 +120,7 @@ def match(config: FieldConfig, weights: Tensor, reference: Tensor) -> Tensor:
     Returns:
         (N, P).
     """
-    layout.check(config, reference[None])
+    layout.check_weights(config, reference[None])
     goal = layout.split(config, reference[None])
     by_input = weights
     for i in range(len(config.hidden)):

@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_model as load_weights
 
-from fields.runtime.digests import compare, of_file
+from fields.runtime.digests import check_digest, of_file
 from fields.runtime.records import config_of, read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.storage.fetch import fetch
@@ -99,7 +99,7 @@ def load_model(
         info = read_json(path / "model.json", HINT, dict) if (path / "model.json").is_file() else {}
     for name in MARKED:
         if name in info.get("files", {}) and (path / name).is_file():
-            compare(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")
+            check_digest(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")
     model, file = cls(config), path / "model.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found. {HINT}")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fields.hub.cards import TAGS, TASK, front_matter, licence, may_publish, table
+from fields.hub.cards import TAGS, TASK, front_matter, licence, may_publish, rows_as_markdown
 from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
-from fields.runtime.text import inside, markdown
+from fields.runtime.text import escape_markdown, inside
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
 from gpt.evaluation.config import model_bits_of
@@ -57,7 +57,7 @@ def publish_model(options: PublishModel) -> Sent | None:
         draw_model(folder / "samples.png", model, tokenizer, info)
 
     def card(folder: Path, push: Any) -> str:
-        metrics = read_json(folder / "metrics.json", HINT, Metrics) if evaluation else None
+        metrics = read_json(folder / "metrics.json", HINT, EvaluationFile) if evaluation else None
         return model_card(options, model, tokenizer, info, metrics, run, (folder / "samples.png").is_file())
 
     def mine(path: str) -> bool:
@@ -86,7 +86,7 @@ class Named:
 
 
 @dataclass
-class Metrics:
+class EvaluationFile:
     """`metrics.json`, as far as a card needs it."""
 
     rows: list[Line]
@@ -108,14 +108,14 @@ def find_evaluation(options: PublishModel, info: dict) -> Path | None:
         ValueError: if the folder given is of another model.
     """
     if options.evaluation is not None:
-        wrong = other_model(read_json(options.evaluation / "metrics.json", HINT, Metrics), info)
+        wrong = other_model(read_json(options.evaluation / "metrics.json", HINT, EvaluationFile), info)
         if wrong:
             raise ValueError(f"--evaluation {options.evaluation} is not of this model: {wrong}.")
         return options.evaluation
     for folder in (options.path, options.path.parent, options.path.parent.parent):
         found = folder / "evaluation"
         if (found / "metrics.json").is_file() and not other_model(
-            read_json(found / "metrics.json", HINT, Metrics), info, True
+            read_json(found / "metrics.json", HINT, EvaluationFile), info, True
         ):
             print(f"numbers of {found}")
             return found
@@ -165,9 +165,9 @@ def model_card(
         library_name=LIBRARY, license=label, pipeline_tag=TASK, tags=[*TAGS, "gpt"],
         datasets=[fields] if fields else None,
     )  # fmt: skip
-    shown = markdown(name)
+    shown = escape_markdown(name)
     labels = (
-        f" It can be asked for a class: {', '.join(map(markdown, info['label_names']))}."
+        f" It can be asked for a class: {', '.join(map(escape_markdown, info['label_names']))}."
         if info.get("label_names")
         else ""
     )
@@ -186,7 +186,7 @@ def model_card(
             "The first fields drawn with seed 0, not selected.",
             "",
         ]
-    lines += numbers(metrics, model_bits_of(info))
+    lines += evaluation_section(metrics, model_bits_of(info))
     lines += [
         "## Use", "", "With the code that made it, the name stands wherever a folder does:", "", "```bash",
         f"python scripts/sample.py --model {options.repo} --n 64 --out runs/samples", "```", "", "```python",
@@ -202,7 +202,7 @@ def model_card(
     return head + "\n".join(lines)
 
 
-def numbers(metrics: dict | None, bits: dict) -> list[str]:
+def evaluation_section(metrics: dict | None, bits: dict) -> list[str]:
     """The evaluation's table, or the bits alone."""
     own, unigram = bits["model_bits_per_field"], bits["unigram_bits_per_field"]
     lines = ["## Numbers", ""]
@@ -213,16 +213,16 @@ def numbers(metrics: dict | None, bits: dict) -> list[str]:
     if metrics is None:
         return [*lines, "Its samples were not evaluated."[: None if own is None else 0], ""] if own is None else lines
     head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]
-    rows = [[markdown(row["name"]), row["n"], *_cells(row)] for row in metrics["rows"]]
+    rows = [[escape_markdown(row["name"]), row["n"], *_cells(row)] for row in metrics["rows"]]
     references, classifier = metrics["references"], metrics.get("classifier")
-    note = f"References: {markdown(references['name'])}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
+    note = f"References: {escape_markdown(references['name'])}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
     if classifier is not None:
-        note += f" FID and label accuracy by classifier {markdown(classifier['fingerprint'])} ({markdown(classifier['name'])})."
+        note += f" FID and label accuracy by classifier {escape_markdown(classifier['fingerprint'])} ({escape_markdown(classifier['name'])})."
     return [
         *lines,
-        markdown(metrics["protocol"]),
+        escape_markdown(metrics["protocol"]),
         "",
-        table(head, rows),
+        rows_as_markdown(head, rows),
         "",
         note + " All columns: `table.md`, `metrics.json`.",
         "",

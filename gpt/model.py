@@ -195,7 +195,7 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(b, n, d))
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, config: BlockConfig):
@@ -249,7 +249,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         # one row more than places: label and EOS stand nowhere in the network
         self.places = nn.ModuleList(nn.Embedding(size + 1, width) for size in config.slot_sizes)
         self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.vocab.size, bias=False)
         if config.tie:

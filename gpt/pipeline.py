@@ -50,7 +50,7 @@ def run_pipeline(config: PipelineConfig, root: Path) -> None:
     announce(f"2/5 vocabulary: what the fields say in each cell of a grid -> {root}/regions")
     vocabulary = root / "regions"
     if config.overwrite or not (vocabulary / "report.json").is_file():
-        on_main(accelerator, build, folder, vocabulary, config.overwrite, config.threads)
+        on_main(accelerator, build_vocabulary, folder, vocabulary, config.overwrite, config.threads)
 
     out = config.out or root / "gpt"
     announce(f"3/5 GPT over the tokens -> {out}")
@@ -78,7 +78,7 @@ class Stages:
         self.accelerator.print(f"\n== {text}  ({(time.perf_counter() - self.began) / 60:.1f} min)", flush=True)
 
 
-def build(folder: Path, out: Path, overwrite: bool = False, threads: int | None = None) -> None:
+def build_vocabulary(folder: Path, out: Path, overwrite: bool = False, threads: int | None = None) -> None:
     """`python -m tokenizers.build` in a process of its own, which knows nothing of the launcher's variables.
 
     Raises:

@@ -16,7 +16,7 @@ from gpt.options import ModelConfig, TrainConfig
 from gpt.token_task import CorpusTask
 from gpt.training.priors import initialise_from_counts
 from gpt.training.schedule import warmup_steps
-from gpt.training.task import size
+from gpt.training.task import trainable_size
 from gpt.training.trainer import Trainer
 
 DEFAULT_STEPS = 2000
@@ -115,7 +115,7 @@ def check_sizes(sizes: GPTConfig, device: torch.device) -> None:
         ValueError: with the numbers.
     """
     with torch.device("meta"):  # counted without being made
-        weights = size(GPT(sizes))
+        weights = trainable_size(GPT(sizes))
     check_memory(16 * weights, f"weights, gradients and moments of {weights:,} numbers", device)
 
 

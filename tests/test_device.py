@@ -82,7 +82,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
     before = torch.cuda.get_rng_state(gpu)
     whole = unfitted(**options).to(gpu).fit(weights)
     assert torch.equal(before, torch.cuda.get_rng_state(gpu))
-    real, calls = train.Trainer.advance, []
+    real, calls = train.VocabularyTrainer.advance, []
 
     def dies(self):
         calls.append(1)
@@ -91,7 +91,7 @@ def test_a_killed_fit_goes_on_on_the_gpu(gpu, tmp_path, monkeypatch, capsys):
         return real(self)
 
     for advance in (dies, real):
-        monkeypatch.setattr(train.Trainer, "advance", advance)
+        monkeypatch.setattr(train.VocabularyTrainer, "advance", advance)
         again = unfitted(**options).to(gpu)
         again.resume_dir = tmp_path
         if advance is dies:

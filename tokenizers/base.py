@@ -291,9 +291,9 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             temporary.write_bytes(
                 save(state, metadata={"format": "pt"})
             )  # save_file makes it readable by its owner only
-        write_json(Path(save_directory) / "config.json", self.card())
+        write_json(Path(save_directory) / "config.json", self.describe())
 
-    def card(self) -> dict:
+    def describe(self) -> dict:
         """What config.json holds: the config, and the resulting sizes."""
         sizes: dict[str, Any] = {"tokens_per_field": self.tokens_per_field, "codes": self.codes}
         sizes |= {"seen": self.seen} if self.seen else {}
@@ -353,7 +353,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """A short card; `scripts/publish.py` writes the full one."""
-        c = self.card()
+        c = self.describe()
         return ModelCard(
             f"---\ntags: [neural-fields, {c['kind']}]\n---\n\n# A {c['kind']} tokenizer of neural-field weights\n\n"
             f"{c['codes']} codes, {c['tokens_per_field']} tokens per field. Field: {self.field}.\n\n"

@@ -41,7 +41,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
     out = config.out or beside(config.fields, settings.kind)
-    check_split(data)
+    check_training_fields(data)
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
     asked = {**settings.settings(), **refit_settings(config.refitting), "overwrite": config.overwrite}
@@ -52,7 +52,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     return tokenizer
 
 
-def check_split(data: WeightDataset) -> None:
+def check_training_fields(data: WeightDataset) -> None:
     """Only training fields are learnt from."""
     if "train" not in data.splits or len(data.splits["train"]) == 0:
         raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")

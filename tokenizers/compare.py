@@ -23,8 +23,7 @@ from torch import Tensor
 
 from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim, write_atomic, write_json
-from fields.runtime.text import markdown as escaped
-from fields.runtime.text import markdown_table
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
@@ -33,7 +32,7 @@ from tokenizers.options import CompareConfig
 from tokenizers.refit import Refit
 from tokenizers.registry import load_tokenizer
 from tokenizers.report.codecs import rows_beside
-from tokenizers.report.measures import Bench, make_bench, measure
+from tokenizers.report.measures import HeldOutFields, make_bench, measure
 from tokenizers.selection import draw
 from tokenizers.vocab import Counts
 
@@ -117,7 +116,7 @@ def check_signals(text: str, data: WeightDataset, main: WeightDataset) -> None:
         )
 
 
-def same_signals(text: str, data: WeightDataset, main: WeightDataset, bench: Bench) -> Tensor:
+def same_signals(text: str, data: WeightDataset, main: WeightDataset, bench: HeldOutFields) -> Tensor:
     """Where the signals of a bench stand in the same split of another dataset.
 
     Raises:
@@ -139,7 +138,7 @@ def same_signals(text: str, data: WeightDataset, main: WeightDataset, bench: Ben
     return torch.tensor([places[name] for name in wanted], dtype=torch.int64)
 
 
-def _bench(data: WeightDataset, config: CompareConfig, chosen: Tensor | None = None) -> Bench:
+def _bench(data: WeightDataset, config: CompareConfig, chosen: Tensor | None = None) -> HeldOutFields:
     c = config
     return make_bench(data, c.held_out, c.seed, c.signals, c.data_root, split=c.split, chosen=chosen)
 
@@ -151,7 +150,7 @@ def _names(paths: list[str]) -> dict[str, str]:
 
 
 def compare_row(
-    tokenizer: WeightTokenizer, path: str, data: WeightDataset, bench: Bench, config: CompareConfig
+    tokenizer: WeightTokenizer, path: str, data: WeightDataset, bench: HeldOutFields, config: CompareConfig
 ) -> dict[str, Any]:
     """One row: what `measure` gives, plain and refitted, sizes and speeds."""
     chosen = draw(len(data.splits["train"]), config.counted, config.seed)
@@ -178,7 +177,12 @@ def compare_row(
 
 
 def _refitted(
-    tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor, config: CompareConfig
+    tokenizer: WeightTokenizer,
+    data: WeightDataset,
+    bench: HeldOutFields,
+    counts: Counts,
+    ids: Tensor,
+    config: CompareConfig,
 ) -> dict[str, Any]:
     """The same fields after refit; bits under the counts of plain codes."""
     device = choose_device(config.device)
@@ -243,8 +247,8 @@ def markdown(result: dict) -> str:
     head = ["tokenizer"] + [name for name, _, _ in COLUMNS]
     body = [[r["name"]] + [_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)]
     lines = [
-        f"{result['fields']:,} fields of split {escaped(result['split'])}, seed {result['seed']}{before}. PSNR (dB, mean over "
-        f"fields) against {escaped(result['psnr_against'])}. Bits of a field: nominal is tokens x log2 codes, per position is the "
+        f"{result['fields']:,} fields of split {escape_markdown(result['split'])}, seed {result['seed']}{before}. PSNR (dB, mean over "
+        f"fields) against {escape_markdown(result['psnr_against'])}. Bits of a field: nominal is tokens x log2 codes, per position is the "
         "cross-entropy under each position's training counts (plain codes) plus 1."
         + (f" {CODECS}" if result["pictures"] else ""),
         "",

@@ -32,7 +32,7 @@ def distortion(field: FieldConfig, decoded: Tensor, original: Tensor, coords: Te
     return F.binary_cross_entropy_with_logits(output, wanted) - entropy
 
 
-def quality(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
+def errors_of(config: FieldConfig, weights: Tensor, targets: Tensor, coords: Tensor) -> tuple[Tensor, Tensor]:
     """Mean squared error of each field, and its loss above the best possible one (for logits the mean KL); both (n,)."""
     said = values(config, weights, coords)
     error = (said - targets).square().mean((1, 2)).clamp_min(1e-10)

@@ -16,8 +16,8 @@ from fields.hub.cards import (
     front_matter,
     licence,
     may_publish,
+    rows_as_markdown,
     size_category,
-    table,
 )
 from fields.hub.publish import Publication, publish, read_run
 from fields.hub.push import Push, Sent
@@ -25,7 +25,7 @@ from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
 from fields.runtime.records import parse_json
 from fields.runtime.runs import write_json
-from fields.runtime.text import inside, markdown
+from fields.runtime.text import escape_markdown, inside
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.options import PublishTokenizer, PublishTokens
@@ -109,9 +109,9 @@ def tokenizer_card(
         after = "n/a" if report["psnr_after"] is None else f"{report['psnr_after']:.2f}"
         row = [report["codes_made"], report["tokens_per_field"], f"{report['bits_per_field']:,.0f}", before, after]
         lines += [
-            table(["codes", "tokens", "bits per field", "PSNR before (dB)", "after"], [row], 0),
+            rows_as_markdown(["codes", "tokens", "bits per field", "PSNR before (dB)", "after"], [row], 0),
             "",
-            f"On {report['evaluated_fields']:,} fields of split {markdown(report['evaluated_on'])}, against {markdown(report['psnr_against'])}; bits "
+            f"On {report['evaluated_fields']:,} fields of split {escape_markdown(report['evaluated_on'])}, against {escape_markdown(report['psnr_against'])}; bits "
             f"under each position's training counts. Learnt from {report['training_fields']:,} training fields.",
             "",
         ]
@@ -224,14 +224,15 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
     counts = {split: tokens.count(split) for split in tokens.splits}
     files = [{"split": split, "path": f"{split}-*.parquet"} for split in counts]
     name = info.signals.get("name") or "signals"
-    shown = markdown(name)
+    shown = escape_markdown(name)
     head = front_matter(
         pretty_name=f"Tokens of neural fields of {name}", license=label, task_categories=[TASK],
         tags=[*TAGS, "tokens"], size_categories=[size_category(sum(counts.values()))],
         configs=[{"config_name": "default", "data_files": files}], dataset_info=columns["dataset_info"],
     )  # fmt: skip
     rows = [
-        [split, f"{n:,}", tokens.tokens_per_field, tokens.codes, markdown(info.kind)] for split, n in counts.items()
+        [split, f"{n:,}", tokens.tokens_per_field, tokens.codes, escape_markdown(info.kind)]
+        for split, n in counts.items()
     ]
     words = f" --tokenizer {options.tokenizer}" if options.tokenizer else " --tokenizer DIR"
     lines = [
@@ -241,7 +242,7 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
         f"ids in [0, {tokens.codes}).",
         "",
         *(["![Some of the fields, decoded from these tokens.](assets/decoded.png)", ""] if picture else []),
-        table(["split", "fields", "tokens", "codes", "tokenizer"], rows),
+        rows_as_markdown(["split", "fields", "tokens", "codes", "tokenizer"], rows),
         "", "## Load", "", "```python", "from datasets import load_dataset", "",
         f'rows = load_dataset("{options.repo}", split="{next(iter(counts))}")', "```", "",
         "`tokens.json` gives each token's place in the network (`slots`) and the fingerprints of the tokenizer "

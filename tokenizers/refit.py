@@ -22,7 +22,7 @@ from fields.runtime.threads import share
 from fields.signals.images import Images, grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer
-from tokenizers.distortion import find_signals, quality
+from tokenizers.distortion import errors_of, find_signals
 from tokenizers.options import RefitConfig
 from tokenizers.selection import draw
 from tokenizers.vocab import Counts
@@ -151,7 +151,7 @@ class Refit:
                 ids = t.round_latents(latents)
             decoded = t._decode(ids)
             if step % LOOK == 0 or step == c.refit_steps:
-                error, excess = quality(field_, decoded, targets, points.coords)
+                error, excess = errors_of(field_, decoded, targets, points.coords)
                 now = error.log()
                 if self.lengths is not None:
                     now = now + c.refit_rate * _bits(self.lengths, t.canonical_ids(ids))

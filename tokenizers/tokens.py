@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.runtime.digests import compare, of_footer
+from fields.runtime.digests import check_digest, of_footer
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
@@ -131,7 +131,7 @@ class TokenDataset:
         else:
             tables = {split: read_split(path, split, n, info) for split, n in values["rows"].items()}
             found = fingerprint_of(info, {split: mark([table]) for split, table in tables.items() if len(table)})
-            compare(path, values["fingerprint"], found, HINT.format(path=path))
+            check_digest(path, values["fingerprint"], found, HINT.format(path=path))
         return cls(info, tables, values["fingerprint"])
 
     @classmethod

@@ -59,13 +59,18 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
     """
     began = time.perf_counter()
     if how == "sort":
-        made = in_order(data)
-        report: dict[str, Any] = {"reference": None, "how": how, "before": measure(data), "after": measure(made)}
+        made = in_canonical_order(data)
+        report: dict[str, Any] = {
+            "reference": None,
+            "how": how,
+            "before": measure_closeness(data),
+            "after": measure_closeness(made),
+        }
     else:
         at = _reference(data, None) if at is None else at
         made, row = aligned(data, at)
-        name, before = data.ids("train")[at] or f"row {at}", measure(data, data.weights("train", [at])[0])
-        report = {"reference": name, "before": before, "after": measure(made, row)}
+        name, before = data.ids("train")[at] or f"row {at}", measure_closeness(data, data.weights("train", [at])[0])
+        report = {"reference": name, "before": before, "after": measure_closeness(made, row)}
     draw_walks(out / "interpolation.png", data, made, "sorted" if how == "sort" else "aligned")
     kept = (*KEPT, "failed.json", "interpolation.png")
     also = {"align.json": report} | ({ORIGIN: data.origin} if data.origin else {})
@@ -103,7 +108,7 @@ def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
     ), row
 
 
-def in_order(data: WeightDataset) -> WeightDataset:
+def in_canonical_order(data: WeightDataset) -> WeightDataset:
     """Every field with its neurons in canonical order; each is checked to compute what it did before."""
     every = {split: data.rows(split) for split in data.splits}
     splits = {s: rows.with_weights(canonical(data.config, rows.weights, quiet=False)) for s, rows in every.items()}
@@ -154,7 +159,7 @@ def _reference(data: WeightDataset, name: str | None) -> int:
     return ids.index(name)
 
 
-def measure(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> dict[str, float | None]:
+def measure_closeness(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> dict[str, float | None]:
     """How close the training fields lie to `row` (if there is one) and to each other, and whether mean weights are mean pictures."""
     weights = data.weights("train")
     generator = torch.Generator().manual_seed(seed)

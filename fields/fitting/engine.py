@@ -18,7 +18,7 @@ from fields import layout
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
-from fields.model import FieldConfig, encode, per_channel, to_values, values
+from fields.model import FieldConfig, fourier_encoding, per_channel, to_values, values
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Points:
         self._keep = coords.ndim == 2 or coords.numel() // coords.shape[-1] * (config.encoded_dim + 1) <= HELD
         if coords.ndim == 2:
             ones = torch.ones(total, 1, device=coords.device)
-            encoded = torch.cat([encode(config, coords), ones], 1)  # (M, E + 1): the bias is one more input
+            encoded = torch.cat([fourier_encoding(config, coords), ones], 1)  # (M, E + 1): the bias is one more input
             inputs = [encoded if part is None else encoded[part] for part in self.parts]  # (m, E + 1)
             self._kept = [(part, part.T.contiguous()) for part in inputs]
 
@@ -68,7 +68,7 @@ class Points:
         if kept is not None:
             return kept
         chosen = self.coords if part is None else self.coords[:, part]
-        inputs = torch.cat([encode(self.config, chosen), torch.ones_like(chosen[..., :1])], -1)
+        inputs = torch.cat([fourier_encoding(self.config, chosen), torch.ones_like(chosen[..., :1])], -1)
         both = (inputs, inputs.mT.contiguous())
         if self._keep:
             self._kept[i] = both

@@ -20,7 +20,7 @@ from fields.fitting.align import save_aligned
 from fields.fitting.amortised import Encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.options import FieldOptions, FitConfig
-from fields.fitting.parts import PART, Block, assemble, cut, part_file, read_part
+from fields.fitting.parts import PART, FitBlock, assemble, cut, part_file, read_part
 from fields.fitting.starts import make_reference, random_rows
 from fields.kinds.preview import preview_dataset
 from fields.kinds.registry import kind_of
@@ -223,7 +223,7 @@ class Worker:
                 return
             self.encoder = Encoder.of(reference.tensors).check(architecture, signals).to(device)
 
-    def __call__(self, block: Block) -> tuple[Tensor, Tensor]:
+    def __call__(self, block: FitBlock) -> tuple[Tensor, Tensor]:
         """(n, P) rows and their (n,) quality, on the CPU."""
         targets = self.signals.values(list(block.indices)).to(self.device)  # (n, M, C)
         points = self._points(block)
@@ -234,7 +234,7 @@ class Worker:
             rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one)
         return rows.cpu(), reached.cpu()
 
-    def _points(self, block: Block) -> Points:
+    def _points(self, block: FitBlock) -> Points:
         key = (block.extent, block.number)
         if key in self.points:
             return self.points[key]
@@ -245,7 +245,7 @@ class Worker:
             self.points[key] = made
         return made
 
-    def _start(self, block: Block, only: int | None = None) -> Tensor:
+    def _start(self, block: FitBlock, only: int | None = None) -> Tensor:
         """(n, P): random weights, the reference or the encoder's rows, with a little noise on every fit after the first."""
         chosen = block.indices if only is None else block.indices[only : only + 1]
         seeds = [field_seed(self.config.seed, self.signals.ids[i], block.number) for i in chosen]
@@ -261,7 +261,7 @@ class Worker:
             rows += self.config.jitter * (noise if self.basis is None else noise @ self.basis.cpu())
         return rows.to(self.device)
 
-    def _again(self, block: Block, at: int, target: Tensor, points: Points) -> tuple[Tensor, Tensor]:
+    def _again(self, block: FitBlock, at: int, target: Tensor, points: Points) -> tuple[Tensor, Tensor]:
         """Refit one diverged field, slower each time; NaN if it never stays finite."""
         name = self.signals.ids[block.indices[at]]
         for rate in (self.schedule.lr / 3, self.schedule.lr / 30):

@@ -28,7 +28,7 @@ PART = 1024
 
 
 @dataclass(frozen=True)
-class Block:
+class FitBlock:
     """Fits done together: signals of one size, one fit number."""
 
     indices: tuple[int, ...]
@@ -38,7 +38,7 @@ class Block:
 
 def cut(
     architecture: FieldConfig, signals: Signals, fits: int, device: torch.device, share: float = 1.0
-) -> list[list[Block]]:
+) -> list[list[FitBlock]]:
     """All jobs, as parts of blocks, in an order that depends on nothing but the signals.
 
     Args:
@@ -53,8 +53,8 @@ def cut(
             width = max(architecture.hidden) * points
             most, room = (256, CACHE) if device.type == "cpu" else (WIDE, MEMORY)
             step = max(1, min(most, room // width))
-            blocks += [Block(tuple(same[i : i + step]), number, size) for i in range(0, len(same), step)]
-    parts: list[list[Block]] = [[]]
+            blocks += [FitBlock(tuple(same[i : i + step]), number, size) for i in range(0, len(same), step)]
+    parts: list[list[FitBlock]] = [[]]
     count = 0
     for block in blocks:
         if count >= PART:
@@ -84,7 +84,7 @@ def assemble(
     architecture: FieldConfig,
     signals: Signals,
     reference: Reference,
-    parts: list[list[Block]],
+    parts: list[list[FitBlock]],
     out: Path,
     seed_of: Callable[[str, int], int],
 ) -> None:

@@ -10,10 +10,11 @@ from torch import Tensor
 from fields.formats import verify
 from fields.formats.convert import Translated, differing, finite, name_of, translate
 from fields.formats.readers import read
-from fields.formats.sidecars import Beside, columns
-from fields.formats.sources import OCCUPANCY, SDF, Source
+from fields.formats.sidecars import Beside, known_of_rows
+from fields.formats.weight_formats import OCCUPANCY, SDF, WeightFormat
 from fields.kinds.base import Kind
 from fields.kinds.images import ImageKind
+from fields.kinds.preview import spread
 from fields.kinds.registry import kind_of
 from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
@@ -34,7 +35,7 @@ class Batch:
     """What all files of one import share."""
 
     name: str
-    source: Source
+    source: WeightFormat
     extra: Beside
     given: dict[str, Any]
     """`FieldConfig` values that stand above the source's."""
@@ -128,7 +129,7 @@ def _rows(batch: Batch, file: Path, relative: str) -> Translated:
     raw = read(file)
     config, weights = translate(batch.source, raw, batch.given)
     name = None if batch.signals is None else batch.signals.name
-    known = columns(batch.source, file, relative, len(weights), config.out_dim, batch.extra, name)
+    known = known_of_rows(batch.source, file, relative, len(weights), config.out_dim, batch.extra, name)
     if raw.labels is not None and relative not in batch.extra.columns:
         if len(raw.labels) != len(weights):
             raise ValueError(f"it has {len(raw.labels)} labels for {len(weights)} fields")
@@ -170,7 +171,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
         )
     if group.config.out_dim != signals.channels:
         raise ValueError(f"the fields have {group.config.out_dim} channels, {signals.name} has {signals.channels}.")
-    sample = sample[verify.spread(len(sample), 8 * verify.TRIED)]
+    sample = sample[spread(len(sample), 8 * verify.TRIED)]
     mean = float(verify.decibels(group.config, group.weights[sample], signals, group.at[sample]).mean())
     other, better = verify.best_convention(group.config, group.weights[sample], signals, group.at[sample])
     hint = f"with {differing(group.config, other)} it would be {better:.1f} dB"
@@ -264,7 +265,7 @@ def _reference(group: Group, batch: Batch) -> Reference:
 
 def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     """Draw preview.png of fields spread over the group; what the volumes of 3-D fields show."""
-    chosen = verify.spread(len(group.weights), verify.SHOWN)
+    chosen = spread(len(group.weights), verify.SHOWN).tolist()
     kind = batch.kind(group.config)
     if isinstance(kind, ShapeKind):
         return _preview_shapes(path, group, chosen, below=kind.below(group.config))

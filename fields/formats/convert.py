@@ -1,4 +1,4 @@
-"""From what a foreign file holds to rows: the one engine behind all descriptions of `fields.formats.sources`."""
+"""From what a foreign file holds to rows: the one engine behind all descriptions of `fields.formats.weight_formats`."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.formats.readers import Raw
-from fields.formats.sources import Source
+from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
 
 
@@ -25,7 +25,7 @@ class Translated:
     """(row, reason) of fields that are not finite."""
 
 
-def translate(source: Source, raw: Raw, given: dict[str, Any]) -> tuple[FieldConfig, Tensor]:
+def translate(source: WeightFormat, raw: Raw, given: dict[str, Any]) -> tuple[FieldConfig, Tensor]:
     """Architecture and rows of a file.
 
     Args:
@@ -40,7 +40,7 @@ def translate(source: Source, raw: Raw, given: dict[str, Any]) -> tuple[FieldCon
     return config, layout.join(layers)
 
 
-def matrices(source: Source, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+def matrices(source: WeightFormat, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
     """Layers in order as (weight (N, out, in), bias (N, out))."""
     found: dict[str, dict[tuple[float, ...], tuple[str, Tensor]]] = {"weight": {}, "bias": {}}
     for key, tensor in tensors.items():
@@ -68,7 +68,7 @@ def matrices(source: Source, tensors: dict[str, Tensor]) -> list[tuple[Tensor, T
     return layers
 
 
-def _layer(source: Source, key: str) -> tuple[str, tuple[float, ...]]:
+def _layer(source: WeightFormat, key: str) -> tuple[str, tuple[float, ...]]:
     """weight or bias, and the layer's place: its number, or all numbers of a key of lists inside lists, in their order."""
     for kind in ("weight", "bias"):
         match = re.fullmatch(getattr(source, kind), key)
@@ -78,7 +78,7 @@ def _layer(source: Source, key: str) -> tuple[str, tuple[float, ...]]:
     raise ValueError(f"unexpected key {key}; weights are called like {source.example}")
 
 
-def _pair(source: Source, name: str, weight: Tensor, bias_name: str, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _pair(source: WeightFormat, name: str, weight: Tensor, bias_name: str, bias: Tensor) -> tuple[Tensor, Tensor]:
     if weight.ndim == 2 and bias.ndim == 1:
         weight, bias = weight[None], bias[None]
     if weight.ndim != 3 or bias.ndim != 2:
@@ -93,7 +93,7 @@ def _pair(source: Source, name: str, weight: Tensor, bias_name: str, bias: Tenso
     return weight, bias
 
 
-def architecture(source: Source, raw: Raw, layers: list, given: dict[str, Any]) -> FieldConfig:
+def architecture(source: WeightFormat, raw: Raw, layers: list, given: dict[str, Any]) -> FieldConfig:
     """What the source states, the file says and the user gives, with the widths of the tensors."""
     widths = [layers[0][0].shape[2], *(w.shape[1] for w, _ in layers)]
     if len(widths) < 3:

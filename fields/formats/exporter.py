@@ -13,8 +13,8 @@ from fields import layout
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.options import ExportConfig, Format
 from fields.formats.sidecars import COLUMNS, SIDECAR
-from fields.formats.sources import SOURCES
 from fields.formats.verify import count
+from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime import runs
@@ -65,7 +65,7 @@ def fidelity(config: FieldConfig, format: Format) -> str:
     """Whether the format's own code computes these fields, and what it would take for something else, in a line."""
     if format in ("state-dicts", "safetensors"):
         return f"the matrices are plain; how to compute a field from them stands under `field` in {SIDECAR}"
-    states, pictures = dict(SOURCES[format].states), kind_of(config).name == "images"
+    states, pictures = dict(WEIGHT_FORMATS[format].states), kind_of(config).name == "images"
     if format == "arena":  # a SIREN of any w0 or a ReLU MLP; what they predict is standardised, or a shape's logit
         outputs = ("linear", "offset") if pictures else ("linear", "offset", "logit")
         free = {"activation": ("relu", "sine"), "output": outputs, "w0": None}
@@ -76,7 +76,7 @@ def fidelity(config: FieldConfig, format: Format) -> str:
     unseen |= set() if OUTPUTS[config.output].usual else {"output_scale", "output_shift"}
     unseen |= {"coords", "axes"} if not pictures else set()  # they speak of pixels
     wrong = [key for key, value in states.items() if getattr(config, key) != value and key not in unseen]
-    theirs = SOURCES[format].title
+    theirs = WEIGHT_FORMATS[format].title
     if not wrong and len(set(config.hidden)) == 1:
         return f"the networks of {theirs} compute these very fields"
     shown = ", ".join(f"{key} {getattr(config, key)} (theirs: {states[key]})" for key in wrong) or f"{config}"

@@ -11,7 +11,7 @@ from fields.formats.collect import Batch, collect, dataset_of, prove, save
 from fields.formats.options import ImportConfig
 from fields.formats.readers import NETWORK
 from fields.formats.sidecars import SIDECAR, Beside, load_field, look_beside
-from fields.formats.sources import SOURCES
+from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.runtime import runs
 from fields.signals import folder
 from fields.signals.options import SignalsConfig
@@ -42,9 +42,9 @@ def import_fields(config: ImportConfig) -> dict:
     Raises:
         ValueError: if there is nothing to import, or the fields do not show their signals.
     """
-    source, (files, left_out) = SOURCES[config.source], find_files(config)
+    source, (files, left_out) = WEIGHT_FORMATS[config.source], weight_files(config)
     extra = look_beside(config.path if config.path.is_dir() else config.path.parent)
-    files = in_order(files, extra)
+    files = sorted_files(files, extra)
     given = _given(config, extra)
     claimed, parents = _identity(config, given), {"files": _digest(files, extra, config.path)}
     free = ("min_psnr", "force")
@@ -80,7 +80,7 @@ def import_fields(config: ImportConfig) -> dict:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def find_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
+def weight_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
     """The files to read with their names below the folder.
 
     Returns:
@@ -89,7 +89,7 @@ def find_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tuple
         FileNotFoundError: if there is nothing at the path.
         ValueError: if no file has an ending of the source's.
     """
-    path, suffixes = config.path, SOURCES[config.source].suffixes
+    path, suffixes = config.path, WEIGHT_FORMATS[config.source].suffixes
     if path.is_file():
         if path.suffix.lower() not in suffixes:
             raise ValueError(
@@ -108,7 +108,7 @@ def find_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tuple
     return [(path / name, name) for name in names], left_out
 
 
-def in_order(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Path, str]]:
+def sorted_files(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Path, str]]:
     """As our own sidecar lists them, else by name with numbers as numbers."""
     rank = {name: i for i, name in enumerate(extra.columns)}
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from fields.activations import ACTIVATIONS, OUTPUTS
-from fields.formats.sources import SOURCES
+from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.runtime.flags import Overwrites
 
 if TYPE_CHECKING:  # a checker cannot know what stands in the registry
     Name = str
 else:
-    Name = Literal[tuple(SOURCES)]
+    Name = Literal[tuple(WEIGHT_FORMATS)]
 Format = Literal["state-dicts", "safetensors", "dwsnets", "arena"]
 
 if TYPE_CHECKING:  # as in fields.model, which would import PyTorch

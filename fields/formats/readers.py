@@ -51,7 +51,7 @@ class Network:
 
 
 @dataclass
-class Task:
+class NefConfig:
     """`cfg.json` of fit-a-nef, as far as it is read."""
 
     dataset: dict = field(default_factory=dict)
@@ -82,7 +82,7 @@ def read_torch(path: Path) -> Raw:
             warnings.simplefilter("ignore")  # of odd pickles, which are refused or not
             content = torch.load(path, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(said(error)) from None
+        raise ValueError(torch_reason(error)) from None
     if not isinstance(content, dict):
         raise ValueError(f"expected a state dict, got a {type(content).__name__}")
     meta = {k: v for k, v in content.items() if not isinstance(v, (dict, Tensor))}
@@ -168,7 +168,7 @@ def _arena_meta(folder: Path) -> dict[str, Any]:
         values = read_json(network, "", Network)
         meta = {"name": values["name"], **values["params"]}
     if task.is_file():
-        meta["dataset"] = read_json(task, "", Task)["dataset"].get("name")
+        meta["dataset"] = read_json(task, "", NefConfig)["dataset"].get("name")
     return {k: v for k, v in meta.items() if v is not None}
 
 
@@ -222,7 +222,7 @@ def check_views(tensors: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} has {tensor.numel():,} numbers of which fewer are stored: save a copy of it")
 
 
-def said(error: Exception) -> str:
+def torch_reason(error: Exception) -> str:
     """What is wrong with a file of PyTorch, in words: its own advise to load it with the safeguard off."""
     if isinstance(error, pickle.UnpicklingError):
         found = re.search(r"(?i:unsupported (?:global|class)(?:: global)?) ([\w.]*\w)", str(error))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fields.formats.sources import Source
+from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
 
@@ -41,8 +41,8 @@ class Beside:
     """Names of the files used."""
 
 
-def columns(
-    source: Source, file: Path, relative: str, n: int, channels: int, extra: Beside, set_name: str | None
+def known_of_rows(
+    source: WeightFormat, file: Path, relative: str, n: int, channels: int, extra: Beside, set_name: str | None
 ) -> dict[str, list]:
     """What is known of each of a file's N rows.
 
@@ -75,7 +75,7 @@ def columns(
     return made
 
 
-def _place(source: Source, groups: dict, i: int, channels: int) -> tuple[str, str, str, int]:
+def _place(source: WeightFormat, groups: dict, i: int, channels: int) -> tuple[str, str, str, int]:
     """(split, part, name, seed) of a file's row i."""
     seed, pictures = int(groups.get("seed") or 0), source.pictures_of(channels)
     if groups.get("index") is not None and pictures:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.kinds.preview import spread
 from fields.kinds.registry import KINDS, kind_of
 from fields.model import FieldConfig, values
 from fields.runtime.console import bar
@@ -25,11 +26,6 @@ FREQUENCIES = (1.0, 8.0, 9.0, 10.0, 20.0, 30.0)
 def count(n: int) -> str:
     """n fields, in words."""
     return f"{n:,} field" if n == 1 else f"{n:,} fields"
-
-
-def spread(n: int, most: int) -> list[int]:
-    """At most `most` of n positions, evenly spread."""
-    return torch.linspace(0, n - 1, min(n, most)).round().long().tolist() if n else []
 
 
 def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor, *, quiet: bool = True) -> Tensor:

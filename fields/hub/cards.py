@@ -13,9 +13,8 @@ from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
 from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
-from fields.runtime.text import code, markdown, one_line
+from fields.runtime.text import code, escape_markdown, one_line, scrub
 from fields.signals.registry import LOADERS, Loader
-from fields.storage.fetch import scrub
 from fields.view.numpy_render import numpy_source
 
 TAGS = ["neural-fields", "implicit-neural-representations", "weight-space"]
@@ -46,8 +45,10 @@ def size_category(n: int) -> str:
 def licence(signals: dict, given: str | None) -> tuple[str | None, str]:
     """Identifier and sentence; `samples of mnist` have the licence of mnist."""
     name, known = str(signals.get("name") or ""), _loader(signals)
-    source = known.source if known else f"{markdown(name) or 'not recorded'} (its licence is not known here)"
-    own = Counter(markdown(item["licence"]) for item in (signals.get("placed") or {}).values() if item.get("licence"))
+    source = known.source if known else f"{escape_markdown(name) or 'not recorded'} (its licence is not known here)"
+    own = Counter(
+        escape_markdown(item["licence"]) for item in (signals.get("placed") or {}).values() if item.get("licence")
+    )
     if own:  # every item has one, named in field.json
         counts = ", ".join(f"{text} ({n})" for text, n in sorted(own.items()))
         source += f": {counts}; `signals.placed` in `field.json` names the licence of each"
@@ -115,12 +116,12 @@ def block(text: str) -> list[str]:
 
 def code_line(commit: Any, versions: Any, fingerprint: Any) -> str:
     """Which code made something, and its fingerprint."""
-    known = ", ".join(f"{markdown(str(k))} {markdown(str(v))}" for k, v in (versions or {}).items() if v)
-    said = f"Code at {markdown(str(commit)) if commit else 'an unknown commit'}{'; ' + known if known else ''}."
+    known = ", ".join(f"{escape_markdown(str(k))} {escape_markdown(str(v))}" for k, v in (versions or {}).items() if v)
+    said = f"Code at {escape_markdown(str(commit)) if commit else 'an unknown commit'}{'; ' + known if known else ''}."
     return f"{said} Fingerprint {code(str(fingerprint))}."
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
+def rows_as_markdown(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
     """A Markdown table; the first `left` columns are text."""
     lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
@@ -132,9 +133,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> 
 def configs(variants: dict[str, dict]) -> list[dict]:
     """Which files a config has: `default` is the first variant, which has its own name too."""
     out = []
-    for i, (name, card) in enumerate(variants.items()):
+    for i, (name, about) in enumerate(variants.items()):
         prefix = "" if i == 0 else f"{name}/"
-        files = [{"split": split, "path": f"{prefix}data/{split}-*.parquet"} for split in card["shards"]]
+        files = [{"split": split, "path": f"{prefix}data/{split}-*.parquet"} for split in about["shards"]]
         out += [
             {"config_name": label, "data_files": deepcopy(files)} for label in (["default", name] if i == 0 else [name])
         ]
@@ -148,34 +149,34 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
         repo: user/name.
         variants: name -> what its published field.json holds, the default first.
     """
-    first, card = next(iter(variants.items()))
+    first, about = next(iter(variants.items()))
     features = {name: c["columns"] for name, c in variants.items()}
     rows = {name: sum(c["rows"].values()) for name, c in variants.items()}
-    label, source = licence(card["signals"], card.get("license"))
-    name = card["signals"].get("name") or "signals"
+    label, source = licence(about["signals"], about.get("license"))
+    name = about["signals"].get("name") or "signals"
     infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
     head = front_matter(
         pretty_name=f"Neural fields of {name}", license=label,
-        task_categories=[TASK] if _kind(card).name == "images" else None,
+        task_categories=[TASK] if _kind(about).name == "images" else None,
         tags=[*TAGS, *([name] if re.fullmatch(r"[\w-]+", name) else [])],
         size_categories=[size_category(max(rows.values()))], configs=configs(variants), dataset_info=infos,
     )  # fmt: skip
     return head + "\n".join(
         [
-            f"# {repo.split('/')[1]}: neural fields of {markdown(name)}",
+            f"# {repo.split('/')[1]}: neural fields of {escape_markdown(name)}",
             "",
-            _lead(rows[first], card),
+            _lead(rows[first], about),
             "",
             *(_picture(n, c) for n, c in variants.items() if c.get("picture")),
             _overview(variants),
             "",
-            f"{_kind(card).measure.title} of the fields against their {_kind(card).noun}s; {_splits_note(card)}",
+            f"{_kind(about).measure.title} of the fields against their {_kind(about).noun}s; {_splits_note(about)}",
             "",
             *_loading(repo, variants),
-            *_rendering(card),
+            *_rendering(about),
             "## The field",
             "",
-            _field(card),
+            _field(about),
             "",
             "`field.json` holds the architecture, all conventions, the order of a row, and the row the fits started "
             "from (`reference`). " + "Columns: " + ", ".join(code(column["name"]) for column in features[first]) + ".",
@@ -189,47 +190,54 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
     )
 
 
-def _lead(rows: int, card: dict) -> str:
+def _lead(rows: int, about: dict) -> str:
     what = (
         f"{rows:,} small neural network{'s' if rows > 1 else ''}, one row of weights each. A field here is a network "
     )
-    signals = card["signals"]
-    if _kind(card).name != "images":
-        value = markdown(signals.get("quantity") or "value")
-        inside = f" (inside {markdown(signals['inside'])})" if signals.get("inside") else ""
-        return f"{what}from the {card['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
+    signals = about["signals"]
+    if _kind(about).name != "images":
+        value = escape_markdown(signals.get("quantity") or "value")
+        inside = f" (inside {escape_markdown(signals['inside'])})" if signals.get("inside") else ""
+        return f"{what}from the {about['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
     what += "from the coordinates of a pixel to its value"
-    if set(card["shards"]) == {"samples"}:
+    if set(about["shards"]) == {"samples"}:
         return f"{what}. These were not fitted to any picture: they were drawn from a model trained on fitted ones."
-    name = markdown(signals.get("name") or "the signals")
+    name = escape_markdown(signals.get("name") or "the signals")
     return f"{what}; each was fitted to one picture of {name}, so the row *is* the picture, in weights."
 
 
-def _picture(name: str, card: dict) -> str:
-    return (
-        f"![Fields of the config {name}, rendered.]({card['picture']})\n\nConfig `{name}`, rendered from the weights.\n"
-    )
+def _picture(name: str, about: dict) -> str:
+    return f"![Fields of the config {name}, rendered.]({about['picture']})\n\nConfig `{name}`, rendered from the weights.\n"
 
 
 def _overview(variants: dict[str, dict]) -> str:
     rows, measure = [], _kind(next(iter(variants.values()))).measure
     digits = measure.digits
-    for i, (name, card) in enumerate(variants.items()):
-        weights = FieldConfig.from_dict(card["field"]).size
-        for split in card["shards"]:
-            quality = card.get("quality", card.get("psnr", {})).get(split)  # psnr, least: in cards of weights/1
+    for i, (name, about) in enumerate(variants.items()):
+        weights = FieldConfig.from_dict(about["field"]).size
+        for split in about["shards"]:
+            quality = about.get("quality", about.get("psnr", {})).get(split)  # psnr, least: in cards of weights/1
             worst = None if quality is None else quality.get("worst", quality.get("least"))
             said = "n/a" if quality is None else f"{quality['mean']:.{digits}f} ({worst:.{digits}f})"
             label = f"{name} (default)" if i == 0 else name
             rows.append(
-                [label, split, f"{card['rows'][split]:,}", f"{weights:,}", said, markdown(card["reference"]["start"])]
+                [
+                    label,
+                    split,
+                    f"{about['rows'][split]:,}",
+                    f"{weights:,}",
+                    said,
+                    escape_markdown(about["reference"]["start"]),
+                ]
             )
-    return table(["config", "split", "fields", "weights", f"{measure.name} mean (worst)", "started from"], rows, 2)
+    return rows_as_markdown(
+        ["config", "split", "fields", "weights", f"{measure.name} mean (worst)", "started from"], rows, 2
+    )
 
 
-def _splits_note(card: dict) -> str:
-    start = card["reference"]["start"]
-    said = STARTS.get(start) or markdown(card["reference"]["how"])
+def _splits_note(about: dict) -> str:
+    start = about["reference"]["start"]
+    said = STARTS.get(start) or escape_markdown(about["reference"]["how"])
     return f"{code(start)} fits start from {said}. Nothing is learnt from validation and test fields."
 
 
@@ -241,7 +249,7 @@ def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
         "from huggingface_hub import hf_hub_download", "",
         f'rows = load_dataset("{repo}", split="{split}")',
         f'with open(hf_hub_download("{repo}", "field.json", repo_type="dataset")) as file:',
-        "    card = json.load(file)", "```", "",
+        "    about = json.load(file)", "```", "",
         f"With the code that made it, the name stands wherever a folder does: `--fields {repo}`, or "
         f'`WeightDataset.load("{repo}")`.',
     ]  # fmt: skip
@@ -252,15 +260,15 @@ def _loading(repo: str, variants: dict[str, dict]) -> list[str]:
     return [*lines, ""]
 
 
-def _rendering(card: dict) -> list[str]:
-    config, kind = FieldConfig.from_dict(card["field"]), _kind(card)
+def _rendering(about: dict) -> list[str]:
+    config, kind = FieldConfig.from_dict(about["field"]), _kind(about)
     if isinstance(kind, ShapeKind):
-        return _meshing(config, kind, card["signals"])
+        return _meshing(config, kind, about["signals"])
     if kind.name != "images":
         return []
     return [
         "## Render a row in numpy", "", "```python", numpy_source(config), "", "",
-        'picture = render(rows[0]["weights"], card, *rows[0]["extent"])', "```", "",
+        'picture = render(rows[0]["weights"], about, *rows[0]["extent"])', "```", "",
     ]  # fmt: skip
 
 
@@ -272,7 +280,7 @@ def _meshing(config: FieldConfig, kind: ShapeKind, signals: dict) -> list[str]:
         "from skimage.measure import marching_cubes", "",
         "line = np.linspace(-1, 1, 97)  # the cube [-1, 1]^3, in 96 cells along an edge",
         'points = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)',
-        'values = evaluate(rows[0]["weights"], card, points).reshape(97, 97, 97)',
+        'values = values_at(rows[0]["weights"], about, points).reshape(97, 97, 97)',
         f"values = np.pad(values, 1, constant_values={outside})  # outside, so that the surface is closed",
         f'vertices, faces, _, _ = marching_cubes(values, to_values(0.0), gradient_direction="{towards}")',
         "vertices = (vertices - 1) / 48 - 1", "```", "",
@@ -281,24 +289,24 @@ def _meshing(config: FieldConfig, kind: ShapeKind, signals: dict) -> list[str]:
     ]  # fmt: skip
 
 
-def _field(card: dict) -> str:
-    config = FieldConfig.from_dict(card["field"])
+def _field(about: dict) -> str:
+    config = FieldConfig.from_dict(about["field"])
     encoding = f"sin and cos of 2^k {'pi ' if config.use_pi else ''}x for k = 0 .. {config.octaves - 1}"
     shown = (["the coordinates"] if config.raw_input else []) + ([encoding] if config.octaves else [])
     value = OUTPUTS[config.output].text.format(scale=_number(config.output_scale), shift=_number(config.output_shift))
     where = {"centres": "(2i + 1)/W - 1", "linspace": "2i/(W - 1) - 1", "corner": "i/W"}[config.coords]
     first = "column (x)" if config.axes == "xy" else "row (y)"
     sine = f" with w0 = {config.w0:g}" if ACTIVATIONS[config.activation].uses_w0 else ""
-    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if _kind(card).name == "images" else ""
+    pixels = f"; pixel i of W lies at {where}, the {first} coordinate first" if _kind(about).name == "images" else ""
     return (
         f"{config}. Input: {', then '.join(shown)}{pixels}. Activation {config.activation}{sine}; the value is the last layer's output: {value}. A row is, "
-        f"{markdown(card['order'])}; float32."
+        f"{escape_markdown(about['order'])}; float32."
     )
 
 
-def _kind(card: dict) -> Kind:
+def _kind(about: dict) -> Kind:
     """What is known of the signals' kind."""
-    return kind_of(FieldConfig.from_dict(card["field"]), card["signals"])
+    return kind_of(FieldConfig.from_dict(about["field"]), about["signals"])
 
 
 def _number(value: float | tuple[float, ...]) -> str:
@@ -308,9 +316,9 @@ def _number(value: float | tuple[float, ...]) -> str:
 
 def _made(variants: dict[str, dict]) -> list[str]:
     lines = ["## How it was made", ""]
-    for name, card in variants.items():
-        made = card.get("made") or {}
-        lines += [f"{name}, started from {markdown(card['reference']['how'])}:", ""]
+    for name, about in variants.items():
+        made = about.get("made") or {}
+        lines += [f"{name}, started from {escape_markdown(about['reference']['how'])}:", ""]
         lines += block(str(made.get("command") or "not recorded"))
-        lines += [code_line(made.get("commit"), made.get("versions"), card["fingerprint"]), ""]
+        lines += [code_line(made.get("commit"), made.get("versions"), about["fingerprint"]), ""]
     return lines

@@ -21,7 +21,7 @@ from fields.runtime.records import parse_json
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import check_split, inside
 from fields.storage.dataset import FieldFile, WeightDataset
-from fields.storage.fetch import Kind
+from fields.storage.fetch import RepoKind
 from fields.view.render import save_png, sheet
 
 MARK = ".hub.json"
@@ -80,7 +80,7 @@ class Publication:
         mine: paths that belong to what is published.
     """
 
-    kind: Kind
+    kind: RepoKind
     message: str
     mark: tuple[str, ...]
     prepare: Callable[[Path], None]
@@ -155,14 +155,14 @@ def publish_fields(options: PublishFields, given: WeightDataset | None = None) -
         preview = options.preview and has_pictures(data)
         shards = write_shards(data, root / "data", preview)
         made = {"command": command(run), "commit": run.get("commit"), "versions": run.get("versions")}
-        card = data.card() | {"variant": name, "shards": shards, "quality": _quality(data), "made": made}
-        card |= {"license": options.license} if options.license else {}
-        card["columns"] = _columns(data, preview)
-        card["files"] = {file.name: of_footer(file) for file in sorted((root / "data").glob("*.parquet"))}
+        about = data.describe() | {"variant": name, "shards": shards, "quality": _quality(data), "made": made}
+        about |= {"license": options.license} if options.license else {}
+        about["columns"] = _columns(data, preview)
+        about["files"] = {file.name: of_footer(file) for file in sorted((root / "data").glob("*.parquet"))}
         if has_pictures(data) and draw_fields(folder / "assets" / f"{name}.png", data):
-            card["picture"] = f"assets/{name}.png"
+            about["picture"] = f"assets/{name}.png"
         data.reference.save_encoder(root)
-        write_json(root / "field.json", card)
+        write_json(root / "field.json", about)
         if run:
             write_json(root / "run.json", run)
         if given is None and (options.path / "samples.json").is_file():
@@ -229,11 +229,11 @@ class FieldsPlace:
             return {}
         found = {}
         for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
-            card = parse_json(f"{push.repo}/{path}", push.read(path) or b"", "Mend or remove it there.", Variant)
-            for name in (card["variant"] or "default", *card["shards"]):
+            about = parse_json(f"{push.repo}/{path}", push.read(path) or b"", "Mend or remove it there.", Variant)
+            for name in (about["variant"] or "default", *about["shards"]):
                 check_split(name, f"{push.repo}/{path}")
-            if card["variant"] not in (None, self.name) and card["shards"]:
-                found[card["variant"]] = card
+            if about["variant"] not in (None, self.name) and about["shards"]:
+                found[about["variant"]] = about
         return dict(sorted(found.items(), key=lambda item: (item[0] != self.first, item[0])))
 
 

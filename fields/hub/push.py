@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fields.runtime.console import bar
-from fields.storage.fetch import PATIENCE, TOKENS, Kind, reason
+from fields.storage.fetch import PATIENCE, TOKENS, RepoKind, reason
 
 TRIES = 5
 WAIT = 1.0
@@ -51,7 +51,7 @@ class Push:
     """
 
     repo: str
-    kind: Kind
+    kind: RepoKind
     private: bool = False
     branch: str | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -232,7 +232,7 @@ class Push:
             quiet(),
             bar(total=sum(a.upload_info.size for a in adds), unit="byte", desc="send") as shown,
         ):
-            for group in groups(adds):
+            for group in commit_groups(adds):
                 self._ask(self.api.preupload_lfs_files, self.repo, group, free_memory=False, **place)
                 shown.update(sum(a.upload_info.size for a in group))
             gone = [CommitOperationDelete(path) for path in deleted]
@@ -333,7 +333,7 @@ def same(file: Path, known: str | None) -> bool:
     return state.hexdigest() == known
 
 
-def groups(adds: list[Any]) -> list[list[Any]]:
+def commit_groups(adds: list[Any]) -> list[list[Any]]:
     """Neighbours that travel together."""
     out: list[list[Any]] = []
     files = size = 0

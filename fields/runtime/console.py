@@ -152,7 +152,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = WIDTH) -> str:
+def text_table(header: Sequence[str], rows: Iterable[Sequence[Any]], width: int = WIDTH) -> str:
     """Rows in columns, numbers to the right, at most `width` characters wide: long texts of the widest column are cut.
 
     Args:

@@ -72,7 +72,7 @@ def of_json(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
-def compare(what: Path | str, recorded: str | None, found: str, todo: str = "Fetch or make it anew.") -> None:
+def check_digest(what: Path | str, recorded: str | None, found: str, todo: str = "Fetch or make it anew.") -> None:
     """Refuse content other than what was recorded; files of versions that recorded nothing pass.
 
     Raises:

@@ -56,7 +56,7 @@ def parse_json(name: Path | str, text: bytes | str, hint: str = "", schema: Any 
             raise ValueError(f"{name} {FETCH}") from None
         raise ValueError(f"{name} is not readable JSON ({str(error)[:200]}). {hint}".rstrip()) from None
     values = unsealed(name, values)
-    return values if schema is None else check(name, values, schema, hint)
+    return values if schema is None else check_values(name, values, schema, hint)
 
 
 def sealed(values: Any) -> Any:
@@ -108,7 +108,7 @@ def add_line(path: Path, text: str) -> None:
         file.write(text.encode() + b"\n")
 
 
-def check(path: Path | str, values: Any, schema: Any, hint: str = "") -> Any:
+def check_values(path: Path | str, values: Any, schema: Any, hint: str = "") -> Any:
     """Values read from a file, if they are of the schema.
 
     Returns:
@@ -129,7 +129,7 @@ def config_of(path: Path | str, values: dict[str, Any], cls: type, hint: str = "
         ValueError: naming the file, for values of other types or that do not belong together.
     """
     known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-    check(path, known, cls, hint)
+    check_values(path, known, cls, hint)
     try:
         return cls(**known)
     except (ValueError, TypeError, ArithmeticError) as error:

@@ -17,7 +17,7 @@ LONGEST = 120
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(10))}
 """What Windows keeps for devices, with any suffix."""
 SECRETS = (
-    (re.compile(r"hf_[A-Za-z0-9]{6,}"), "hf_***"),
+    (re.compile(r"hf_[A-Za-z0-9_]{6,}"), "hf_***"),
     (re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{6,}"), r"\1***"),
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+@"), r"\1***@"),
     (re.compile(r"(?i)((?:token|password|secret|api[_-]?key)\s*[=:]\s*[\"']?)[^\s\"'&,;]{6,}"), r"\1***"),
@@ -88,7 +88,7 @@ def one_line(text: str, width: int | None = None) -> str:
     return shown if width is None or len(shown) <= width else shown[: width - 3] + "..."
 
 
-def markdown(text: str, width: int = 2000) -> str:
+def escape_markdown(text: str, width: int = 2000) -> str:
     """Text for a Markdown document that shows as it is: no markup, no link, no HTML, no line break, no table cell."""
     line = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", one_line(text, width)))
     return MARKS.sub(r"\\\1", line).replace("://", ":\u200b//").replace("www.", "www\u200b.")
@@ -103,7 +103,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]], align: Se
         align: the rule below each heading; default: the first column to the left, numbers to the right.
     """
     rules = list(align or ["---"] + ["---:"] * (len(head) - 1))
-    lines = [[markdown(str(cell)) for cell in head], rules, *([markdown(str(cell)) for cell in row] for row in rows)]
+    lines = [
+        [escape_markdown(str(cell)) for cell in head],
+        rules,
+        *([escape_markdown(str(cell)) for cell in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

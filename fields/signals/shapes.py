@@ -159,7 +159,7 @@ def load_solids(config: SignalsConfig) -> Shapes:
 
 def _around_solid(item: solids.Solid, options: ShapeOptions, seed: int, number: int) -> np.ndarray:
     generator = np.random.default_rng([solids.VERSION, seed, number, 1])  # the solid's own took 3 numbers
-    return solids.sample(item, generator, near=options.near, uniform=options.uniform, spread=options.spread)
+    return solids.sample_points(item, generator, near=options.near, uniform=options.uniform, spread=options.spread)
 
 
 def load_meshes(

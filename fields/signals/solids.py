@@ -97,7 +97,7 @@ def solid(seed: int, number: int) -> Solid:
     return Solid(family, MAKERS[family](g), g.uniform(0, 2 * np.pi))
 
 
-def sample(item: Solid, generator: np.random.Generator, *, near: int, uniform: int, spread: float) -> np.ndarray:
+def sample_points(item: Solid, generator: np.random.Generator, *, near: int, uniform: int, spread: float) -> np.ndarray:
     """Points around a solid with their distances.
 
     Args:

@@ -95,7 +95,7 @@ def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | Non
     check_split(split)  # it becomes part of a file's name
     import pyarrow as pa
 
-    layout.check(config, rows.weights)
+    layout.check_weights(config, rows.weights)
     _check_weights(rows.weights.numpy(), f"split {split}", 0)
     n, extent = len(rows), rows.extent
     if extent is None:

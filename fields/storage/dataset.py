@@ -19,7 +19,7 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
-from fields.runtime.digests import compare, of_footer
+from fields.runtime.digests import check_digest, of_footer
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_atomic, write_json
 from fields.signals.origin import ORIGIN, read_origin
@@ -248,20 +248,20 @@ class WeightDataset:
         from datasets import Dataset, concatenate_datasets
 
         source, path = path, fetch_fields(path, revision, flag, small=stream)
-        card = read_json(path / "field.json", HINT, FieldFile)
-        if card["format"] not in FORMATS:
+        about = read_json(path / "field.json", HINT, FieldFile)
+        if about["format"] not in FORMATS:
             raise ValueError(
-                f"{path} has the format {card['format']}, read are {', '.join(FORMATS)}. Update this code."
+                f"{path} has the format {about['format']}, read are {', '.join(FORMATS)}. Update this code."
             )
-        config = FieldConfig.from_dict(card["field"])
-        wanted, splits = features(config.size, card["signals"].get("label_names")), {}
+        config = FieldConfig.from_dict(about["field"])
+        wanted, splits = features(config.size, about["signals"].get("label_names")), {}
         if stream:
             former = (stored_names, current)
-            data = cls(config, {}, Reference.from_dict(card["reference"], path), card["signals"])
-            found = open_splits(source, path, "data", wanted.arrow_schema, HINT, former, card["files"])
+            data = cls(config, {}, Reference.from_dict(about["reference"], path), about["signals"])
+            found = open_splits(source, path, "data", wanted.arrow_schema, HINT, former, about["files"])
             data.splits = {s: StreamedRows(found[s], wanted) for s in sorted(found, key=_split_order)}
-            data._fingerprint, data.origin = card["fingerprint"], read_origin(path)
-            data._check_counts(card["rows"], path)
+            data._fingerprint, data.origin = about["fingerprint"], read_origin(path)
+            data._check_counts(about["rows"], path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
         if not files:
@@ -273,10 +273,10 @@ class WeightDataset:
                 raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
             parts = [Dataset(read_parquet(f, wanted, config, card["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-        data = cls(config, splits, Reference.from_dict(card["reference"], path), card["signals"])
-        data._check_counts(card["rows"], path)
-        data._fingerprint, data.origin = data._digest(card["field"], card["reference"]), read_origin(path)
-        compare(f"{path}/data", card["fingerprint"], data._fingerprint)
+        data = cls(config, splits, Reference.from_dict(about["reference"], path), about["signals"])
+        data._check_counts(about["rows"], path)
+        data._fingerprint, data.origin = data._digest(about["field"], about["reference"]), read_origin(path)
+        check_digest(f"{path}/data", about["fingerprint"], data._fingerprint)
         return data
 
     def save(self, path: Path | str, keep: tuple[str, ...] = KEPT, also: dict[str, Any] | None = None) -> None:
@@ -301,14 +301,14 @@ class WeightDataset:
                         (temporary / name).write_bytes((path / name).read_bytes())
                 for name, values in (also or {}).items():
                     write_json(temporary / name, values)
-                write_json(temporary / "field.json", {**self.card(), "files": files})
+                write_json(temporary / "field.json", {**self.describe(), "files": files})
             return
         with replace_folder(path / "data") as temporary:
             files = self._write(temporary)
         for name, values in (also or {}).items():
             write_json(path / name, values)
         self.reference.save_encoder(path)
-        write_json(path / "field.json", {**self.card(), "files": files})
+        write_json(path / "field.json", {**self.describe(), "files": files})
 
     def push_to_hub(self, repo: str, *, private: bool = False, revision: str | None = None, **options: Any):
         """Publish as `user/name`, with a card; as `scripts/publish.py fields` does. Options: `PublishFields`."""
@@ -336,7 +336,7 @@ class WeightDataset:
                 )
         return {file.name: of_footer(file) for file in sorted(folder.glob("*.parquet"))}
 
-    def card(self) -> dict:
+    def describe(self) -> dict:
         """What `field.json` holds: enough to evaluate a row without this code."""
         return {
             "format": FORMAT,

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fields.runtime.records import read_json
+from fields.runtime.text import scrub
 
-Kind = Literal["dataset", "model", "space"]
+RepoKind = Literal["dataset", "model", "space"]
 PATTERN = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<variant>\w[\w-]*))?(?:@(?P<revision>\w[\w./-]*))?")
 PATIENCE = 5.0
 """Seconds to wait for the Hub's first answer before the cache is asked."""
-SECRET = re.compile(r"hf_[A-Za-z0-9_]{6,}")
 TOKENS = "https://huggingface.co/settings/tokens"
 
 
@@ -80,7 +80,7 @@ def beside(source: str | Path, name: str, hub: str | None = None) -> Path:
 
 def fetch(
     source: str | Path,
-    kind: Kind,
+    kind: RepoKind,
     *,
     revision: str | None = None,
     patterns: list[str] | None = None,
@@ -152,7 +152,7 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
     return fetch(name.repo, patterns=[start + pattern for pattern in wanted], **ask) / under
 
 
-def _unreachable(repo: str, kind: Kind, revision: str | None, said: str) -> str | None:
+def _unreachable(repo: str, kind: RepoKind, revision: str | None, said: str) -> str | None:
     """Why only the cache can help; None if the Hub has the repository.
 
     Raises:
@@ -198,8 +198,3 @@ def reason(error: BaseException) -> str:
         return f"the Hub answered {code}" + (f": {error.server_message}" if error.server_message else "")
     lines = str(error).strip().splitlines()
     return scrub(lines[0][:200] if lines else type(error).__name__)
-
-
-def scrub(text: str) -> str:
-    """The text without anything that looks like a Hub token."""
-    return SECRET.sub("hf_***", text)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fields.runtime.digests import compare, of_footer
+from fields.runtime.digests import check_digest, of_footer
 from fields.storage.columns import check_rows
 from fields.storage.fetch import HubName, is_local, reason
 
@@ -152,7 +152,7 @@ class Shards:
     def _check(self, i: int) -> None:
         name, opened = self.files[i]
         if (wanted := self.marks.get(name.split("/")[-1])) is not None:
-            compare(name, wanted, self._asked(i, lambda: of_footer(opened())))
+            check_digest(name, wanted, self._asked(i, lambda: of_footer(opened())))
         found = self._file(i).schema_arrow
         kept = [name for name in self.names(self.schema.names, found.names) if name in found.names]
         found = self.current(found.empty_table().select(kept)).schema

@@ -42,7 +42,7 @@ def render(config: FieldConfig, weights: Tensor, height: int, width: int) -> Ten
     Raises:
         ValueError: if the pictures would not fit into the memory that is free, or the field is not of pictures.
     """
-    layout.check(config, weights)
+    layout.check_weights(config, weights)
     grid(config, height, width, rows=(0, 0))  # refuses impossible sizes and fields of other dimensions
     _check_memory(config, len(weights), height, width, weights.device)
     out = torch.empty(len(weights), height, width, config.out_dim, device=weights.device)

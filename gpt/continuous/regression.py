@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from gpt.model import Block, KVCache, initialise
+from gpt.model import KVCache, TransformerBlock, initialise
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
         self.embed = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
         self.positions = nn.Embedding(config.context, width)
         self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1)
         self.register_buffer("mean", torch.zeros(config.weights))

@@ -50,7 +50,7 @@ NAMING = """() => {
 }""".replace("NAMES", json.dumps(ALT))
 
 
-class Page:
+class Handlers:
     """What the buttons of one page do; a session's fields live in the browser session's state, not here.
 
     Attributes:
@@ -242,13 +242,13 @@ class Page:
         return board.picture(s.kind, s.field, row, s.extent, 384)
 
 
-def build(studio: Studio, title: str) -> Any:
+def build_page(studio: Studio, title: str) -> Any:
     """The page as Gradio blocks, not yet served."""
     import gradio as gr
 
     folder = Path(tempfile.mkdtemp(prefix="fields-demo-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    page, shapes, longest = Page(studio, folder), studio.shapes, board.CELLS if studio.shapes else board.SIZES
+    page, shapes, longest = Handlers(studio, folder), studio.shapes, board.CELLS if studio.shapes else board.SIZES
 
     def said(work: Any) -> Any:
         """A mistake of the user becomes a message on the page."""

@@ -46,11 +46,11 @@ def make_app(config: DemoConfig) -> Any:
     import gradio as gr
     from fastapi import FastAPI
 
-    from gpt.demo.app import CSS, NAMING, build
+    from gpt.demo.app import CSS, NAMING, build_page
 
     studio = open_studio(config.model, config.fields, config.revision)
     name = config.model if "/" in config.model and not Path(config.model).exists() else studio.name
-    blocks = build(studio, f"New fields of {one_line(name, 60)}")
+    blocks = build_page(studio, f"New fields of {one_line(name, 60)}")
     blocks.queue(default_concurrency_limit=1)
     return gr.mount_gradio_app(
         FastAPI(), blocks, path="/", css=CSS, js=NAMING, theme=gr.themes.Base(), footer_links=[], ssr_mode=False

@@ -53,7 +53,7 @@ class Setup:
 
     def draw(self, of: int, generator: torch.Generator) -> Tensor:
         """N positions below `of`; fewer where there are not as many."""
-        return draw(of, self.n, generator, self.replacement)
+        return draw_positions(of, self.n, generator, self.replacement)
 
     def candidates(self, split: str) -> Tensor:
         """Positions in a split of the dataset, one fit per signal, of the protocol's class if there is one."""
@@ -61,7 +61,7 @@ class Setup:
         return first if self.label is None or labels is None else first[labels[first] == self.label]
 
 
-def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False) -> Tensor:
+def draw_positions(of: int, n: int, generator: torch.Generator, replacement: bool = False) -> Tensor:
     """n positions below `of`, at random: without replacement at most `of` of them, sorted."""
     if replacement and of:
         return torch.randint(of, (n,), generator=generator).sort().values
@@ -71,7 +71,7 @@ def draw(of: int, n: int, generator: torch.Generator, replacement: bool = False)
 def baselines(setup: Setup) -> list[SignalSet]:
     """All lines but the samples', in the table's order."""
     pool, weights, labels = draw_pool(setup)
-    rows = [training_images(setup), training_fields(setup, pool, weights, labels), held_out(setup)]
+    rows = [training_images(setup), training_fields(setup, pool, weights, labels), held_out_fields(setup)]
     rows += [noise(setup, weights, labels), mean_of_two(setup, weights)]
     rows += [unigram(setup, weights), gaussian(setup, weights)]
     return [row for row in rows if row is not None]
@@ -116,7 +116,7 @@ def held_out_rows(setup: Setup) -> tuple[str, Tensor] | None:
     return None
 
 
-def held_out(setup: Setup) -> SignalSet | None:
+def held_out_fields(setup: Setup) -> SignalSet | None:
     """Held-out fields after the tokenizer's round trip: the upper reference for samples of tokens. References are left out."""
     found = held_out_rows(setup)
     if found is None:
@@ -156,12 +156,12 @@ def unigram(setup: Setup, weights: Tensor) -> SignalSet:
     generator = setup.stream(6)
     rows, name = weights, "per-position unigram of weights"
     if setup.tokenizer is not None:
-        rows, name = encode(setup.tokenizer, weights), "per-position unigram of tokens"
+        rows, name = encode_batches(setup.tokenizer, weights), "per-position unigram of tokens"
     count = setup.n if setup.replacement else min(setup.n, len(rows))
     pick = torch.randint(max(len(rows), 1), (count if len(rows) else 0, rows.shape[1]), generator=generator)
     drawn = rows.gather(0, pick)
     if setup.tokenizer is not None:
-        drawn = decode(setup.tokenizer, drawn)
+        drawn = decode_batches(setup.tokenizer, drawn)
     return fields_row(name, setup.data, drawn, setup.extent, kind="unigram")
 
 
@@ -197,7 +197,7 @@ def signal_numbers(data: WeightDataset) -> Tensor:
 
 
 @torch.no_grad()
-def encode(tokenizer, weights: Tensor, batch: int = 2048) -> Tensor:
+def encode_batches(tokenizer, weights: Tensor, batch: int = 2048) -> Tensor:
     """(N, P) -> (N, T) codes, in batches."""
     tokenizer.eval()
     parts = [tokenizer.encode(weights[i : i + batch]) for i in range(0, len(weights), batch)]
@@ -205,7 +205,7 @@ def encode(tokenizer, weights: Tensor, batch: int = 2048) -> Tensor:
 
 
 @torch.no_grad()
-def decode(tokenizer, ids: Tensor, batch: int = 2048) -> Tensor:
+def decode_batches(tokenizer, ids: Tensor, batch: int = 2048) -> Tensor:
     """(N, T) -> (N, P), in batches."""
     tokenizer.eval()
     parts = [tokenizer.decode(ids[i : i + batch]) for i in range(0, len(ids), batch)]
@@ -213,7 +213,7 @@ def decode(tokenizer, ids: Tensor, batch: int = 2048) -> Tensor:
 
 
 def _round_trip(tokenizer, weights: Tensor) -> Tensor:
-    return decode(tokenizer, encode(tokenizer, weights))
+    return decode_batches(tokenizer, encode_batches(tokenizer, weights))
 
 
 def _take(labels: Tensor | None, pick: Tensor) -> Tensor | None:

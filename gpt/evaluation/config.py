@@ -39,7 +39,7 @@ class Inputs:
 def read_inputs(config: EvaluateConfig) -> Inputs:
     """Open datasets, signals, tokenizer and the model's description; refuse what does not fit together."""
     config = located(config)
-    data = WeightDataset.load(items.fetch(config.fields, "--fields"))
+    data = WeightDataset.load(items.local_or_fetched(config.fields, "--fields"))
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
     source = open_samples(config)
@@ -97,7 +97,7 @@ def open_tokenizer(config: EvaluateConfig, data: WeightDataset) -> WeightTokeniz
 
 
 @dataclass
-class Origin:
+class EvaluatedModel:
     """`model.json`, as far as an evaluation needs it; what is missing is not compared."""
 
     dataset: str | None = None
@@ -116,7 +116,7 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: WeightTo
     described = next(
         (p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json"
     )
-    info = read_json(described, "A model is made with: python scripts/train_gpt.py", Origin)
+    info = read_json(described, "A model is made with: python scripts/train_gpt.py", EvaluatedModel)
     if info["dataset"] not in (None, data.fingerprint):
         raise ValueError(
             f"--model {path} was trained on fields {info['dataset']}, --fields are {data.fingerprint}. Give the dataset it was "

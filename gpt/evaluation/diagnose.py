@@ -20,7 +20,7 @@ from gpt.checkpoint import load_model
 from gpt.data import unigram_bits
 from gpt.evaluation import baselines, predictions
 from gpt.evaluation.config import Inputs, open_classifier, read_inputs
-from gpt.evaluation.diagnosis import explain, write_diagnosis
+from gpt.evaluation.diagnosis import explain_losses, write_diagnosis
 from gpt.evaluation.items import SignalSet, fields_row
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import select_references
@@ -54,13 +54,13 @@ def diagnose(config: DiagnoseConfig) -> dict:
     free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
     again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
     try:
-        result, pictures = measure(config, inputs, model, fields)
+        result, pictures = measure_rows(config, inputs, model, fields)
     except BaseException:
         if not again:  # nothing was made: the folder is free for another try
             (out / "run.json").unlink(missing_ok=True)
         raise
     result |= {"model": info["fingerprint"], "step": info.get("step"), "history": history(training)}
-    result |= explain(result)
+    result |= explain_losses(result)
     result["seconds"] = round(time.perf_counter() - began, 1)
     print(write_diagnosis(out, result, pictures))
     print(f"{result['seconds']:.0f} s -> {out}/report.html, diagnosis.md, diagnosis.png")
@@ -92,7 +92,7 @@ def history(training: Path) -> list[tuple[int, float]]:
 
 
 @torch.no_grad()
-def measure(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str) -> tuple[dict, list[SignalSet]]:
+def measure_rows(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str) -> tuple[dict, list[SignalSet]]:
     """All rows with their numbers, and the pictures of each."""
     settings = EvaluateConfig(
         fields=fields, n=config.n, seed=config.seed, classifier=config.classifier, classifiers=config.classifiers
@@ -138,7 +138,7 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     split, where = found
     fields = data.weights(split, where)
     labels = _labels(data.labels(split), where)
-    codes, seen = baselines.encode(tokenizer, fields), baselines.encode(tokenizer, weights)
+    codes, seen = baselines.encode_batches(tokenizer, fields), baselines.encode_batches(tokenizer, weights)
     true = predictions.predict(model, codes, labels, seed)
     some = torch.randperm(len(seen), generator=setup.stream(8))[: len(codes)]
     known = predictions.predict(model, seen[some], None if pool_labels is None else pool_labels[some], seed)
@@ -149,7 +149,7 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     own = predictions.predict(model, sampled, draws.labels[draws.complete], seed)
 
     def row(kind: str, name: str, ids: Tensor) -> SignalSet:
-        return fields_row(name, data, baselines.decode(tokenizer, ids), size, kind=kind)
+        return fields_row(name, data, baselines.decode_batches(tokenizer, ids), size, kind=kind)
 
     trip = row("round_trip", "held-out fields after the round trip", codes)
     rows = [baselines.training_images(setup)]
@@ -175,8 +175,10 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
         },
         "errors": error,
         "kept": {
-            "round_trip": _same(codes, baselines.encode(tokenizer, baselines.decode(tokenizer, codes))),
-            "samples": _same(sampled, baselines.encode(tokenizer, baselines.decode(tokenizer, sampled))),
+            "round_trip": _same(codes, baselines.encode_batches(tokenizer, baselines.decode_batches(tokenizer, codes))),
+            "samples": _same(
+                sampled, baselines.encode_batches(tokenizer, baselines.decode_batches(tokenizer, sampled))
+            ),
         },
         "unreadable": len(draws) - len(sampled),
     }

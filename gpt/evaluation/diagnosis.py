@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fields.runtime.runs import write_atomic, write_json
-from fields.runtime.text import markdown, markdown_table
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.page import Page
 from fields.view.render import sheet
 from gpt.evaluation.items import SignalSet
@@ -47,34 +47,34 @@ BY_KIND = {
 """What else helps the round trip of a kind of vocabulary."""
 
 
-def explain(result: dict) -> dict:
+def explain_losses(result: dict) -> dict:
     """The stage that loses most, the losses of all, and what to try next; keys `measure`, `losses`, `stage`, `next`."""
     measure = "fid" if result["rows"]["samples"]["fid"]["value"] is not None else "1-nna"
     losses = {}
     for stage, before, after in STEPS:
         if before in result["rows"]:
-            losses[stage] = max(0.0, score(result, after, measure) - score(result, before, measure))
-    total = max(score(result, "samples", measure) - score(result, "round_trip", measure), 0.0)
+            losses[stage] = max(0.0, value_of(result, after, measure) - value_of(result, before, measure))
+    total = max(value_of(result, "samples", measure) - value_of(result, "round_trip", measure), 0.0)
     losses["GPT"] = min(losses["GPT"], total)  # one code a place, drawn apart, may fit the others worse than a sample's
     stage = max(losses, key=lambda name: losses[name])
     if losses[stage] == 0:
         return {"measure": measure, "losses": losses, "stage": "none", "next": ["nothing is lost that this N can show"]}
     others = [name for name in losses if name != stage and losses[name] >= CLOSE * losses[stage]]
-    named = reason(result, stage) if stage in ("GPT", "sampling") else stage
+    named = why_unlike(result, stage) if stage in ("GPT", "sampling") else stage
     follow = advice(result, named)
     for name in others:
-        other = reason(result, name) if name in ("GPT", "sampling") else name
+        other = why_unlike(result, name) if name in ("GPT", "sampling") else name
         follow += [f"{other} loses nearly as much: {advice(result, other)[0]}"] if other != named else []
     return {"measure": measure, "losses": losses, "stage": named, "next": follow}
 
 
-def score(result: dict, kind: str, measure: str) -> float:
+def value_of(result: dict, kind: str, measure: str) -> float:
     """A row's FID or 1-NNA under L2."""
     row = result["rows"][kind]
     return row["fid"]["value"] if measure == "fid" else row["l2"]["1-nna"]["value"]
 
 
-def reason(result: dict, stage: str) -> str:
+def why_unlike(result: dict, stage: str) -> str:
     """Why codes drawn by the GPT do not look like held-out ones: they cannot be predicted, or not be decoded, or neither."""
     bits, kept = result["bits"], result["kept"]
     if bits["held_out"] > (1 - PREDICTED) * bits["unigram"]:
@@ -109,12 +109,14 @@ def falling(history: list) -> bool:
     return bool(before) and min(bits for _, bits in history) < (1 - FALLING) * min(before)
 
 
-def page(result: dict) -> str:
+def markdown(result: dict) -> str:
     """The diagnosis as Markdown."""
     title, follow, first, second, last = parts(result)
     tables = [markdown_table(head, lines, rule) for head, rule, lines in (first, second)]
-    notes = [f"- {markdown(note)}" for note in result["notes"]]
-    return "\n\n".join([f"# Diagnosis: {markdown(title)}", markdown(follow), *tables, markdown(last), *notes])
+    notes = [f"- {escape_markdown(note)}" for note in result["notes"]]
+    return "\n\n".join(
+        [f"# Diagnosis: {escape_markdown(title)}", escape_markdown(follow), *tables, escape_markdown(last), *notes]
+    )
 
 
 def parts(result: dict) -> tuple:
@@ -141,7 +143,7 @@ def stages(result: dict) -> list[list[str]]:
     name = "FID" if result["measure"] == "fid" else "1-NNA"
 
     def seen(kind: str) -> str:
-        value = score(result, kind, result["measure"])
+        value = value_of(result, kind, result["measure"])
         return f"{name} {value:.0f}" if name == "FID" else f"{name} {value:.3f}"
 
     def added(stage: str) -> str:
@@ -187,10 +189,10 @@ def _row(row: dict) -> list[str]:
 
 def write_diagnosis(out: Path, result: dict, rows: list[SignalSet]) -> str:
     """Write diagnosis.json, diagnosis.md, diagnosis.png and report.html; returns the page."""
-    text = page(result)
+    text = markdown(result)
     with write_atomic(out / "diagnosis.md") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    picture(out / "diagnosis.png", result, rows)
+    draw_diagnosis(out / "diagnosis.png", result, rows)
     html(out, result).write(out / "report.html")
     write_json(out / "diagnosis.json", result)
     return text
@@ -210,7 +212,7 @@ def html(out: Path, result: dict) -> Page:
     return made
 
 
-def picture(path: Path, result: dict, rows: list[SignalSet]) -> None:
+def draw_diagnosis(path: Path, result: dict, rows: list[SignalSet]) -> None:
     """Bars of the measure, and beside each row some of its pictures; held-out rows show the same fields."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -219,7 +221,7 @@ def picture(path: Path, result: dict, rows: list[SignalSet]) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), 2, width_ratios=(1, 2.4), squeeze=False)
     name = "FID" if result["measure"] == "fid" else "1-NNA"
-    values = [score(result, row.kind, result["measure"]) for row in rows]
+    values = [value_of(result, row.kind, result["measure"]) for row in rows]
     for (bar, shown), row, value in zip(axes, rows, values, strict=True):
         bar.barh(0, value, color="#c1440e" if row.kind == "samples" else "#1f6f8b")
         bar.set_xlim(0, 1.3 * max(values) or 1)

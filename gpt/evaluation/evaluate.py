@@ -16,7 +16,7 @@ from fields.runtime.launch import cores
 from fields.runtime.runs import claim, digest
 from fields.storage.dataset import summary
 from gpt.evaluation import items, novelty
-from gpt.evaluation.baselines import Setup, baselines, encode
+from gpt.evaluation.baselines import Setup, baselines, encode_batches
 from gpt.evaluation.config import Inputs, open_classifier, read_inputs
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.metrics import distances_for
@@ -123,13 +123,13 @@ def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | No
     training = novelty.TrainingSet(setup.data, setup.extent, setup.signals if kind == "images" else None)
     held = novelty.held_out_row(setup, training)
     if held is not None and setup.tokenizer is not None and held.weights is not None:
-        held.tokens = encode(setup.tokenizer, held.weights)
+        held.tokens = encode_batches(setup.tokenizer, held.weights)
     every = rows + ([held] if held is not None else [])
     found = novelty.neighbours(every, training)
     beside = found[-1] if held is not None else None
     limit = novelty.near_limit(beside) if beside is not None and len(beside.pixels) else None
     token_copies = novelty.token_copies(every, setup)
-    lines = [novelty.line(f, beside) | {"token_copies": t} for f, t in zip(found, token_copies, strict=True)]
+    lines = [novelty.novelty_line(f, beside) | {"token_copies": t} for f, t in zip(found, token_copies, strict=True)]
     summary_ = {
         "against": training.kind,
         "of": len(training),

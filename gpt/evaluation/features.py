@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fields.formats.readers import check_views, said
+from fields.formats.readers import check_views, torch_reason
 from fields.runtime.console import bar
 from fields.runtime.records import parse_json
 from fields.runtime.runs import digest, write_atomic
@@ -157,7 +157,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], ClassifierConfig | None]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch errors: one kind of bad file for a caller
-        raise ValueError(f"{path} could not be read as plain tensors: {said(error)}.") from None
+        raise ValueError(f"{path} could not be read as plain tensors: {torch_reason(error)}.") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict of tensors alone.")
     check_views(state)
@@ -205,10 +205,12 @@ def train_classifier(
         torch.manual_seed(seed)
         model = Classifier(config)
     _fit(model, images, labels, torch.Generator().manual_seed(seed), steps, batch)
-    return model if held_out is None else measure(model, *held_out, label_names)
+    return model if held_out is None else with_accuracy(model, *held_out, label_names)
 
 
-def measure(model: Classifier, images: Tensor, labels: Tensor, label_names: list[str] | None = None) -> Classifier:
+def with_accuracy(
+    model: Classifier, images: Tensor, labels: Tensor, label_names: list[str] | None = None
+) -> Classifier:
     """The classifier with its accuracy on held-out pictures in its config; unchanged where the classes are others."""
     theirs = model.config.label_names or label_names
     if not len(images) or theirs != label_names or int(labels.max()) >= model.config.classes:

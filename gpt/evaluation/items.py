@@ -135,7 +135,7 @@ class SignalSource:
         return SignalSet(self.name, images, labels=signals.labels, unreadable=len(signals.skipped)).readable()
 
 
-def fetch(source: str, flag: str) -> Path:
+def local_or_fetched(source: str, flag: str) -> Path:
     """A local folder: the path itself, or the data files of a Hub dataset `user/name`.
 
     Raises:
@@ -160,7 +160,7 @@ def open_source(
         split: of a weight dataset; None takes the first of `prefer` that is there, or the only one.
         prefer: splits in order.
     """
-    path = fetch(source, flag)
+    path = local_or_fetched(source, flag)
     name = path.resolve().name if Path(source).exists() else source
     if not (path / "field.json").is_file():
         if made := next((made for name, made in OURS.items() if (path / name).is_file()), None):

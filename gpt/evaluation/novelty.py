@@ -23,7 +23,7 @@ from fields.metrics.sets import mann_whitney
 from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
-from gpt.evaluation.baselines import Setup, encode, signal_numbers
+from gpt.evaluation.baselines import Setup, encode_batches, signal_numbers
 from gpt.evaluation.items import SignalSet, fields_row
 from gpt.evaluation.metrics import Distance, search_of
 
@@ -147,7 +147,7 @@ def _skip(row: SignalSet, training: TrainingSet) -> Tensor:
     return row.signals
 
 
-def line(found: Neighbours, held_out: Neighbours | None) -> dict:
+def novelty_line(found: Neighbours, held_out: Neighbours | None) -> dict:
     """Novelty of one row for JSON: Z_U, medians, share of near copies; None where it cannot be said."""
     if held_out is not None and (not len(held_out.pixels) or not len(found.pixels)):
         held_out = None
@@ -207,7 +207,7 @@ def token_copies(rows: list[SignalSet], setup: Setup) -> list[float | None]:
     seen: set[bytes] = set()
     every = {key for keys in wanted.values() for key in keys}
     for batch in shown:
-        seen |= every & {_key(row) for row in encode(setup.tokenizer, batch)}
+        seen |= every & {_key(row) for row in encode_batches(setup.tokenizer, batch)}
     for i, keys in wanted.items():
         shares[i] = sum(key in seen for key in keys) / len(keys) if keys else None
     return shares

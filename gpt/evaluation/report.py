@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
-from fields.runtime.text import markdown, markdown_table
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.glossary import explain
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import save_png, sheet
@@ -77,8 +77,8 @@ def _explained(row: dict, texts: list[str], head: list[str]) -> list[str | Cell]
 def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
     head, rows = columns(result)
-    notes = "\n".join(f"- {markdown(line)}" for line in footnotes(result))
-    return "\n\n".join([f"**{markdown(result['protocol'])}**", markdown_table(head, rows), notes])
+    notes = "\n".join(f"- {escape_markdown(line)}" for line in footnotes(result))
+    return "\n\n".join([f"**{escape_markdown(result['protocol'])}**", markdown_table(head, rows), notes])
 
 
 def columns(result: dict) -> tuple[list[str], list[list[str]]]:
@@ -105,7 +105,7 @@ def screen(result: dict) -> str:
         lines.append([row["name"], row["n"], *cells])
     said = [
         result["protocol"],
-        console.table(head, lines),
+        console.text_table(head, lines),
         f"references: {result['references']['name']}",
         *result["notes"],
     ]

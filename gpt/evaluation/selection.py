@@ -8,7 +8,7 @@ import torch
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation import items
-from gpt.evaluation.baselines import draw, encode, first_fits
+from gpt.evaluation.baselines import draw_positions, encode_batches, first_fits
 from gpt.evaluation.config import Inputs
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet, SignalSource, fields_row
@@ -116,7 +116,7 @@ def select_samples(
         row = _only(row, label, classifier)
     generator = torch.Generator().manual_seed(config.seed * 1000 + 998)
     total, lost = len(row) + row.unreadable, row.unreadable
-    pick = draw(total, len(refs), generator, label is not None)
+    pick = draw_positions(total, len(refs), generator, label is not None)
     chosen = row.pick(pick[pick < len(row)])
     chosen.unreadable = len(pick) - len(chosen)
     chosen.notes.append(f"{len(pick)} drawn from {total}" + (f", {lost} of them unreadable" if lost else ""))
@@ -134,7 +134,7 @@ def _attach_tokens(row: SignalSet, source: SignalSource, inputs: Inputs) -> Sign
     elif row.tokens is not None and source.tokens_of == inputs.tokenizer.fingerprint:
         row.notes.append("codes as sampled")
     else:
-        row.tokens = encode(inputs.tokenizer, row.weights)
+        row.tokens = encode_batches(inputs.tokenizer, row.weights)
         row.notes.append("codes by encoding the sampled weights")
     return row
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
-from fields.runtime.text import markdown as escaped
-from fields.runtime.text import markdown_table
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import caption, save_png, sheet
 from gpt.evaluation.items import SignalSet, row_kind
@@ -48,10 +47,11 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
         temporary.write_text(text, encoding="utf-8")
     names = [f"{row['name']}: {_short(row)}" for row in result["rows"]]
     save_png(
-        out / "comparison.png", page([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"])
+        out / "comparison.png",
+        picture_sheet([*pictures, references.images[:SHOWN]], [*names, f"held out: {references.name}"]),
     )
     draw_bits(out / "bits.png", result)
-    report(out, result).write(out / "report.html")
+    page(out, result).write(out / "report.html")
     return screen(result)
 
 
@@ -76,10 +76,10 @@ def screen(result: dict[str, Any]) -> str:
     for row in [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]:
         values = [(number(row, key), form) for _, key, form in shown]
         lines.append([row["name"], *("" if value is None else format(value, form) for value, form in values)])
-    return console.table(["vocabulary", *(head for head, _, _ in shown)], lines)
+    return console.text_table(["vocabulary", *(head for head, _, _ in shown)], lines)
 
 
-def report(out: Path, result: dict[str, Any]) -> Page:
+def page(out: Path, result: dict[str, Any]) -> Page:
     """The comparison as one file to look at, with the pictures in its folder."""
     made = Page("Comparison of vocabularies", f"{result['protocol'].capitalize()}.")
     rows = [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]
@@ -100,13 +100,13 @@ def report(out: Path, result: dict[str, Any]) -> Page:
 
 
 def _explained(row: dict[str, Any], key: str, form: str) -> str | Cell:
-    found = find(row, key)
+    found = value_under(row, key)
     if found is None:
         return ""
     return Cell(cell(row, key, form), estimate_tip(found)) if isinstance(found, dict) else cell(row, key, form)
 
 
-def find(row: dict[str, Any], key: str) -> Any:
+def value_under(row: dict[str, Any], key: str) -> Any:
     """What lies under a dotted key, None where there is nothing."""
     found: Any = row
     for part in key.split("."):
@@ -116,13 +116,13 @@ def find(row: dict[str, Any], key: str) -> Any:
 
 def number(row: dict[str, Any], key: str) -> float | None:
     """The number under a dotted key, of an estimate its value."""
-    found = find(row, key)
+    found = value_under(row, key)
     return found["value"] if isinstance(found, dict) else found
 
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
     """A number, with half of its 95 % interval where there is one; a star where there is a note."""
-    found, value = find(row, key), number(row, key)
+    found, value = value_under(row, key), number(row, key)
     if value is None:
         return "n/a"
     text = format(value, form)
@@ -140,10 +140,10 @@ def markdown(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         lines.append([row["name"]] + [cell(row, key, form) for _, key, form in COLUMNS])
     for row in others:  # without the numbers of a GPT or of a vocabulary
-        cells = ["" if find(row, key) is None else cell(row, key, form) for _, key, form in COLUMNS]
+        cells = ["" if value_under(row, key) is None else cell(row, key, form) for _, key, form in COLUMNS]
         lines.append([row["name"], *cells])
     table = markdown_table(["vocabulary", *(head for head, _, _ in COLUMNS)], lines)
-    notes = "\n".join(f"- {escaped(note)}" for note in footnotes(result))
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in footnotes(result))
     return f"{table}\n\n{notes}\n"
 
 
@@ -179,7 +179,7 @@ def footnotes(result: dict[str, Any]) -> list[str]:
 def stars(result: dict[str, Any]) -> list[str]:
     """What the stars of the table mean, each once."""
     every = [{"evaluated": line} for line in result["others"]] + result["rows"]
-    found = [find(row, key) for row in every for _, key, _ in COLUMNS]
+    found = [value_under(row, key) for row in every for _, key, _ in COLUMNS]
     return sorted(
         {part["note"] for part in found if isinstance(part, dict) and part["value"] is not None and part["note"]}
     )
@@ -189,7 +189,7 @@ def _own(row: dict[str, Any], result: dict[str, Any]) -> bool:
     return row["fields"] != result["fields"]["fingerprint"]
 
 
-def said(name: str, row: dict[str, Any]) -> str:
+def row_line(name: str, row: dict[str, Any]) -> str:
     """A row in one line."""
     return f"{name}: {_short(row)}, 1-NNA {cell(row, 'evaluated.l2.1-nna', '.3f')}"
 
@@ -202,7 +202,7 @@ def _short(row: dict[str, Any]) -> str:
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 
-def page(rows: list[Tensor], captions: list[str]) -> Tensor:
+def picture_sheet(rows: list[Tensor], captions: list[str]) -> Tensor:
     """Rows of pictures of one size, each under its caption.
 
     Args:

@@ -15,7 +15,15 @@ from torch import Tensor
 from fields.runtime.runs import digest, read_json, write_json
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation import items
-from gpt.evaluation.baselines import Setup, draw_pool, gaussian, held_out, training_fields, training_images, unigram
+from gpt.evaluation.baselines import (
+    Setup,
+    draw_pool,
+    gaussian,
+    held_out_fields,
+    training_fields,
+    training_images,
+    unigram,
+)
 from gpt.evaluation.config import Inputs, open_classifier
 from gpt.evaluation.evaluate import fitting, look_for_copies
 from gpt.evaluation.features import Classifier
@@ -31,7 +39,7 @@ LARGEST = 2_000
 
 
 @dataclass
-class Bench:
+class SharedEvaluation:
     """References, and with them everything that does not depend on a tokenizer.
 
     Attributes:
@@ -47,7 +55,7 @@ class Bench:
     ids: set[str]
 
     @classmethod
-    def open(cls, comparison: Any, data: WeightDataset) -> "Bench":
+    def open(cls, comparison: Any, data: WeightDataset) -> "SharedEvaluation":
         """Of a CompareConfig and the dataset of its --fields."""
         names = ("fields", "out", "n", "signals", "data_root", "classifier", "classifiers", "seed")
         config = EvaluateConfig(**{name: getattr(comparison, name) for name in names})
@@ -111,7 +119,7 @@ class Bench:
         assert samples is not None  # for its source is given
         setup = self.setup(entry.data, entry.tokenizer)
         line = self.scorer.line(samples)
-        rounded = held_out(setup)
+        rounded = held_out_fields(setup)
         line["round_trip_fid"] = None if rounded is None else self.scorer.fid_of(rounded)
         line["unigram_fid"] = self.scorer.fid_of(unigram(setup, draw_pool(setup)[1]))
         line["novelty"] = look_for_copies(setup, [samples], samples, "fields")[0]["lines"][0]

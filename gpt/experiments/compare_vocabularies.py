@@ -19,15 +19,15 @@ from fields.runtime.runs import claim, plain, read_json, write_json
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
 from gpt.experiments.compare_inputs import Entry, enter
-from gpt.experiments.compare_report import said, write_report
-from gpt.experiments.compare_scores import Bench
-from gpt.experiments.options import CompareConfig
+from gpt.experiments.compare_report import row_line, write_report
+from gpt.experiments.compare_scores import SharedEvaluation
+from gpt.experiments.options import CompareVocabulariesConfig
 from gpt.options import TrainConfig
 from gpt.pipeline import Stages
 from gpt.sampling.options import SampleConfig
 from gpt.sampling.sample import sample
 from gpt.train_gpt import make_trainer, new_names, sources, train
-from gpt.training.log import Metrics
+from gpt.training.log import MetricsLog
 from gpt.training.trainer import OVERHEAD
 from tokenizers.encode import encode_dataset
 
@@ -37,7 +37,7 @@ FREE = ("tokenizers", "fields", "out", "signals", "data_root", "classifier", "cl
 """What may change: who takes part, and where things lie. Content is known by fingerprints, here or in row.json."""
 
 
-def compare(config: CompareConfig) -> dict[str, Any]:
+def compare_vocabularies(config: CompareVocabulariesConfig) -> dict[str, Any]:
     """Train, sample and evaluate what is not finished yet; returns the content of comparison.json on the main process.
 
     Raises:
@@ -46,7 +46,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     """
     accelerator = start(threads=config.threads, precision="fp32", quiet=True)
     entries, data = on_all(accelerator, enter, config)
-    benches: list[Bench] = []  # of the main process, which alone evaluates
+    benches: list[SharedEvaluation] = []  # of the main process, which alone evaluates
     n = on_main(accelerator, _open, config, entries, data, benches)
     announce = Stages(accelerator, time.perf_counter())
     _plan(config, [e for e in entries if "steps" not in on_main(accelerator, _row, e)], announce)
@@ -68,9 +68,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     return on_main(accelerator, _report, config, entries, benches, True)
 
 
-def _open(config: CompareConfig, entries: list[Entry], data: Any, benches: list[Bench]) -> int:
+def _open(config: CompareVocabulariesConfig, entries: list[Entry], data: Any, benches: list[SharedEvaluation]) -> int:
     """References and folders, on the main process; returns how many fields are drawn from each GPT."""
-    benches.append(Bench.open(config, data))
+    benches.append(SharedEvaluation.open(config, data))
     benches[0].check(entries)
     asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
     claim(
@@ -104,7 +104,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {"evaluated" if key == "judged" else key: value for key, value in row.items()}  # an older version's name
 
 
-def _state(entry: Entry, benches: list[Bench]) -> dict[str, Any]:
+def _state(entry: Entry, benches: list[SharedEvaluation]) -> dict[str, Any]:
     """What is finished: `trained` and `evaluated` only where they still hold, `drawn` as a bool."""
     row = _row(entry)
     drawn = (entry.folder / "samples" / "samples.json").is_file()
@@ -115,7 +115,7 @@ def _state(entry: Entry, benches: list[Bench]) -> dict[str, Any]:
     return row | {"drawn": drawn}
 
 
-def _plan(config: CompareConfig, entries: list[Entry], announce: Stages) -> None:
+def _plan(config: CompareVocabulariesConfig, entries: list[Entry], announce: Stages) -> None:
     """Tokens where they are missing, and the steps of each training; to be called by all processes."""
     accelerator = announce.accelerator
     steps = [config.steps] * len(entries)
@@ -132,7 +132,9 @@ def _plan(config: CompareConfig, entries: list[Entry], announce: Stages) -> None
         on_main(accelerator, _note, entry, {"steps": n})
 
 
-def _training(config: CompareConfig, entry: Entry, accelerator: Any, steps: int | None = None) -> TrainConfig:
+def _training(
+    config: CompareVocabulariesConfig, entry: Entry, accelerator: Any, steps: int | None = None
+) -> TrainConfig:
     """The training of an entry; to be called by all processes."""
     tokens = on_main(accelerator, _tokens, entry)
     return config.training(entry.fields, str(entry.path), entry.folder / "gpt", tokens, steps)
@@ -155,23 +157,27 @@ def _note_training(entry: Entry, result: dict[str, Any]) -> None:
     """What the table says of a training goes to row.json, which makes it finished."""
     folder = entry.folder / "gpt"
     bits = model_bits(folder if (folder / "best").is_dir() else folder / "last", entry.data, entry.tokenizer) or {}
-    found = (row.get("tokens_per_second") for row in Metrics(folder / "metrics.jsonl").read())
+    found = (row.get("tokens_per_second") for row in MetricsLog(folder / "metrics.jsonl").read())
     speeds = [speed for speed in found if speed is not None]  # lines of validations have none
     trained = {"steps": result["step"], "tokens_per_second": statistics.median(speeds) if speeds else None, **bits}
     trained["best_step"] = trained.pop("step")
     _note(entry, {"trained": trained})
 
 
-def _evaluate(config: CompareConfig, entry: Entry, benches: list[Bench], announce: Stages, at: str) -> None:
+def _evaluate(
+    config: CompareVocabulariesConfig, entry: Entry, benches: list[SharedEvaluation], announce: Stages, at: str
+) -> None:
     announce(f"{at} {entry.name}: evaluated against {len(benches[0].references)} {benches[0].references.name}")
     torch.set_num_threads(config.threads or cores())
     with torch.no_grad():
         line = benches[0].line(entry)
     _note(entry, {"evaluated": {"key": benches[0].key, **line}})
-    print(said(entry.name, _row(entry)))
+    print(row_line(entry.name, _row(entry)))
 
 
-def _report(config: CompareConfig, entries: list[Entry], benches: list[Bench], last: bool = False) -> dict[str, Any]:
+def _report(
+    config: CompareVocabulariesConfig, entries: list[Entry], benches: list[SharedEvaluation], last: bool = False
+) -> dict[str, Any]:
     """All files of the rows that there are, and the table on the screen at the end."""
     bench = benches[0]
     with torch.no_grad():

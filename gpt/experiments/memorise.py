@@ -26,14 +26,14 @@ from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from gpt.experiments.memorise_report import write_report
-from gpt.experiments.memorise_run import Cell, Cut, measure, save_cell, train_cell
+from gpt.experiments.memorise_run import Cut, Trial, measure_trial, save_cell, train_cell
 from gpt.experiments.options import MemoriseConfig
 
 
-def cells(config: MemoriseConfig) -> list[Cell]:
+def trials(config: MemoriseConfig) -> list[Trial]:
     """All cells, small ones first, so that the table fills from the left."""
     sizes = [(n, s) for n in config.n for s in range(config.seeds)] + [(n, 0) for n in config.between]
-    return sorted({Cell(n, seed, start) for n, seed in sizes for start in config.starts})
+    return sorted({Trial(n, seed, start) for n, seed in sizes for start in config.starts})
 
 
 @products_put_back()
@@ -58,11 +58,11 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     if "aligned" in config.starts:
         data["aligned"] = align_to_best(data["unconditioned"])
     accelerator.wait_for_everyone()
-    todo = [c for c in cells(config) if not (out / "cells" / c.name / "cell.json").is_file()]
+    todo = [c for c in trials(config) if not (out / "cells" / c.name / "cell.json").is_file()]
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
     _run_cells(config, todo, data, pool, accelerator)
     accelerator.wait_for_everyone()
-    return on_main(accelerator, write_report, out, cells(config), data, pool, config)
+    return on_main(accelerator, write_report, out, trials(config), data, pool, config)
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def choose_signals(signals: Signals, config: MemoriseConfig) -> Signals:
     return signals.subset(train[order[:wanted]])
 
 
-def rows_of(config: MemoriseConfig, cell: Cell) -> slice:
+def rows_of_trial(config: MemoriseConfig, cell: Trial) -> slice:
     """A cell's fields among those chosen: N = 4 is the beginning of N = 32."""
     return slice(cell.seed * config.most, cell.seed * config.most + cell.n)
 
@@ -117,20 +117,20 @@ def _reference(architecture, signals: Signals, way: Start, seed: int, device) ->
 # -- cells ------------------------------------------------------------------------------------------------------------
 
 
-def _run_cells(config: MemoriseConfig, todo: list[Cell], data: dict, pool: Signals, accelerator) -> None:
+def _run_cells(config: MemoriseConfig, todo: list[Trial], data: dict, pool: Signals, accelerator) -> None:
     """This process' share of the cells, as many at once as it has threads."""
     mine = todo[accelerator.process_index :: accelerator.num_processes]
     workers = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
-    done, cut = len(cells(config)) - len(todo), Cut()
+    done, cut = len(trials(config)) - len(todo), Cut()
     if done:
-        accelerator.print(f"{done} of {len(cells(config))} cells are there already")
+        accelerator.print(f"{done} of {len(trials(config))} cells are there already")
     total, quiet = len(mine) * config.steps, not accelerator.is_main_process
     shown = bar(total=total, unit="step", desc=plural(len(mine), "cell"), quiet=quiet)
 
-    def work(cell: Cell) -> None:
-        rows = data[cell.start].weights("train")[rows_of(config, cell)]
+    def work(cell: Trial) -> None:
+        rows = data[cell.start].weights("train")[rows_of_trial(config, cell)]
         model = train_cell(config, cell, rows.to(accelerator.device), accelerator.mixed_precision, cut, shown.update)
-        found = measure(model.cpu(), data[cell.start], pool, rows_of(config, cell))
+        found = measure_trial(model.cpu(), data[cell.start], pool, rows_of_trial(config, cell))
         save_cell(config.folder / "cells" / cell.name, cell, model, found)
         shown.write(f"{cell.name}: {found['psnr_own'].mean():.2f} dB against the field itself, L1 {found['l1']:.4f}")
 

@@ -47,7 +47,7 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
     results = {"cells": [found[c] for c in cells]}
     runs.write_json(out / "results.json", results)
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    print(console.table(head, rows))
+    print(console.text_table(head, rows))
     print(f"table.md, results.json, roll-outs.png and curves.png are in {out}")
     return results
 
@@ -63,12 +63,14 @@ def table(found: dict, weights: int) -> list[str]:
         means = {k: [float(np.mean(r[k])) for r in rows] for k in rows[0] if k.startswith("psnr") or k == "l1"}
         ends = [float(np.median(r["exploded"])) for r in rows]
         end = f"{np.median(ends):.0f}" if np.median(ends) < weights else "never"
-        shown = [spread(means[k], 1) for k in NUMBERS]
-        lines.append("| " + " | ".join([start, str(n), str(len(rows)), *shown, spread(means["l1"], 4), end]) + " |")
+        shown = [mean_and_deviation(means[k], 1) for k in NUMBERS]
+        lines.append(
+            "| " + " | ".join([start, str(n), str(len(rows)), *shown, mean_and_deviation(means["l1"], 4), end]) + " |"
+        )
     return lines
 
 
-def spread(values: list[float], digits: int) -> str:
+def mean_and_deviation(values: list[float], digits: int) -> str:
     """Mean, and +- the standard deviation of several."""
     text = f"{np.mean(values):.{digits}f}"
     return f"{text} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else text

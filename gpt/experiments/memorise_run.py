@@ -31,7 +31,7 @@ FLOOR = 1e-2
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class Trial:
     """One model of the experiment."""
 
     n: int
@@ -55,7 +55,7 @@ _BIRTH = threading.Lock()
 
 
 def train_cell(
-    config: Any, cell: Cell, rows: Tensor, precision: str, cut: Cut, tick=lambda n: None
+    config: Any, cell: Trial, rows: Tensor, precision: str, cut: Cut, tick=lambda n: None
 ) -> RegressionTransformer:
     """One model that has seen `rows` (N, P) for `config.steps` steps.
 
@@ -92,7 +92,7 @@ def train_cell(
     return trainer.model.eval()
 
 
-def measure(model: RegressionTransformer, data: WeightDataset, pool: Signals, rows: slice) -> dict[str, Any]:
+def measure_trial(model: RegressionTransformer, data: WeightDataset, pool: Signals, rows: slice) -> dict[str, Any]:
     """What a model generates.
 
     Args:
@@ -145,7 +145,7 @@ def explosion(errors: Tensor) -> Tensor:
     return torch.where(above.any(1), above.int().argmax(1), errors.shape[1])
 
 
-def save_cell(folder: Path, cell: Cell, model: RegressionTransformer, found: dict[str, Any]) -> None:
+def save_cell(folder: Path, cell: Trial, model: RegressionTransformer, found: dict[str, Any]) -> None:
     """The model, what it generated (rows.safetensors) and, last, cell.json."""
     from safetensors.torch import save_file
 

@@ -16,7 +16,7 @@ Way = Literal["unconditioned", "conditioned", "meta", "aligned"]
 
 
 @dataclass(frozen=True)
-class CompareConfig(Overwrites):
+class CompareVocabulariesConfig(Overwrites):
     """A GPT over each of several vocabularies, trained equally long, evaluated in the same way: one table, one sheet of samples.
 
     TOKENIZER=FIELDS gives a tokenizer its own weight dataset, other fits of the same signals (aligned ones, say); the

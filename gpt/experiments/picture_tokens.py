@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
 from fields.runtime.runs import claim, write_atomic, write_json
-from fields.runtime.text import markdown
+from fields.runtime.text import escape_markdown
 from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
@@ -178,7 +178,7 @@ def table(result: dict) -> str:
     """Markdown."""
     bits = result["bits"]
     lines = [
-        f"Tokens of {markdown(result['signals'])} pictures, no field: {bits['held_out']:.1f} bits a validation picture, unigram "
+        f"Tokens of {escape_markdown(result['signals'])} pictures, no field: {bits['held_out']:.1f} bits a validation picture, unigram "
         f"{bits['unigram']:.1f}; round trip {result['psnr']:.2f} dB; seed {result['seed']}.",
         "",
         "| set | N | 1-NNA L2 | 1-NNA SSIM | COV L2 | FID | label accuracy |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -189,5 +189,5 @@ def table(result: dict) -> str:
             ("n/a" if v["value"] is None else f"{v['value']:.3f}" if i != 3 else f"{v['value']:.1f}")
             for i, v in enumerate(values)
         ]
-        lines.append(f"| {markdown(name)} | {row['n']} | {' | '.join(shown)} |")
+        lines.append(f"| {escape_markdown(name)} | {row['n']} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"

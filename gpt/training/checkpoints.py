@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fields.formats.readers import said
+from fields.formats.readers import torch_reason
 from fields.runtime.processes import on_main
 from fields.runtime.runs import read_json, write_json
 
@@ -117,14 +117,14 @@ class Checkpoints:
         """
         found = self.all()
         for path in reversed(found):
-            problem = check(path)
+            problem = fault_of(path)
             if problem is None:
                 try:
                     self.accelerator.load_state(str(path))
                     ema = path / "ema.safetensors"
                     return read_json(path / "trainer.json", schema=Saved), load_file(ema) if ema.is_file() else None
                 except Exception as error:  # unpickling, zip, header, key and shape errors: one kind of bad file
-                    problem = said(error)
+                    problem = torch_reason(error)
             self.accelerator.print(f"skipped {path}: {problem}")
         if found:
             raise RuntimeError(
@@ -143,7 +143,7 @@ def whole(path: Path) -> bool:
     return bool(said["files"]) and sizes and said["step"] == int(path.name[5:])
 
 
-def check(path: Path) -> str | None:
+def fault_of(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         files = read_json(path / "trainer.json", schema=Saved)["files"]

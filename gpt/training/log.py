@@ -9,7 +9,7 @@ from fields.runtime.records import add_line, read_lines
 from fields.runtime.runs import plain, write_atomic
 
 
-class Metrics:
+class MetricsLog:
     """One JSON object per line, appended as training goes on."""
 
     def __init__(self, path: Path):

@@ -72,7 +72,7 @@ class Task(Generic[Model]):
 
     def describe(self) -> str:
         """Data and model in half a line."""
-        return f"{len(self):,} rows; {type(self.model).__name__} of {size(self.model):,} weights"
+        return f"{len(self):,} rows; {type(self.model).__name__} of {trainable_size(self.model):,} weights"
 
     def describe_loss(self, loss: float) -> str:
         """A training loss in the words of `describe_validation`."""
@@ -97,6 +97,6 @@ class Task(Generic[Model]):
         """A picture of the lines of metrics.jsonl."""
 
 
-def size(model: nn.Module) -> int:
+def trainable_size(model: nn.Module) -> int:
     """Number of trainable numbers."""
     return sum(p.numel() for p in model.parameters())

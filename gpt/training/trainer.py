@@ -31,7 +31,7 @@ from fields.runtime.tracking import Tracking
 from gpt.data import global_batch, micro_batches, seed_of
 from gpt.options import LoopConfig
 from gpt.training.checkpoints import Checkpoints
-from gpt.training.log import Metrics
+from gpt.training.log import MetricsLog
 from gpt.training.schedule import learning_rate
 from gpt.training.task import Task
 
@@ -44,7 +44,7 @@ OVERHEAD = 1.1
 
 
 @dataclass
-class Step:
+class SavedStep:
     """What model.json says of when it was saved."""
 
     step: int
@@ -93,7 +93,7 @@ class Trainer:
         self.wrapped, *self.optimizers = accelerator.prepare(wrapped, *task.optimizers(config))
         self.micro = config.micro_batch or -(-config.batch // accelerator.num_processes)
         self.ema = None if config.ema is None else {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.metrics = None if config.out is None else Metrics(config.out / "metrics.jsonl")
+        self.metrics = None if config.out is None else MetricsLog(config.out / "metrics.jsonl")
         self.checkpoints = (
             None if config.out is None else Checkpoints(config.out / "checkpoints", accelerator, config.keep)
         )
@@ -216,7 +216,7 @@ class Trainer:
         if found is None:
             if (card := self.out / "last" / "model.json").is_file():  # written after a checkpoint
                 raise RuntimeError(
-                    f"{self.out} holds models of step {read_json(card, '', Step)['step']} but no checkpoint to go on from. "
+                    f"{self.out} holds models of step {read_json(card, '', SavedStep)['step']} but no checkpoint to go on from. "
                     "Put checkpoints/ back, choose another --out, or train anew with --overwrite."
                 )
             self.accelerator.print("no complete checkpoint: starting at step 0")
@@ -247,7 +247,7 @@ class Trainer:
     def _is_of(self, name: str, step: int | None) -> bool:
         """Whether the model in a folder is there, and of a step."""
         try:
-            return read_json(self.out / name / "model.json", "", Step)["step"] == step
+            return read_json(self.out / name / "model.json", "", SavedStep)["step"] == step
         except (OSError, ValueError):
             return False
 
@@ -391,7 +391,7 @@ class Trainer:
             self.tracking.picture("samples", path, step)
 
     def _draw_curves(self) -> None:
-        self.task.curves(self.out / "training.png", Metrics(self.out / "metrics.jsonl").read())
+        self.task.curves(self.out / "training.png", MetricsLog(self.out / "metrics.jsonl").read())
 
     def _finish(self) -> None:
         out, best = self.out, self.state["best"]

@@ -58,7 +58,7 @@ def animate_regression(options: AnimateRegression) -> Animation:
     counter = stage.text(1240, 46, "", 18, ha="right", moving=True)
     steps = np.linspace(1, config.size, options.frames).round().astype(int)
     blocks = [
-        Block(stage, x, start, found[start], options, size, steps) for start, x in zip(found, BLOCKS, strict=True)
+        Column(stage, x, start, found[start], options, size, steps) for start, x in zip(found, BLOCKS, strict=True)
     ]
     curves = _curves(stage, found, max(options.n), config)
 
@@ -103,7 +103,7 @@ def read_experiment(folder: Path, start: str, sizes: tuple[int, ...]) -> Generat
     return Generated(data, rows)
 
 
-class Block:
+class Column:
     """One start: its fields, and under them what models of N fields have generated so far."""
 
     def __init__(self, stage: Stage, x: float, start: str, found: Generated, options, size, steps: np.ndarray):

@@ -8,7 +8,7 @@ import torch
 from made import generator, rows
 
 from fields import layout, model
-from fields.model import FIELDS, FieldConfig, encode, forward, values
+from fields.model import FIELDS, FieldConfig, forward, fourier_encoding, values
 from fields.module import from_module, to_module
 
 CONFIGS = {
@@ -110,7 +110,7 @@ def test_config_survives_json_and_refuses_nonsense():
         FieldConfig(hidden=())
     with pytest.raises(ValueError, match="octaves"):
         FieldConfig(octaves=0, raw_input=False)
-    assert encode(FieldConfig(), torch.zeros(1, 2)).shape == (1, 18)
+    assert fourier_encoding(FieldConfig(), torch.zeros(1, 2)).shape == (1, 18)
 
 
 def test_output_scale_per_channel():

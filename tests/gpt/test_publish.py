@@ -98,7 +98,7 @@ def test_the_surface_of_a_row_in_numpy(output, tmp_path):
     card = json.loads((tmp_path / "runs/hub/me/shapes/field.json").read_text())
     for row in weights:
         ours = mesh_field(config, row, 96, below=data.kind.below(config))
-        names = {"rows": [{"weights": row.tolist()}], "card": card}
+        names = {"rows": [{"weights": row.tolist()}], "about": card}
         if ours.outcome == "surface":
             exec(lines, names)
             theirs = Mesh("surface", names["vertices"], names["faces"].astype(int), 0, 0)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from toy import config, make_corpus
 
 from gpt.train_gpt import train
-from gpt.training.checkpoints import Checkpoints, check, whole
+from gpt.training.checkpoints import Checkpoints, fault_of, whole
 from gpt.training.trainer import Trainer
 
 
@@ -41,7 +41,7 @@ def test_foreign_and_damaged_folders_neither_count_nor_go(tmp_path):
 def test_a_damaged_record_falls_back_to_the_older_checkpoint(tmp_path, text):
     checkpoints = made(tmp_path, keep=2)
     (tmp_path / "step-0000002" / "trainer.json").write_text(text)
-    assert check(tmp_path / "step-0000002")
+    assert fault_of(tmp_path / "step-0000002")
     state, _ = checkpoints.load()
     assert state["step"] == 1
     values = json.loads((tmp_path / "step-0000001" / "trainer.json").read_text())

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from toy import config, make_corpus
 
-from fields.formats.readers import read, said
+from fields.formats.readers import read, torch_reason
 from fields.runtime.records import read_json
 from fields.signals.folder import load_folder
 from fields.storage.dataset import WeightDataset
 from gpt.checkpoint import load_model
 from gpt.train_gpt import train
-from gpt.training.checkpoints import check
+from gpt.training.checkpoints import fault_of
 from tokenizers.registry import load_tokenizer
 from tokenizers.tokens import TokenDataset
 
@@ -55,7 +55,7 @@ def model_of(folder):
 
 
 def checkpoint_of(folder):
-    if problem := check(folder):
+    if problem := fault_of(folder):
         raise ValueError(problem)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "trainer.json")
     return [(p.relative_to(folder), p.read_bytes()) for p in files], read_json(folder / "trainer.json")
@@ -76,7 +76,7 @@ def state_of(folder):
         except REFUSED:
             raise
         except Exception as error:  # of whatever type a format's library has: the importer tells it in a sentence
-            raise ValueError(said(error)) from None
+            raise ValueError(torch_reason(error)) from None
         assert all(isinstance(tensor, torch.Tensor) for tensor in found.tensors.values())
 
 

@@ -29,7 +29,7 @@ from tokenizers.options import DecodeConfig, EncodeConfig
 from tokenizers.registry import TOKENIZERS, BuildConfig
 
 CONFIGS = [
-    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, DemoConfig,
+    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareVocabulariesConfig, DecodeConfig, DemoConfig,
     DiagnoseConfig, EncodeConfig, EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig,
     PictureTokensConfig, PipelineConfig, SampleConfig, ShapeEvaluation, ShowConfig, TrainConfig, TrainFlowConfig,
     *(config for kinds in (ANIMATIONS, BENCHMARKS, PUBLISH, TOKENIZERS) for config, _ in kinds.values()),

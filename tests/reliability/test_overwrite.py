@@ -20,7 +20,7 @@ from tokenizers.options import DecodeConfig, EncodeConfig
 from tokenizers.registry import BuildConfig
 
 CONFIGS = [
-    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareConfig, DecodeConfig, EncodeConfig,
+    AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareVocabulariesConfig, DecodeConfig, EncodeConfig,
     EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig, PipelineConfig, SampleConfig,
     ShapeEvaluation, TrainConfig, TrainFlowConfig,
 ]  # fmt: skip

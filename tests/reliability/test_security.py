@@ -10,7 +10,7 @@ import torch
 from toy import make_corpus
 
 from fields.formats.exporter import safe, unique
-from fields.formats.readers import read, said
+from fields.formats.readers import read, torch_reason
 from fields.hub.cards import block, code_line, fields_card
 from fields.hub.publish import Variant
 from fields.runtime import console
@@ -65,12 +65,14 @@ def test_refusals_of_pickles_do_not_advise_to_run_them(tmp_path):
             with pytest.raises(ValueError) as caught:
                 reader(path)
             assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)
-    assert "weights_only" not in said(pickle.UnpicklingError("do weights_only=False. Unsupported global: GLOBAL a.b"))
+    assert "weights_only" not in torch_reason(
+        pickle.UnpicklingError("do weights_only=False. Unsupported global: GLOBAL a.b")
+    )
 
 
 def test_what_data_says_is_text_in_cards(tmp_path):
     data = WeightDataset.load(make_corpus(tmp_path) / "fields")
-    card = data.card() | {
+    card = data.describe() | {
         "shards": {"train": 1},
         "columns": [{"name": "weights"}],
         "made": {"command": EVIL, "commit": EVIL},
@@ -137,7 +139,7 @@ def test_names_in_tables_are_text(tmp_path):
     made = compare.markdown({**result, "rows": [{**numbers, "name": evil}]})
     lines = [line for line in made.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1 and len(lines) == 3
-    shown = console.table(["name"], [[evil]])
+    shown = console.text_table(["name"], [[evil]])
     assert len(shown.splitlines()) == 2
     for text in (made, shown):
         assert "\x1b" not in text

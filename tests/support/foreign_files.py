@@ -10,14 +10,14 @@ import torch
 from fields import layout
 from fields.formats.importer import import_fields
 from fields.formats.options import ImportConfig
-from fields.formats.sources import SOURCES
+from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 
 
 def config_of(source: str, **changes) -> FieldConfig:
     """A small field by a source's conventions."""
-    states = SOURCES[source]
+    states = WEIGHT_FORMATS[source]
     values = {"hidden": (6, 6), **states.states, **states.by_channels.get(changes.get("out_dim", 1), {})}
     if source == "arena":
         values["activation"] = "sine"

@@ -14,7 +14,7 @@ from tokenizers import encode
 from tokenizers.build import build
 from tokenizers.classic.options import KMeansConfig, PCAConfig
 from tokenizers.compare import compare
-from tokenizers.distortion import quality
+from tokenizers.distortion import errors_of
 from tokenizers.options import CompareConfig, RefitConfig, ReportConfig
 from tokenizers.refit import Refit
 from tokenizers.registry import TOKENIZERS, BuildConfig, load_tokenizer, make_tokenizer, parse
@@ -76,7 +76,7 @@ def test_a_rate_saves_bits(data):
 def test_quality_is_the_loss_above_its_floor():
     weights, coords = rows(FIELD, 3), torch.rand(50, 2, generator=generator(1)) * 2 - 1
     targets = torch.rand(3, 50, 1, generator=generator(2))
-    error, excess = quality(FIELD, weights, targets, coords)
+    error, excess = errors_of(FIELD, weights, targets, coords)
     from fields.model import forward, values
 
     said = forward(FIELD, weights, coords)
@@ -85,7 +85,7 @@ def test_quality_is_the_loss_above_its_floor():
     assert torch.allclose(excess, loss - floor, atol=1e-4)
     assert torch.allclose(error, (values(FIELD, weights, coords) - targets).square().mean((1, 2)), atol=1e-6)
     plain = FieldConfig(hidden=(6,), octaves=1, output="linear")
-    assert torch.equal(*quality(plain, weights, targets, coords))
+    assert torch.equal(*errors_of(plain, weights, targets, coords))
 
 
 def test_build_and_encode_with_refit(data, tmp_path, capsys):

@@ -37,14 +37,18 @@ class KMeansTokenizer(WeightTokenizer):
         self.register_buffer("centres", torch.zeros(number, config.vocab_size, config.group))
         self.register_buffer("counts", torch.zeros(number, dtype=torch.int64))
         if config.group > 1:
-            index, place = kmeans_groups.groups(layout.slots(self.field)[:, 0], config.group)
+            index, place = kmeans_groups.cut_groups(layout.slots(self.field)[:, 0], config.group)
             self.register_buffer("index", index, persistent=False)
             self.register_buffer("place", place, persistent=False)
 
     def _slots(self) -> Tensor:
         """Place of each token: that of its first weight."""
         slots = layout.slots(self.field)
-        return slots if self.config.group == 1 else slots[kmeans_groups.groups(slots[:, 0], self.config.group)[0][:, 0]]
+        return (
+            slots
+            if self.config.group == 1
+            else slots[kmeans_groups.cut_groups(slots[:, 0], self.config.group)[0][:, 0]]
+        )
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
         z = self.standardizer(rows.to(self.n_codes.device)).cpu()
@@ -70,13 +74,15 @@ class KMeansTokenizer(WeightTokenizer):
         full = index[(index < self.field.size).all(1)]  # padded groups would teach zeros
         index = full if len(full) else index
         vectors = kmeans_groups.vectors(z, index, self.config.fit_groups, self.config.seed + c)
-        return kmeans_groups.fit(vectors, self.config.vocab_size, self.config.seed)
+        return kmeans_groups.fit_centroids(vectors, self.config.vocab_size, self.config.seed)
 
     def _encode(self, weights: Tensor) -> Tensor:
         s = self.standardizer
         if self.config.group > 1:
-            return kmeans_groups.encode(s(weights), self.index, s.constant, self.centres, self.counts, self.book)
-        return scalar_codes.encode(weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book)
+            return kmeans_groups.encode_groups(s(weights), self.index, s.constant, self.centres, self.counts, self.book)
+        return scalar_codes.encode_scalars(
+            weights, s.mean, s.std, self.centres[..., 0], self._edges(), self.counts, self.book
+        )
 
     @property
     def code_vectors(self) -> Tensor | None:
@@ -105,5 +111,7 @@ class KMeansTokenizer(WeightTokenizer):
     def _decode(self, ids: Tensor) -> Tensor:
         s = self.standardizer
         if self.config.group > 1:
-            return s.invert(kmeans_groups.decode(ids, self.index, self.place, self.centres, self.counts, self.book))
-        return scalar_codes.decode(ids, s.mean, s.std, self.centres[..., 0], self.counts, self.book)
+            return s.invert(
+                kmeans_groups.decode_groups(ids, self.index, self.place, self.centres, self.counts, self.book)
+            )
+        return scalar_codes.decode_scalars(ids, s.mean, s.std, self.centres[..., 0], self.counts, self.book)

@@ -14,7 +14,7 @@ MANY = 32_000
 """Points from which on mini-batches are used."""
 
 
-def groups(layers: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def cut_groups(layers: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Cut a row into groups of consecutive weights that do not cross a layer.
 
     Args:
@@ -36,7 +36,7 @@ def groups(layers: Tensor, group: int) -> tuple[Tensor, Tensor]:
     return index, place
 
 
-def take(z: Tensor, index: Tensor) -> Tensor:
+def take_groups(z: Tensor, index: Tensor) -> Tensor:
     """(N, P) -> (N, T, group), zeros where padded."""
     padded = torch.cat([z, z.new_zeros(len(z), 1)], dim=1)
     return padded[:, index]
@@ -52,7 +52,7 @@ def vectors(z: Tensor, index: Tensor, most: int, seed: int) -> Tensor:
     return values.masked_fill(padded_columns == z.shape[1], 0.0)
 
 
-def fit(points: Tensor, k: int, seed: int) -> Tensor:
+def fit_centroids(points: Tensor, k: int, seed: int) -> Tensor:
     """Centroids (k_eff, group) float32 in an order by their sum; fewer than k where there are fewer distinct points."""
     distinct = torch.unique(points, dim=0)
     if len(distinct) <= k:
@@ -76,7 +76,7 @@ def fit(points: Tensor, k: int, seed: int) -> Tensor:
 def _polish(points: Tensor, centres: Tensor, steps: int = 3) -> Tensor:
     """A few full steps of Lloyd; centres that win no point are dropped."""
     for _ in range(steps):
-        ids = nearest(points, centres)
+        ids = nearest_centre(points, centres)
         n = torch.bincount(ids, minlength=len(centres))
         total = torch.zeros(len(centres), points.shape[1], dtype=torch.float64).index_add_(0, ids, points.double())
         centres = (total[n > 0] / n[n > 0, None]).float()
@@ -84,7 +84,7 @@ def _polish(points: Tensor, centres: Tensor, steps: int = 3) -> Tensor:
 
 
 @one_thread()
-def nearest(points: Tensor, centres: Tensor) -> Tensor:
+def nearest_centre(points: Tensor, centres: Tensor) -> Tensor:
     """Index of the nearest centre, the first among equals.
 
     In float64 and in blocks of one shape, whatever the number of points: a product's rounding may depend on its shape,
@@ -115,7 +115,7 @@ def _argmin(scores: Tensor) -> Tensor:
     return scores.argmin(1) if scores.is_cuda else torch.from_numpy(scores.numpy().argmin(1))
 
 
-def encode(z: Tensor, index: Tensor, constant: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
+def encode_groups(z: Tensor, index: Tensor, constant: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
     """Nearest centroid of each group; padding and constant positions do not count.
 
     Args:
@@ -131,17 +131,17 @@ def encode(z: Tensor, index: Tensor, constant: Tensor, centres: Tensor, counts: 
     counted = torch.cat([~constant, constant.new_zeros(1)])[index]  # (T, group) bool
     bits = (counted.long() * 2 ** torch.arange(index.shape[1], device=index.device)).sum(1)  # GPUs multiply no integers
     classes = torch.stack([book[index[:, 0]], bits], 1)
-    x = take(z, index)  # (N, T, group)
+    x = take_groups(z, index)  # (N, T, group)
     out = torch.empty(x.shape[:2], dtype=torch.int64, device=z.device)
     for kind in torch.unique(classes, dim=0):  # tokens of one codebook and one mask
         tokens = (classes == kind).all(1).nonzero().flatten()
         mask = counted[tokens[0]].to(z.dtype)
         known = centres[kind[0], : int(counts[kind[0]])] * mask
-        out[:, tokens] = nearest((x[:, tokens] * mask).flatten(0, 1), known).view(len(z), -1)
+        out[:, tokens] = nearest_centre((x[:, tokens] * mask).flatten(0, 1), known).view(len(z), -1)
     return out
 
 
-def decode(ids: Tensor, index: Tensor, place: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
+def decode_groups(ids: Tensor, index: Tensor, place: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
     """(N, T) -> standardised (N, P). Ids past a codebook's own count mean its last code."""
     books = book[index[:, 0]]  # (T,)
     chosen = torch.minimum(ids, counts[books] - 1)

@@ -51,7 +51,7 @@ class QuantileTokenizer(WeightTokenizer):
 
     def _encode(self, weights: Tensor) -> Tensor:
         s = self.standardizer
-        return scalar_codes.encode(weights, s.mean, s.std, self.centres, self.edges, self.counts, self.book)
+        return scalar_codes.encode_scalars(weights, s.mean, s.std, self.centres, self.edges, self.counts, self.book)
 
     @property
     def has_ordered_codes(self) -> bool:
@@ -64,7 +64,7 @@ class QuantileTokenizer(WeightTokenizer):
 
     def _decode(self, ids: Tensor) -> Tensor:
         s = self.standardizer
-        return scalar_codes.decode(ids, s.mean, s.std, self.centres, self.counts, self.book)
+        return scalar_codes.decode_scalars(ids, s.mean, s.std, self.centres, self.counts, self.book)
 
 
 def buckets(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

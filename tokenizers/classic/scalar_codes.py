@@ -25,7 +25,7 @@ CROWDED = 8
 """Thresholds in one cell from which on a plain search is faster."""
 
 
-def table(mean: Tensor, std: Tensor, values: Tensor) -> Tensor:
+def codes_in_units(mean: Tensor, std: Tensor, values: Tensor) -> Tensor:
     """Standardised values (p, V) in each position's units, float32; float64 inside, so that order survives."""
     return torch.addcmul(mean.double()[:, None], std.double()[:, None], values.double()).float()
 
@@ -41,8 +41,8 @@ def thresholds(mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts
     Returns:
         (p, V - 1) ascending: a weight w has the code #{t < w}.
     """
-    spots = table(mean, std, centres)
-    bounds = table(mean, std, edges)
+    spots = codes_in_units(mean, std, centres)
+    bounds = codes_in_units(mean, std, edges)
     bounds = torch.minimum(bounds, torch.nextafter(spots[:, 1:], torch.tensor(-torch.inf, device=spots.device)))
     # Codes that float32 cannot tell apart here become one, the last of them: the others get an empty interval.
     bounds = bounds.masked_fill(spots[:, 1:] == spots[:, :-1], -torch.inf).cummax(1).values
@@ -53,7 +53,7 @@ def thresholds(mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts
     return bounds.masked_fill(order >= counts[:, None] - 1, torch.inf).contiguous()
 
 
-def encode(
+def encode_scalars(
     weights: Tensor, mean: Tensor, std: Tensor, centres: Tensor, edges: Tensor, counts: Tensor, book: Tensor
 ) -> Tensor:
     """Code of each weight.
@@ -91,12 +91,12 @@ def _encode(weights, mean, std, centres, edges, counts, book, threads: int, out:
 
 
 @one_thread()
-def decode(ids: Tensor, mean: Tensor, std: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
+def decode_scalars(ids: Tensor, mean: Tensor, std: Tensor, centres: Tensor, counts: Tensor, book: Tensor) -> Tensor:
     """(N, P) int64 -> (N, P) float32. Ids past a codebook's own count mean its last code."""
     out = torch.empty(ids.shape, device=ids.device)
     size = centres.shape[1]
     for begin, end, c in _runs(book, max(1, TABLE // size)):
-        spots = table(mean[begin:end], std[begin:end], centres[c].expand(end - begin, -1)).flatten()
+        spots = codes_in_units(mean[begin:end], std[begin:end], centres[c].expand(end - begin, -1)).flatten()
         offsets = torch.arange(end - begin, device=ids.device) * size
         rows = max(1, BLOCK // (end - begin))
         for at in range(0, len(ids), rows):

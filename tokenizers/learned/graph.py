@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fields.model import FieldConfig
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import GraphConfig
-from tokenizers.learned.vqvae import VQVAETokenizer, network, run
+from tokenizers.learned.vqvae import VQVAETokenizer, run_layers, two_layers
 
 
 class GraphTokenizer(VQVAETokenizer):
@@ -50,12 +50,12 @@ class GraphTokenizer(VQVAETokenizer):
         wide, sizes = self.reader.width, [n * d for n in self.per_layer]
         each = [max(8, h // len(sizes))] * len(sizes)
         self.lines = nn.ModuleList(nn.Linear(wide, n) for n in sizes)
-        self.nets = nn.ModuleList(network(wide, e, n) for e, n in zip(each, sizes, strict=True))
+        self.nets = nn.ModuleList(two_layers(wide, e, n) for e, n in zip(each, sizes, strict=True))
         self.corrections = nn.ModuleList()
         self.parts = nn.ModuleList()
         if c.level == "layer":
             for _ in range(c.rounds):
-                pair = {"line": zeroed(nn.Linear(wide, count)), "net": network(wide + count, max(8, h // 2), count)}
+                pair = {"line": zeroed(nn.Linear(wide, count)), "net": two_layers(wide + count, max(8, h // 2), count)}
                 self.corrections.append(nn.ModuleDict(pair))
         else:
             self.parts.extend(nn.Sequential(nn.Linear(n, h // 2), nn.GELU(), nn.Linear(h // 2, count)) for n in sizes)
@@ -123,14 +123,14 @@ class GraphTokenizer(VQVAETokenizer):
             rest = seen[-1] - reader.output_features(
                 self.standardizer.invert(self.to_rows(y.unflatten(1, (self.latents, -1))))
             )
-            found.append(y + run([pair["line"]], rest) + run(pair["net"], torch.cat([2 * rest, y], 1)))
+            found.append(y + run_layers([pair["line"]], rest) + run_layers(pair["net"], torch.cat([2 * rest, y], 1)))
         return found
 
     def _heads(self, seen: list[Tensor], drop: float) -> list[Tensor]:
         out = []
         for x, line, net in zip(seen, self.lines, self.nets, strict=True):
             x = nn.functional.dropout(x, drop) if drop else x
-            out.append(run([line], x) + run(net, x))
+            out.append(run_layers([line], x) + run_layers(net, x))
         return out
 
     def to_latents(self, weights: Tensor) -> Tensor:
@@ -138,7 +138,7 @@ class GraphTokenizer(VQVAETokenizer):
         latents = self.read(weights.double())
         if self.config.level == "layer":
             return latents
-        order = self.order(quantizers.nearest(latents, self.books))
+        order = self.order(quantizers.nearest_code(latents, self.books))
         return latents.gather(1, order[..., None].expand_as(latents))
 
     def order(self, ids: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class GraphTokenizer(VQVAETokenizer):
             return latents
         total, at = latents.new_zeros(()), 0
         for n, width, part in zip(self.per_layer, self.field.widths[1:], self.parts, strict=True):
-            total = total + run(part, latents[:, at : at + n * width].reshape(len(latents), width, -1)).sum(1)
+            total = total + run_layers(part, latents[:, at : at + n * width].reshape(len(latents), width, -1)).sum(1)
             at += n * width
         return total[..., None]
 

@@ -106,7 +106,7 @@ class Reader(nn.Module):
         self, config: FieldConfig, channels: int, reference: Tensor | None = None, coordinates: Tensor | None = None
     ):
         super().__init__()
-        from fields.model import encode
+        from fields.model import fourier_encoding
 
         self.config, self.channels, self.layers = config, channels, len(config.hidden) + 1
         self.messages = Messages()
@@ -114,7 +114,7 @@ class Reader(nn.Module):
             self.inputs = nn.Parameter(torch.randn(config.encoded_dim, channels) * SCALE)
             self.ones = nn.Parameter(torch.ones(self.layers, channels))
         else:
-            self.register_buffer("inputs", encode(config, coordinates).T.contiguous())
+            self.register_buffer("inputs", fourier_encoding(config, coordinates).T.contiguous())
             self.register_buffer("ones", torch.ones(self.layers, channels))
         if reference is not None:
             self.register_buffer("reference", reference.clone())

@@ -17,7 +17,7 @@ from fields.model import FieldConfig, values
 from fields.runtime.console import bar
 from fields.runtime.threads import share
 from tokenizers.learned.graph import GraphTokenizer
-from tokenizers.learned.train import Components, Trainer, lay_decoder, train
+from tokenizers.learned.train import Components, VocabularyTrainer, lay_decoder, train_vocabulary
 from tokenizers.selection import draw
 from tokenizers.standardizer import Moments
 
@@ -140,7 +140,7 @@ def solve_heads(tokenizer: GraphTokenizer, rows: Tensor, latents: Tensor) -> Non
         line.bias.copy_(goal - middle @ solution)
 
 
-class GraphTrainer(Trainer):
+class GraphTrainer(VocabularyTrainer):
     """Trains all of a graph autoencoder."""
 
     tokenizer: GraphTokenizer
@@ -198,7 +198,7 @@ class GraphTrainer(Trainer):
 def train_graph(tokenizer: GraphTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
     """Fit a graph tokenizer in place; gradients must be enabled."""
     known = Representatives()
-    train(
+    train_vocabulary(
         tokenizer,
         rows,
         held_out,

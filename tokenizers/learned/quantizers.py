@@ -207,7 +207,7 @@ def ordered(books: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(latents: Tensor, books: Tensor, residual: int = 1) -> Tensor:
+def nearest_code(latents: Tensor, books: Tensor, residual: int = 1) -> Tensor:
     """The code of each token.
 
     Args:

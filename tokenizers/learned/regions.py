@@ -17,7 +17,7 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import RegionsConfig
-from tokenizers.learned.vqvae import run
+from tokenizers.learned.vqvae import run_layers
 
 GRIDS = {1: (16,), 2: (7, 7), 3: (4, 4, 4)}
 """Regions along each coordinate, where none are asked for."""
@@ -64,7 +64,7 @@ class RegionsTokenizer(WeightTokenizer):
         self.grid = regions(self.field, c.grid)
         values_ = c.side**self.field.in_dim * self.field.out_dim
         self.numbers = len(c.levels) if c.quantizer == "fsq" else min(c.width, values_)
-        self.register_buffer("lattice", lattice(self.field, self.grid, c.side), persistent=False)
+        self.register_buffer("lattice", region_points(self.field, self.grid, c.side), persistent=False)
         self.register_buffer("windows", windows(self.grid, c.side, c.margin), persistent=False)
         self.register_buffer("centre", torch.zeros(self.field.out_dim))
         self.register_buffer("scale", torch.ones(self.field.out_dim))
@@ -82,9 +82,9 @@ class RegionsTokenizer(WeightTokenizer):
             self.synthesis = nn.Parameter(torch.zeros(latents, size))
             self.offset = nn.Parameter(torch.zeros(size))
             if c.encoder:
-                self.encoder = network(seen, c.encoder, self.numbers)
+                self.encoder = three_layers(seen, c.encoder, self.numbers)
             if c.hidden:
-                self.decoder = network(latents, c.hidden, size)
+                self.decoder = three_layers(latents, c.hidden, size)
         self.requires_grad_(False).to(device)
 
     def _slots(self) -> Tensor:
@@ -116,18 +116,18 @@ class RegionsTokenizer(WeightTokenizer):
     def latents_of(self, patches: Tensor) -> Tensor:
         """(N, T, n) -> (N, T, D)."""
         y = patches @ self.analysis.to(patches.dtype)
-        return y + run(self.encoder, patches) if self.config.encoder else y
+        return y + run_layers(self.encoder, patches) if self.config.encoder else y
 
     def to_rows(self, latents: Tensor) -> Tensor:
         """(N, T, D) -> (N, P) standardised."""
         y = latents.flatten(1)
         z = y @ self.synthesis.to(y.dtype) + self.offset.to(y.dtype)
-        return z + run(self.decoder, y) if self.config.hidden else z
+        return z + run_layers(self.decoder, y) if self.config.hidden else z
 
     def nearest(self, latents: Tensor) -> Tensor:
         """(N, T, D) -> (N, T) ids."""
         books = self.books.to(latents.dtype)
-        ids = quantizers.nearest(latents.flatten(0, 1)[:, None], books).view(latents.shape[:2])
+        ids = quantizers.nearest_code(latents.flatten(0, 1)[:, None], books).view(latents.shape[:2])
         return firsts(self.books[0])[ids] if self.config.merge else ids
 
     def _encode(self, weights: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ def regions(field: FieldConfig, grid: tuple[int, ...]) -> tuple[int, ...]:
     return grid or GRIDS[field.in_dim]
 
 
-def lattice(field: FieldConfig, grid: tuple[int, ...], side: int) -> Tensor:
+def region_points(field: FieldConfig, grid: tuple[int, ...], side: int) -> Tensor:
     """Coordinates of `side` points a region along each axis.
 
     Returns:
@@ -198,7 +198,7 @@ def firsts(book: Tensor) -> Tensor:
     return torch.full_like(order, len(book)).scatter_reduce(0, same, order, "amin")[same]
 
 
-def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
+def three_layers(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     """Three layers, the last one silent."""
     last = nn.Linear(hidden, fan_out)
     nn.init.zeros_(last.weight)

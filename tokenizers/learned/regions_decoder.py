@@ -12,8 +12,8 @@ from fields.model import values
 from tokenizers.distortion import distortion
 from tokenizers.learned.critic import Critic
 from tokenizers.learned.regions import RegionsTokenizer
-from tokenizers.learned.regions_train import RegionsTrainer, begin, neighbours, replaced
-from tokenizers.learned.train import SLOW, WATCHED, train
+from tokenizers.learned.regions_train import RegionsTrainer, code_neighbours, replaced, start_regions
+from tokenizers.learned.train import SLOW, WATCHED, train_vocabulary
 from tokenizers.selection import draw
 
 TUNING, CRITIC = 0.6, 4e-4
@@ -36,7 +36,7 @@ class DecoderTrainer(RegionsTrainer):
             some = self.rows[draw(len(rows), WATCHED, c.seed).to(self.rows.device)]
             said = torch.cat([values(t.field, part, t.lattice) for part in some.split(t.chunk)])
         self.spread, self.book = float(said.var()) or 1.0, t.books[0].float()
-        self.near = neighbours(self.book)
+        self.near = code_neighbours(self.book)
         t.requires_grad_(False)
         self.learning = [t.synthesis, t.offset, *(t.decoder.parameters() if c.hidden else ())]
         for p in self.learning:
@@ -94,13 +94,13 @@ class DecoderTrainer(RegionsTrainer):
 
 def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | None) -> None:
     """Fit a tokenizer of regions where it lies, in one stage or two; gradients must be on."""
-    train(tokenizer, rows, held_out, begin=begin, make=RegionsTrainer)
+    train_vocabulary(tokenizer, rows, held_out, begin=start_regions, make=RegionsTrainer)
     if tokenizer.config.merge:
         ids = torch.cat([tokenizer._encode(part.to(tokenizer.n_codes.device)) for part in rows.split(tokenizer.chunk)])
         used = torch.bincount(ids.flatten(), minlength=tokenizer.config.codes)
         tokenizer.books[0] = merged(tokenizer.books[0], used, tokenizer.config.merge)
     if tokenizer.config.tune:
-        train(tokenizer, rows, held_out, begin=_differ, make=DecoderTrainer, stage="decoder")
+        train_vocabulary(tokenizer, rows, held_out, begin=_differ, make=DecoderTrainer, stage="decoder")
 
 
 def merged(book: Tensor, used: Tensor, share: float) -> Tensor:

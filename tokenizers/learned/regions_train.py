@@ -10,7 +10,7 @@ from fields.turned import turned, turns
 from tokenizers.distortion import distortion
 from tokenizers.learned import quantizers
 from tokenizers.learned.regions import RegionsTokenizer
-from tokenizers.learned.train import PROBES, SLOW, WATCHED, Trainer
+from tokenizers.learned.train import PROBES, SLOW, WATCHED, VocabularyTrainer
 from tokenizers.selection import draw
 
 SEEN = 4000
@@ -29,7 +29,7 @@ NEAR, OFTEN = 8, 0.7
 """A code is replaced by one of so many nearest ones, that often; else by another field's code of the region."""
 
 
-def begin(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
+def start_regions(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
     """Measure the values and set the encoder to principal components; False where fields do not differ."""
     t, c = tokenizer, tokenizer.config
     some = rows[draw(len(rows), SEEN, c.seed)].to(t.n_codes.device)
@@ -59,7 +59,7 @@ def core(tokenizer: RegionsTokenizer) -> Tensor:
     return inside.flatten().repeat_interleave(tokenizer.field.out_dim).nonzero().flatten().to(tokenizer.n_codes.device)
 
 
-class RegionsTrainer(Trainer):
+class RegionsTrainer(VocabularyTrainer):
     """Trains encoder, codebook and decoder together."""
 
     tokenizer: RegionsTokenizer
@@ -177,8 +177,8 @@ class RegionsTrainer(Trainer):
         """Some of each field's codes replaced; no gradient passes those."""
         with torch.no_grad():
             book = self.quantizer.books()[0].to(quantised)  # (V, D)
-            ids = quantizers.nearest(quantised.flatten(0, 1)[:, None], book[None]).view(quantised.shape[:2])
-            instead, hit = replaced(ids, neighbours(book), self.config.swap)
+            ids = quantizers.nearest_code(quantised.flatten(0, 1)[:, None], book[None]).view(quantised.shape[:2])
+            instead, hit = replaced(ids, code_neighbours(book), self.config.swap)
         return torch.where(hit[..., None], book[instead], quantised)
 
     def publish(self) -> None:
@@ -195,7 +195,7 @@ def _places(lattice: Tensor, turn: Tensor) -> Tensor | None:
     return None if None in found else torch.tensor(found, device=lattice.device)
 
 
-def neighbours(book: Tensor) -> Tensor:
+def code_neighbours(book: Tensor) -> Tensor:
     """(V, D) code vectors -> (V, at most 8) the codes nearest to each."""
     return torch.cdist(book, book).topk(min(NEAR + 1, len(book)), largest=False).indices[:, 1:]
 

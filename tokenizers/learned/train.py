@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from fields.activations import OUTPUTS
 from fields.model import values
 from fields.runtime.console import bar
-from fields.runtime.digests import compare
+from fields.runtime.digests import check_digest
 from fields.runtime.records import parse_json
 from fields.runtime.runs import digest, write_atomic
 from fields.runtime.text import one_line
 from tokenizers.base import RESUME_FILE, WeightTokenizer
 from tokenizers.classic.components import principal_components
-from tokenizers.distortion import distortion, quality
+from tokenizers.distortion import distortion, errors_of
 from tokenizers.learned import quantizers
 from tokenizers.learned.vqvae import VQVAETokenizer
 from tokenizers.selection import draw
@@ -41,7 +41,7 @@ WARM = 200
 """Steps of warm-up."""
 RARE = 0.1
 """Share of codes in use below which a run warns."""
-Kind = TypeVar("Kind", bound=WeightTokenizer)
+Tokenizer = TypeVar("Tokenizer", bound=WeightTokenizer)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Components:
         return cls(analysis / unit, synthesis * unit[:, None], spread / unit)
 
 
-def start(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
+def start_from_components(tokenizer: VQVAETokenizer, rows: Tensor) -> bool:
     """Set encoder and decoder to principal components in the function's metric; False where fields do not differ."""
     found = Components.of(tokenizer, rows)
     if found is None:
@@ -138,7 +138,7 @@ class Watch:
         """PSNR (dB, against the fields themselves), score, bits per field, codes used and their perplexity."""
         t = self.tokenizer
         ids = t._encode(self.rows)
-        error, excess = quality(t.field, t._decode(ids), self.wanted, self.coords)
+        error, excess = errors_of(t.field, t._decode(ids), self.wanted, self.coords)
         psnr = float(-10 * (error / self.peak**2).clamp_min(1e-10).log10().mean())
         counts = Counts(len(t.slots), t.config.codes)
         counts.add(t._encode(self.train))
@@ -152,7 +152,7 @@ class Watch:
         }
 
 
-class Trainer:
+class VocabularyTrainer:
     """One training run; `state` and `restore` are all of it."""
 
     tokenizer: Any
@@ -296,13 +296,13 @@ def _order(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
-def train(
-    tokenizer: Kind,
+def train_vocabulary(
+    tokenizer: Tokenizer,
     rows: Tensor,
     held_out: Tensor | None,
     *,
-    begin: Callable[[Kind, Tensor], bool],
-    make: Callable[[Kind, Tensor, bool], Trainer],
+    begin: Callable[[Tokenizer, Tensor], bool],
+    make: Callable[[Tokenizer, Tensor, bool], VocabularyTrainer],
     stage: str = "",
 ) -> None:
     """Fit a tokenizer in place, its standardizer being fitted; gradients must be enabled.
@@ -353,7 +353,7 @@ def _held_out(rows: Tensor, held_out: Tensor | None, seed: int) -> tuple[Tensor,
     return rows[~away], rows[away]
 
 
-def _loop(trainer: Trainer, watch: Watch, mark: str, path: Path | None) -> None:
+def _loop(trainer: VocabularyTrainer, watch: Watch, mark: str, path: Path | None) -> None:
     c, seen = trainer.config, []
     shown = bar(total=c.steps, initial=trainer.step, unit="step", desc=trainer.title or c.kind)
     while trainer.step < c.steps and not trainer.done:
@@ -379,7 +379,7 @@ def _loop(trainer: Trainer, watch: Watch, mark: str, path: Path | None) -> None:
     shown.close()
 
 
-def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict:
+def _evaluate(trainer: VocabularyTrainer, watch: Watch, loss: float | None = None) -> dict:
     """Evaluate the state, and keep it if it is the best."""
     trainer.publish()
     found = {"step": trainer.step, "loss": loss, **watch.evaluate()}
@@ -394,7 +394,7 @@ def _evaluate(trainer: Trainer, watch: Watch, loss: float | None = None) -> dict
     return found
 
 
-def _save(trainer: Trainer, mark: str, path: Path | None) -> None:
+def _save(trainer: VocabularyTrainer, mark: str, path: Path | None) -> None:
     from safetensors.torch import save_file
 
     if path is not None:
@@ -408,7 +408,7 @@ def _digest(state: dict[str, Tensor], words: str) -> str:
     return digest(words, *(part for name in sorted(state) for part in (name, state[name])))
 
 
-def _resume(trainer: Trainer, path: Path | None, mark: str) -> bool:
+def _resume(trainer: VocabularyTrainer, path: Path | None, mark: str) -> bool:
     """Continue from the file's state, if it is of this run."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -420,7 +420,7 @@ def _resume(trainer: Trainer, path: Path | None, mark: str) -> bool:
             meta = file.metadata() or {}
         state, text = load_file(path), meta.get("words", "{}")
         if "digest" in meta:
-            compare(path, meta["digest"], _digest(state, text))
+            check_digest(path, meta["digest"], _digest(state, text))
         words = parse_json(path, text, "", dict)
         if words.get("mark") != mark:
             return False

@@ -53,13 +53,13 @@ class VQVAETokenizer(WeightTokenizer):
             torch.manual_seed(self.config.seed)
             self._make_encoder(self.field.size, self.components)
             if self.config.hidden:
-                self.decoder = network(self.components, self.decoder_width, self.field.size)
+                self.decoder = two_layers(self.components, self.decoder_width, self.field.size)
         self.requires_grad_(False).to(device)
 
     def _make_encoder(self, size: int, count: int) -> None:
         self.analysis = nn.Parameter(torch.zeros(size, count))
         if self.config.hidden:
-            self.encoder = network(size, self.config.hidden, count)
+            self.encoder = two_layers(size, self.config.hidden, count)
 
     @property
     def decoder_width(self) -> int:
@@ -88,11 +88,15 @@ class VQVAETokenizer(WeightTokenizer):
         return torch.stack([latent, torch.arange(depth).repeat(self.latents)], 1)
 
     def _fit(self, rows: Tensor, held_out: Tensor | None) -> int:
-        from tokenizers.learned.train import Trainer, start, train  # it imports this file
+        from tokenizers.learned.train import (  # it imports this file
+            VocabularyTrainer,
+            start_from_components,
+            train_vocabulary,
+        )
 
         self._make_networks()
         with torch.enable_grad():
-            train(self, rows, held_out, begin=start, make=Trainer)
+            train_vocabulary(self, rows, held_out, begin=start_from_components, make=VocabularyTrainer)
         self.requires_grad_(False)
         self.eval()
         return self.config.codes
@@ -108,7 +112,7 @@ class VQVAETokenizer(WeightTokenizer):
         """(N, P) standardised -> (N, T, D)."""
         y = z @ self.analysis.to(z.dtype)
         if self.config.hidden:
-            y = y + run(self.encoder, z)
+            y = y + run_layers(self.encoder, z)
         return y.unflatten(1, (self.latents, -1))
 
     def to_rows(self, latents: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ class VQVAETokenizer(WeightTokenizer):
         y = latents.flatten(1)
         z = y @ self.synthesis.to(y.dtype)
         if self.config.hidden:
-            z = z + run(self.decoder, y * self.squash.to(y.dtype))
+            z = z + run_layers(self.decoder, y * self.squash.to(y.dtype))
         return z
 
     def _encode(self, weights: Tensor) -> Tensor:
@@ -150,7 +154,7 @@ class VQVAETokenizer(WeightTokenizer):
 
     def round_latents(self, latents: Tensor) -> Tensor:
         """Nearest codes."""
-        return quantizers.nearest(latents, self.books, self.config.depth)
+        return quantizers.nearest_code(latents, self.books, self.config.depth)
 
     def latent_gradient(self, gradient: Tensor, ids: Tensor) -> Tensor:
         """Backwards through the decoder."""
@@ -169,7 +173,7 @@ class VQVAETokenizer(WeightTokenizer):
         return float(self.books.std()) / 3
 
 
-def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
+def two_layers(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     """Two layers, the last one zero."""
     last = nn.Linear(hidden, fan_out)
     nn.init.zeros_(last.weight)
@@ -177,7 +181,7 @@ def network(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(fan_in, hidden), nn.GELU(), last)
 
 
-def run(net: Iterable[nn.Module], x: Tensor) -> Tensor:
+def run_layers(net: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Layers one after the other, in the precision of their input."""
     for layer in net:
         if isinstance(layer, nn.Linear):

@@ -16,7 +16,7 @@ from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import to_pil
 from tokenizers.distortion import find_signals
-from tokenizers.report.measures import Bench
+from tokenizers.report.measures import HeldOutFields
 from tokenizers.selection import draw
 
 RATES = (192, 384, 768)
@@ -84,7 +84,7 @@ class Transform:
 
 
 def rows_beside(
-    bench: Bench, data: WeightDataset, counted: int, seed: int, signals: str | None, data_root: Path | None
+    bench: HeldOutFields, data: WeightDataset, counted: int, seed: int, signals: str | None, data_root: Path | None
 ) -> list[dict]:
     """`codec_rows` of a bench's pictures; none where the signals are not at hand or differ in size.
 

@@ -31,7 +31,7 @@ def held_out_split(data: WeightDataset) -> str:
 
 
 @dataclass(frozen=True)
-class Bench:
+class HeldOutFields:
     """Held-out fields with what their pictures are compared to.
 
     Attributes:
@@ -74,7 +74,7 @@ def make_bench(
     data_root: Path | None,
     split: str | None = None,
     chosen: Tensor | None = None,
-) -> Bench:
+) -> HeldOutFields:
     """At most `most` held-out fields by seed, or those chosen, and their signals where these can be had without a network."""
     split = split or held_out_split(data)
     data.split(split)
@@ -88,7 +88,7 @@ def make_bench(
         reason = (
             "no pictures: the dataset records no sizes" if data.kind.name == "images" else "no pictures: not of images"
         )
-        return Bench(split, weights, reason, chosen, fitted=fitted)
+        return HeldOutFields(split, weights, reason, chosen, fitted=fitted)
     source, against = find_signals(data, signals, data_root)
     names, targets = data.ids(split), []
     places = None if source is None else source.find([names[i] for i in chosen.tolist()])
@@ -98,15 +98,15 @@ def make_bench(
             targets.append((rows, source.images(places[rows])))
         else:
             targets.append((rows, render(data.config, weights[rows], *size.tolist())))
-    bench = Bench(split, weights, against, chosen, targets, fitted=fitted)
+    bench = HeldOutFields(split, weights, against, chosen, targets, fitted=fitted)
     if source is None:
         return bench
-    return Bench(split, weights, against, chosen, targets, bench.psnr(data, weights), fitted)
+    return HeldOutFields(split, weights, against, chosen, targets, bench.psnr(data, weights), fitted)
 
 
 def _shapes(
     data: WeightDataset, split: str, weights: Tensor, chosen: Tensor, signals: str | None, data_root: Path | None
-) -> Bench:
+) -> HeldOutFields:
     """Shapes at their signals' own points, or else at random points beside the fields themselves."""
     source, against = find_signals(data, signals, data_root)
     names, found = data.ids(split), []
@@ -121,7 +121,7 @@ def _shapes(
             points, targets = source.points(data.config, places[rows]), source.values(places[rows])
         found.append((rows, points, targets))
     against = against.replace("own render", "own insides")
-    bench = Bench(split, weights, against, chosen, shapes=found)
+    bench = HeldOutFields(split, weights, against, chosen, shapes=found)
     return bench if source is None else replace(bench, before=bench.quality(data, weights))
 
 
@@ -129,7 +129,7 @@ def _shapes(
 
 
 def measure(
-    tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, counts: Counts, ids: Tensor | None = None
+    tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, counts: Counts, ids: Tensor | None = None
 ) -> dict:
     """One row of the report. `counts` are of training tokens; `ids` of the bench's fields, if not by plain encoding."""
     per_code, t, p = counts.per_code(), tokenizer.tokens_per_field, data.config.size
@@ -151,7 +151,7 @@ def measure(
     return row | picture_quality(bench, data, decoded)
 
 
-def picture_quality(bench: Bench, data: WeightDataset, decoded: Tensor) -> dict:
+def picture_quality(bench: HeldOutFields, data: WeightDataset, decoded: Tensor) -> dict:
     """PSNR (IoU of shapes) before and after, mean over fields, and how much the fields lose."""
     if bench.shapes:
         none = dict.fromkeys(("psnr_before", "psnr_after", "psnr_loss", "psnr_loss_worst"))

@@ -8,16 +8,15 @@ from typing import Any
 import torch
 
 from fields.runtime.console import plural
-from fields.runtime.records import check, read_json
+from fields.runtime.records import check_values, read_json
 from fields.runtime.runs import write_atomic, write_json
-from fields.runtime.text import markdown as escaped
-from fields.runtime.text import markdown_table
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page
 from tokenizers.base import WeightTokenizer
 from tokenizers.options import ReportConfig
 from tokenizers.registry import make_tokenizer
-from tokenizers.report.measures import Bench, make_bench, measure
+from tokenizers.report.measures import HeldOutFields, make_bench, measure
 from tokenizers.report.probe import probe
 from tokenizers.selection import draw
 from tokenizers.tokens import TokenDataset
@@ -76,13 +75,15 @@ def report(
     return result | {"warnings": warnings(result)}
 
 
-def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig) -> dict:
+def _probe(tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, config: ReportConfig) -> dict:
     if config.probe_rows == 0:
         return {"skipped": "--probe-rows 0"}
     return probe(tokenizer, data, bench.split, seed=tokenizer.config.seed, most=config.probe_rows)
 
 
-def _sweep(tokenizer: WeightTokenizer, data: WeightDataset, bench: Bench, config: ReportConfig, say: Callable) -> list:
+def _sweep(
+    tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, config: ReportConfig, say: Callable
+) -> list:
     """The same kind at other sizes, fitted on a draw of the training fields."""
     if not config.sizes or tokenizer.slow_to_fit:
         return []
@@ -139,7 +140,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """What report.json holds; reports of before spoke of judged fields."""
     hint = "Delete it and build the tokenizer anew."
     values = {key.replace("judged_", "evaluated_"): value for key, value in read_json(path, hint, dict).items()}
-    return check(path, values, Reported, hint)
+    return check_values(path, values, Reported, hint)
 
 
 def write_report(out: Path, result: dict) -> None:
@@ -247,9 +248,9 @@ def _reached(result: dict) -> str:
 def markdown(result: dict) -> str:
     """report.md."""
     lines = [
-        f"# {escaped(result['kind'])}, {result['codes_made']} codes",
+        f"# {escape_markdown(result['kind'])}, {result['codes_made']} codes",
         "",
-        escaped(introduction(result)),
+        escape_markdown(introduction(result)),
         "",
         table([result, result["refit"]] if "refit" in result else [result]),
         *(["", "The second row is after refit; it is what `tokens/` holds."] if "refit" in result else []),
@@ -258,9 +259,9 @@ def markdown(result: dict) -> str:
         "",
         layer_line(result["layer_error"]),
         "",
-        escaped(probe_line(result["probe"])),
+        escape_markdown(probe_line(result["probe"])),
     ]
-    lines += [f"\nWarning: {escaped(said)}" for said in result["warnings"]]
+    lines += [f"\nWarning: {escape_markdown(said)}" for said in result["warnings"]]
     if result["rate_distortion"]:
         lines += ["", "## Other sizes", "", table(result["rate_distortion"])]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from made import generator, rows
 
 from fields.fitting.engine import Points, Schedule, fit_block, gradients, quality
-from fields.model import FIELDS, FieldConfig, encode, forward, to_values
+from fields.model import FIELDS, FieldConfig, forward, fourier_encoding, to_values
 
 
 @pytest.mark.parametrize("hidden", [(7,), (5, 6, 7)])
@@ -27,7 +27,7 @@ def test_gradients_are_autograds(activation, output, channels, hidden):
     else:
         loss = (to_values(config, y) - targets).square()
     loss.mean((1, 2)).sum().backward()
-    inputs = torch.cat([encode(config, coords), torch.ones(30, 1).double()], 1)
+    inputs = torch.cat([fourier_encoding(config, coords), torch.ones(30, 1).double()], 1)
     ours = gradients(config, weights.detach(), inputs, inputs.T, targets.transpose(1, 2))
     assert (ours - weights.grad).abs().max() < 1e-10
 

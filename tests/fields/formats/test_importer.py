@@ -17,7 +17,7 @@ from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.starts import random_rows
 from fields.formats.importer import import_fields, main
 from fields.formats.options import Conventions, ImportConfig
-from fields.formats.sources import SOURCES
+from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
 from fields.signals.images import grid
@@ -59,7 +59,7 @@ def test_every_format_gives_the_rows_and_what_its_paths_say(source, tmp_path):
     if config.in_dim == 3:
         assert data.signals["inside"] == ("above 0" if source == "hyperdiffusion" else "below 0")
     assert (tmp_path / "ours" / "preview.png").stat().st_size > 500
-    assert list(WRITERS) == list(SOURCES)
+    assert list(WRITERS) == list(WEIGHT_FORMATS)
 
 
 @pytest.fixture(scope="module")

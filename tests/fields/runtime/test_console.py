@@ -37,6 +37,6 @@ def test_counts_and_times():
 @pytest.mark.parametrize("width", [30, 100])
 def test_tables_fit(width):
     rows = [("k-means with a long name " * 3, 12, "3.5%"), ("pca", 1234, "n/a")]
-    lines = console.table(["tokenizer", "codes", "loss"], rows, width).splitlines()
+    lines = console.text_table(["tokenizer", "codes", "loss"], rows, width).splitlines()
     assert len(lines) == 3 and max(map(len, lines)) <= width
     assert lines[1].endswith("3.5%") and lines[2].startswith("pca") and lines[2].rstrip().endswith("n/a")

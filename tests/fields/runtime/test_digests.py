@@ -28,11 +28,11 @@ def test_a_digest_sees_names_sizes_bytes_and_order():
 def test_what_was_recorded_is_compared(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     mark = digests.of_file(tmp_path / "f")
-    digests.compare(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
-    digests.compare(tmp_path / "f", None, mark)
+    digests.check_digest(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
+    digests.check_digest(tmp_path / "f", None, mark)
     (tmp_path / "f").write_bytes(b"abd")
     with pytest.raises(ValueError, match="f is damaged or was exchanged"):
-        digests.compare(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
+        digests.check_digest(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
 
 
 @pytest.mark.parametrize("seed", range(40))

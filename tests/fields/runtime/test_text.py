@@ -2,7 +2,7 @@
 
 import pytest
 
-from fields.runtime.text import check_split, code, file_name, inside, markdown, markdown_table, one_line, scrub
+from fields.runtime.text import check_split, code, escape_markdown, file_name, inside, markdown_table, one_line, scrub
 
 BAD = ["", ".", "..", "../../evil", "a/b", "a\\b", "CON", "nul.txt", "com1", "a:b", "x\0y", "\x1b[31m", "\u202egnp", "-rf",
        " . ", "é" * 300, "\ud800"]  # fmt: skip
@@ -43,11 +43,13 @@ def test_nothing_leads_out_of_a_folder(tmp_path):
 
 def test_markdown_shows_what_was_written():
     text = "[x](http://evil) <script> | a\n# b ![i](u) `c` **d** &amp;"
-    made = markdown(text)
+    made = escape_markdown(text)
     assert "\n" not in made and "<" not in made and "](" not in made and "://" not in made
     assert "\\|" in made and "\\`c\\`" in made
-    assert markdown("unconditioned-fields of b/8x8 (test), 0.5*") == "unconditioned-fields of b/8x8 (test), 0.5\\*"
-    assert markdown("# a_b _c_ $x$ www.evil.example") == "\\# a_b \\_c\\_ \\$x\\$ www\u200b.evil.example"
+    assert (
+        escape_markdown("unconditioned-fields of b/8x8 (test), 0.5*") == "unconditioned-fields of b/8x8 (test), 0.5\\*"
+    )
+    assert escape_markdown("# a_b _c_ $x$ www.evil.example") == "\\# a_b \\_c\\_ \\$x\\$ www\u200b.evil.example"
     assert markdown_table(["name", "N"], [["a|b\n", 3]]) == "| name | N |\n| --- | ---: |\n| a\\|b | 3 |"
     assert code("a`b").startswith("`` ") and code("x") == "`x`"
 

@@ -95,7 +95,7 @@ def test_it_is_not_part_of_the_dataset(fitted):
     before = WeightDataset.load(fitted).fingerprint
     (fitted / ORIGIN).unlink()
     data = WeightDataset.load(fitted)
-    assert data.fingerprint == before and data.origin is None and "origin" not in data.card()
+    assert data.fingerprint == before and data.origin is None and "origin" not in data.describe()
     (fitted / ORIGIN).write_text(json.dumps({"signals": 3}))
     with pytest.raises(ValueError, match="signals.json"):
         WeightDataset.load(fitted)

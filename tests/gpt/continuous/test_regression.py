@@ -8,9 +8,9 @@ from made import rows
 
 from fields.runtime import runs
 from gpt.continuous.regression import RegressionConfig, RegressionTransformer
-from gpt.experiments.memorise import cells, memorise
-from gpt.experiments.memorise_report import spread
-from gpt.experiments.memorise_run import EXPLODED, WINDOW, Cell, Cut, explosion, train_cell
+from gpt.experiments.memorise import memorise, trials
+from gpt.experiments.memorise_report import mean_and_deviation
+from gpt.experiments.memorise_run import EXPLODED, WINDOW, Cut, Trial, explosion, train_cell
 from gpt.experiments.options import MemoriseConfig
 from scripts.animations.regression import read_experiment
 
@@ -80,7 +80,7 @@ def test_explosion_is_the_first_window_above_the_bound():
 def test_one_field_is_memorised_and_seeds_repeat(tiny, optimizer):
     config = MemoriseConfig(steps=150, lr=4e-3, optimizer=optimizer, model=SMALL_OPTIONS)
     weights = rows(tiny, 1)
-    made = [train_cell(config, Cell(1, 0, "meta"), weights, "no", Cut()) for _ in range(2)]
+    made = [train_cell(config, Trial(1, 0, "meta"), weights, "no", Cut()) for _ in range(2)]
     rolled = [m.roll_out(weights[:, :1]) for m in made]
     assert torch.equal(*rolled)
     fresh = model(0, 0.0).roll_out(weights[:, :1])
@@ -101,7 +101,7 @@ def test_the_experiment_in_small_and_what_is_there_is_not_done_again(tmp_path, c
     }
     first = MemoriseConfig(starts=("unconditioned", "aligned"), n=(1, 2), **settings)
     results = memorise(first)
-    assert len(results["cells"]) == len(cells(first)) == 8
+    assert len(results["cells"]) == len(trials(first)) == 8
     for name in ("table.md", "results.json", "roll-outs.png", "curves.png"):
         assert (first.folder / name).stat().st_size > 100
     table = (first.folder / "table.md").read_text()
@@ -132,4 +132,4 @@ def test_too_few_signals_and_wrong_flags(tmp_path):
 
 
 def test_spread():
-    assert spread([1.0], 1) == "1.0" and spread([1.0, 3.0], 1) == "2.0 ± 1.4"
+    assert mean_and_deviation([1.0], 1) == "1.0" and mean_and_deviation([1.0, 3.0], 1) == "2.0 ± 1.4"

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from fields.storage.dataset import WeightDataset
 from gpt.demo import board
-from gpt.demo.app import ANY, Page
+from gpt.demo.app import ANY, Handlers
 from gpt.demo.demo import demo
 from gpt.demo.options import DemoConfig
 from gpt.demo.studio import Studio, open_studio
@@ -22,8 +22,8 @@ def studio(home) -> Studio:
 
 
 @pytest.fixture
-def page(studio, tmp_path) -> Page:
-    return Page(studio, tmp_path)
+def page(studio, tmp_path) -> Handlers:
+    return Handlers(studio, tmp_path)
 
 
 def test_the_run_names_its_fields(home, studio):

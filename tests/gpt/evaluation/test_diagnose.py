@@ -10,7 +10,7 @@ from toy import config, make_corpus
 from gpt.checkpoint import load_model
 from gpt.evaluation import predictions
 from gpt.evaluation.diagnose import diagnose, fields_of
-from gpt.evaluation.diagnosis import explain, falling
+from gpt.evaluation.diagnosis import explain_losses, falling
 from gpt.model import GPT, GPTConfig
 from gpt.options import DiagnoseConfig
 from gpt.sampling.generate import sample_ids
@@ -74,30 +74,30 @@ def result(**fid) -> dict:
 
 
 def test_the_stage_that_loses_most_is_named():
-    assert explain(result())["stage"] == "none"
-    assert explain(result(fields=50, round_trip=60, one_step=60, samples=70))["stage"] == "fit"
-    found = explain(result(round_trip=60, one_step=60, samples=70))
+    assert explain_losses(result())["stage"] == "none"
+    assert explain_losses(result(fields=50, round_trip=60, one_step=60, samples=70))["stage"] == "fit"
+    found = explain_losses(result(round_trip=60, one_step=60, samples=70))
     assert found["stage"] == "round trip" and "--components" in found["next"][0]
-    assert explain(result(one_step=60, samples=70))["stage"] == "GPT"
-    assert explain(result(one_step=30, samples=70))["stage"] == "sampling"
-    close = explain(result(round_trip=60, one_step=105, samples=106))
+    assert explain_losses(result(one_step=60, samples=70))["stage"] == "GPT"
+    assert explain_losses(result(one_step=30, samples=70))["stage"] == "sampling"
+    close = explain_losses(result(round_trip=60, one_step=105, samples=106))
     assert close["stage"] == "round trip" and close["next"][-1].startswith("GPT loses nearly as much: ")
-    assert explain(result(one_step=90, samples=20))["losses"]["GPT"] == 10  # no more than the samples lose
+    assert explain_losses(result(one_step=90, samples=20))["losses"]["GPT"] == 10  # no more than the samples lose
 
 
 def test_bits_and_codes_say_why():
     blind, deaf = result(one_step=60, samples=70), result(one_step=60, samples=70)
     blind["bits"]["held_out"] = 79
     deaf["kept"]["samples"] = 0.5
-    assert explain(blind)["stage"] == "unigram" and explain(deaf)["stage"] == "decode"
+    assert explain_losses(blind)["stage"] == "unigram" and explain_losses(deaf)["stage"] == "decode"
     learnt = result(one_step=60, samples=70)
     learnt["bits"]["training"] = 20
-    assert "--fits" in explain(learnt)["next"][0]
+    assert "--fits" in explain_losses(learnt)["next"][0]
     learnt["bits"]["training"] = 39
     learnt["history"] = [(100, 60.0), (200, 50.0), (300, 45.0), (400, 40.0)]
-    assert "longer" in explain(learnt)["next"][0]
+    assert "longer" in explain_losses(learnt)["next"][0]
     learnt["history"][-1] = (400, 44.9)
-    assert "larger" in explain(learnt)["next"][0] and not falling([])
+    assert "larger" in explain_losses(learnt)["next"][0] and not falling([])
 
 
 @pytest.fixture(scope="module")

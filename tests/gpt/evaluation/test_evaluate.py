@@ -17,9 +17,9 @@ from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset
 from fields.view.render import render, save_png
 from gpt.evaluation import novelty
-from gpt.evaluation.baselines import Setup, baselines, draw, first_fits
+from gpt.evaluation.baselines import Setup, baselines, draw_positions, first_fits
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
-from gpt.evaluation.items import SignalSet, fetch
+from gpt.evaluation.items import SignalSet, local_or_fetched
 
 CONFIG = FieldConfig(hidden=(6,), octaves=1)
 SIZE = (8, 8)
@@ -127,7 +127,7 @@ def test_held_out_and_baselines_leave_the_references_out():
     unigram = made["per-position unigram of weights"].weights
     assert (unigram[:, None] == train[None]).any(1).all()  # every weight is some training field's, at its position
     assert torch.equal(unigram, {row.name: row for row in baselines(setup)}["per-position unigram of weights"].weights)
-    assert len(draw(5, 9, generator())) == 5 and len(draw(5, 9, generator(), True)) == 9
+    assert len(draw_positions(5, 9, generator())) == 5 and len(draw_positions(5, 9, generator(), True)) == 9
 
 
 def test_gaussian_has_the_moments_of_the_pool():
@@ -318,13 +318,13 @@ def test_without_held_out_data_or_with_bad_sources_it_says_so(home, monkeypatch)
 def test_hub_ids_are_fetched_only_where_no_folder_is(home):
     WeightDataset.load(home / "fields").push_to_hub("tester/evaluated", out=home / "hub")
     HUB.log.clear()
-    assert fetch(str(home / "fields"), "--samples") == home / "fields" and not HUB.log
-    found = fetch("tester/evaluated", "--samples")
+    assert local_or_fetched(str(home / "fields"), "--samples") == home / "fields" and not HUB.log
+    found = local_or_fetched("tester/evaluated", "--samples")
     assert {p.name for p in found.iterdir()} == {"field.json", "data"} and HUB.log
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        fetch("tests/nothing", "--samples")
+        local_or_fetched("tests/nothing", "--samples")
     with pytest.raises(FileNotFoundError, match="--samples user/name is no folder here, and the Hub shows no dataset"):
-        fetch("user/name", "--samples")
+        local_or_fetched("user/name", "--samples")
 
 
 def test_near_copies_are_recognised_by_how_crowded_their_place_is():

@@ -11,9 +11,9 @@ from toy import TINY, make_tokens
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from gpt.experiments.compare_inputs import divide
-from gpt.experiments.compare_report import page
-from gpt.experiments.compare_vocabularies import compare, steps_within
-from gpt.experiments.options import CompareConfig
+from gpt.experiments.compare_report import picture_sheet
+from gpt.experiments.compare_vocabularies import compare_vocabularies, steps_within
+from gpt.experiments.options import CompareVocabulariesConfig
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig
 
@@ -55,7 +55,7 @@ def run(home: Path, *names: str, **settings) -> dict:
     values = {"steps": 4, "batch": 8, "eval_every": 2, "n": 8, "threads": 1, "precision": "fp32", "labels": True}
     values |= {"model": TINY, "out": home / "out", "classifiers": home / "classifiers", **settings}
     tokenizers = tuple("=".join(str(home / part) for part in name.split("=")) for name in names)
-    return compare(CompareConfig(tokenizers, str(home / "fields"), **values))
+    return compare_vocabularies(CompareVocabulariesConfig(tokenizers, str(home / "fields"), **values))
 
 
 def rows_of(result: dict) -> dict[str, dict]:
@@ -149,10 +149,13 @@ def test_refusals_name_what_is_wrong_before_anything_is_made(home):
 def test_refused_settings():
     for settings, said in (({"n": 1}, "--n"), ({"minutes": 0.0}, "--minutes"), ({"batch": 0}, "--batch")):
         with pytest.raises(ValueError, match=said):
-            CompareConfig(("a",), "f", **settings)
+            CompareVocabulariesConfig(("a",), "f", **settings)
     with pytest.raises(ValueError, match="at least one"):
-        CompareConfig((), "f")
-    assert CompareConfig(("a",), "f").limit == 5 and CompareConfig(("a",), "f", steps=9).limit is None
+        CompareVocabulariesConfig((), "f")
+    assert (
+        CompareVocabulariesConfig(("a",), "f").limit == 5
+        and CompareVocabulariesConfig(("a",), "f", steps=9).limit is None
+    )
 
 
 def test_tokenizer_and_fields_are_divided(tmp_path):
@@ -164,5 +167,5 @@ def test_tokenizer_and_fields_are_divided(tmp_path):
 
 
 def test_rows_of_a_page_may_be_shorter():
-    drawn = page([torch.zeros(2, 8, 8, 1), torch.zeros(4, 8, 8, 1)], ["two", "four"])
+    drawn = picture_sheet([torch.zeros(2, 8, 8, 1), torch.zeros(4, 8, 8, 1)], ["two", "four"])
     assert drawn.shape[2] == 3 and drawn[:, -10:].mean() > drawn[:, :10].mean()

@@ -82,7 +82,7 @@ def test_groups_are_the_nearest_of_brute_force(group):
 
 
 def test_groups_stay_in_their_layer():
-    index, place = kmeans_groups.groups(torch.tensor([0] * 5 + [1] * 4), 3)
+    index, place = kmeans_groups.cut_groups(torch.tensor([0] * 5 + [1] * 4), 3)
     assert index.tolist() == [[0, 1, 2], [3, 4, 9], [5, 6, 7], [8, 9, 9]]
     assert torch.equal(index.flatten()[place], torch.arange(9))
     tokenizer = KMeansTokenizer(KMeansConfig(group=3, field=FIELD.to_dict()))
@@ -93,7 +93,7 @@ def test_grouped_inertia_is_near_scikit_learns():
     from sklearn.cluster import KMeans
 
     points = torch.randn(3000, 2, generator=generator(3))
-    centres = kmeans_groups.fit(points, 30, seed=0)
+    centres = kmeans_groups.fit_centroids(points, 30, seed=0)
     error = float(torch.cdist(points, centres).amin(1).square().sum())
     assert error <= 1.05 * KMeans(30, n_init=3, random_state=0).fit(points.numpy()).inertia_
 

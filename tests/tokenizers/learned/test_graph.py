@@ -5,7 +5,7 @@ import torch
 from made import SMALL, generator, rows
 
 from fields import layout, symmetry
-from fields.model import FieldConfig, encode, values
+from fields.model import FieldConfig, fourier_encoding, values
 from fields.runtime.runs import read_json
 from fields.storage.dataset import WeightDataset
 from tokenizers.build import build
@@ -75,7 +75,7 @@ def test_messages_of_encoded_coordinates_are_the_field(activation):
     some = rows(field, 5, seed=2)
     coords = lattice(2, 9)
     reader = Reader(field, 9, coordinates=coords)
-    assert torch.equal(reader.inputs, encode(field, coords).T)
+    assert torch.equal(reader.inputs, fourier_encoding(field, coords).T)
     assert torch.allclose(reader.states(some)[-1].mT, values(field, some, coords), atol=1e-5)
     exact = torch.stack([p.sum(1) for p in reader.contributions(some)], 1)  # (N, layers, out, D)
     assert torch.allclose(exact, torch.stack(reader.pools(some), 1), atol=1e-5)

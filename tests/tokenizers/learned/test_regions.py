@@ -16,7 +16,7 @@ from fields.turned import turned
 from fields.view.render import render
 from tokenizers.learned.critic import Critic
 from tokenizers.learned.options import RegionsConfig
-from tokenizers.learned.regions import RegionsTokenizer, firsts, lattice, windows
+from tokenizers.learned.regions import RegionsTokenizer, firsts, region_points, windows
 from tokenizers.learned.regions_train import RegionsTrainer
 from tokenizers.registry import load_tokenizer
 
@@ -39,7 +39,7 @@ def fitted(fields) -> RegionsTokenizer:
 
 def test_the_lattice_of_a_picture_is_its_pixels():
     for field in (FIELD, replace(FIELD, axes="yx"), replace(FIELD, coords="corner")):
-        assert torch.equal(lattice(field, (3, 4), 2), grid(field, 6, 8))
+        assert torch.equal(region_points(field, (3, 4), 2), grid(field, 6, 8))
 
 
 def test_windows_are_the_regions_with_a_margin():
@@ -200,7 +200,7 @@ def test_merged_codes_are_one(fields):
 
 
 def test_a_critic_learns_to_tell_blurred_from_sharp_and_its_features_vanish_between_equals(fields):
-    fitted = values(FIELD, fields[:64], lattice(FIELD, (4, 6), 2))
+    fitted = values(FIELD, fields[:64], region_points(FIELD, (4, 6), 2))
     blurred = (fitted + fitted.roll(1, 1) + fitted.roll(-1, 1)) / 3
     with torch.random.fork_rng():
         torch.manual_seed(0)

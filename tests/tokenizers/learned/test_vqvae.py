@@ -61,7 +61,7 @@ def test_plain_codebooks_say_what_the_library_says(options, weights):
     made.start(latents)
     made.eval()
     books = quantizers.ordered(made.books())
-    ids = quantizers.nearest(latents.double(), books, c.depth)
+    ids = quantizers.nearest_code(latents.double(), books, c.depth)
     assert torch.allclose(quantizers.look_up(ids, books, c.depth).float(), made(latents)[0], atol=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_held_out_rows_are_watched_not_learnt(weights):
 @pytest.mark.parametrize("quantizer", ["fsq", "vq"])
 def test_a_killed_fit_goes_on_with_the_same_result(quantizer, weights, tmp_path, monkeypatch, capsys):
     whole = unfitted(quantizer=quantizer, width=1, rate=0.0, steps=6).fit(weights)
-    real, calls = train.Trainer.advance, []
+    real, calls = train.VocabularyTrainer.advance, []
 
     def dies(self):
         calls.append(1)
@@ -106,12 +106,12 @@ def test_a_killed_fit_goes_on_with_the_same_result(quantizer, weights, tmp_path,
             raise KeyboardInterrupt
         return real(self)
 
-    monkeypatch.setattr(train.Trainer, "advance", dies)
+    monkeypatch.setattr(train.VocabularyTrainer, "advance", dies)
     cut = unfitted(quantizer=quantizer, width=1, steps=6)
     cut.resume_dir = tmp_path
     with pytest.raises(KeyboardInterrupt):
         cut.fit(weights)
-    monkeypatch.setattr(train.Trainer, "advance", real)
+    monkeypatch.setattr(train.VocabularyTrainer, "advance", real)
     again = unfitted(quantizer=quantizer, width=1, steps=6)
     again.resume_dir = tmp_path
     again.fit(weights)

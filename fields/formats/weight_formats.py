@@ -31,7 +31,7 @@ CIFAR10 = Pictures("cifar10", 32, 50_000, 60_000, CIFAR)
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightFormat:
     """One project's files."""
 
     title: str
@@ -85,8 +85,8 @@ class Source:
 SIREN = {"octaves": 0, "activation": "sine", "w0": 30.0, "coords": "linspace"}
 SDF, OCCUPANCY = "signed distance", "occupancy logit"
 
-SOURCES: dict[str, Source] = {
-    "nefgpt": Source(
+WEIGHT_FORMATS: dict[str, WeightFormat] = {
+    "nefgpt": WeightFormat(
         title="NeF-GPT",
         suffixes=(".pth", ".pt"),
         weight=r"layers\.(\d+)\.weight",
@@ -100,7 +100,7 @@ SOURCES: dict[str, Source] = {
         quantity=OCCUPANCY,
         inside="above 0",
     ),
-    "dwsnets": Source(
+    "dwsnets": WeightFormat(
         title="DWSNets",
         suffixes=(".pth",),
         weight=r"seq\.(\d+)\.weight",
@@ -110,7 +110,7 @@ SOURCES: dict[str, Source] = {
         path=r"(?P<set>[\w-]+?)_png_(?P<part>training|testing)_(?P<label>-?\d+)_(?P<id>\d+)(?:-(?P<seed>\d+))?/",
         pictures=(MNIST,),
     ),
-    "nfn": Source(
+    "nfn": WeightFormat(
         title="NFN",
         suffixes=(".pth",),
         weight=r"net\.(\d+)(?:\.linear)?\.weight",
@@ -127,7 +127,7 @@ SOURCES: dict[str, Source] = {
         pictures=(MNIST, CIFAR10),
         validation={1: (45_000, 50_000), 3: (45_000, 50_000)},
     ),
-    "arena": Source(
+    "arena": WeightFormat(
         title="fit-a-nef / Neural Field Arena",
         suffixes=(".hdf5",),
         weight=r"(?:kernel_net_(\d+)\.linear|Dense_(\d+)|output_linear)\.kernel",
@@ -150,7 +150,7 @@ SOURCES: dict[str, Source] = {
         pictures=(MNIST, CIFAR10),
         validation={1: (55_000, 60_000), 3: (45_000, 50_000)},
     ),
-    "hyperdiffusion": Source(
+    "hyperdiffusion": WeightFormat(
         title="HyperDiffusion",
         suffixes=(".pth",),
         weight=r"layers\.(\d+)\.weight",
@@ -162,7 +162,7 @@ SOURCES: dict[str, Source] = {
         quantity="occupancy logit (bounds +-0.475; its authors mesh at 1.386)",
         inside="above 0",
     ),
-    "implicit-zoo": Source(
+    "implicit-zoo": WeightFormat(
         title="Implicit-Zoo CIFAR-10",
         suffixes=(".ckpt",),
         weight=r"seq\.(\d+)\.weight",
@@ -173,7 +173,7 @@ SOURCES: dict[str, Source] = {
         path=r"(?P<label>\d\d)/(?P<index>\d{6})_(?P<seed>\d+)\.ckpt$",
         pictures=(CIFAR10,),
     ),
-    "u2ni": Source(
+    "u2ni": WeightFormat(
         title="Weight-Encoded Neural Implicits",
         suffixes=(".h5",),
         weight=r"(?:.*/)?dense(?:_(\d+))?/kernel(?::0)?",
@@ -187,7 +187,7 @@ SOURCES: dict[str, Source] = {
         quantity=SDF,
         inside="below 0",
     ),
-    "niq": Source(
+    "niq": WeightFormat(
         title="neural-implicit-queries",
         suffixes=(".npz",),
         weight=r"(\d+)\.dense\.A",
@@ -207,7 +207,7 @@ SOURCES: dict[str, Source] = {
         quantity=SDF,
         inside="below 0",
     ),
-    "generic": Source(
+    "generic": WeightFormat(
         title="state dicts",
         suffixes=(".pth", ".pt", ".ckpt", ".safetensors"),
         weight=r"(?:(?:.*\D)?(\d+)\D*|\D*)weight",
