@@ -14,7 +14,7 @@ from torch import Tensor
 from fields import layout
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
-from fields.runtime.digests import compare, of_footer
+from fields.runtime.digests import check_digest, of_footer
 from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.text import check_split
 from fields.storage.rows import Rows
@@ -154,7 +154,7 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig, recorded: str | N
     split = file.name.split("-")[0]
     # an evaluation counts generated fields that are not finite as failures; they must reach it
     check_rows(table.drop_columns("weights") if split == "samples" else table, f"{file}, split {split}")
-    compare(file, recorded, of_footer(file), EDITED)
+    check_digest(file, recorded, of_footer(file), EDITED)
     return made
 
 

@@ -271,7 +271,7 @@ class WeightDataset:
             expected = int(shards[0].stem.split("-of-")[1])
             if len(shards) != expected:
                 raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
-            parts = [Dataset(read_parquet(f, wanted, config, card["files"].get(f.name)), split=split) for f in shards]
+            parts = [Dataset(read_parquet(f, wanted, config, about["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(about["reference"], path), about["signals"])
         data._check_counts(about["rows"], path)
