@@ -15,6 +15,7 @@ from fields.runtime.text import escape_markdown, inside
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_model, save_model
 from gpt.evaluation.config import model_bits_of
+from gpt.evaluation.metrics import DISTANCES
 from gpt.model import GPT
 from gpt.publishing import PublishModel
 from gpt.sampling.generate import sample_ids
@@ -212,8 +213,19 @@ def evaluation_section(metrics: dict | None, bits: dict) -> list[str]:
         lines += [f"Held-out fields: {own:,.1f} bits per field by the model{told}{said} (step {bits['step']}).", ""]
     if metrics is None:
         return [*lines, "Its samples were not evaluated."[: None if own is None else 0], ""] if own is None else lines
-    head = ["set", "N", "1-NNA L2 (.5 is ideal)", "COV L2", "MMD L2", "FID", "label accuracy", "near copies"]
-    rows = [[escape_markdown(row["name"]), row["n"], *_cells(row)] for row in metrics["rows"]]
+    name = next((name for name in DISTANCES if any(name in row for row in metrics["rows"])), "l2")
+    distance = DISTANCES[name].heading
+    head = [
+        "set",
+        "N",
+        f"1-NNA {distance} (.5 is ideal)",
+        f"COV {distance}",
+        f"MMD {distance}",
+        "FID",
+        "label accuracy",
+        "near copies",
+    ]
+    rows = [[escape_markdown(row["name"]), row["n"], *_cells(row, name)] for row in metrics["rows"]]
     references, classifier = metrics["references"], metrics.get("classifier")
     note = f"References: {escape_markdown(references['name'])}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
     if classifier is not None:
@@ -229,11 +241,11 @@ def evaluation_section(metrics: dict | None, bits: dict) -> list[str]:
     ]
 
 
-def _cells(row: dict) -> list[str]:
-    distance = row.get("l2") or row.get("ssim") or {}
+def _cells(row: dict, name: str) -> list[str]:
+    distance, digits = row.get(name) or {}, (3, 3, DISTANCES[name].digits, 1, 3)
     parts = [distance.get(m, {}) for m in ("1-nna", "cov", "mmd")] + [row.get("fid", {}), row.get("label_accuracy", {})]
     copies = (row.get("novelty") or {}).get("near_copies")
-    return [_estimate(p, d) for p, d in zip(parts, (3, 3, 2, 1, 3), strict=True)] + [
+    return [_estimate(p, d) for p, d in zip(parts, digits, strict=True)] + [
         "n/a" if copies is None else f"{copies:.1%}"
     ]
 

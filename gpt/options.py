@@ -219,8 +219,37 @@ class PipelineConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
+class ShapeSettings:
+    """Of shapes, which are compared by points on their surfaces."""
+
+    reference: str = "test"
+    """Split of the references."""
+    points: int = 1024
+    """Points on each surface; HyperDiffusion's tables use 2,048."""
+    size: int = 64
+    """Cells along an edge of the grid for the surfaces."""
+    pool: int = 500
+    """Training fields among which each sample's and each reference's nearest is sought, for Z_U and copies."""
+    baselines: bool = True
+    """Rows of noise, means and single weights, too."""
+
+    def __post_init__(self):
+        for name, least in (("points", 2), ("size", 8), ("pool", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--shapes.{name} must be at least {least}, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig(Overwrites):
-    """Compare samples with held-out references, with all baselines in one table."""
+    """Compare samples with held-out references, with all baselines in one table.
+
+    The kind of the fields' signals decides how: pictures by L2, SSIM and a classifier's features; shapes by Chamfer
+    distances between their surfaces, which take minutes.
+
+    For example:
+        python scripts/evaluate.py --fields runs/digits/fields --samples runs/digits/samples --model runs/digits/gpt
+        python scripts/evaluate.py --fields runs/shapes/fields --samples runs/shapes/samples --out runs/shapes/evaluation
+    """
 
     fields: str
     """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
@@ -242,8 +271,8 @@ class EvaluateConfig(Overwrites):
     """Where the signals' files lie."""
     references: str = "images"
     """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
-    n: int = 1000
-    """Pictures on each side, without replacement; fewer where there are not as many."""
+    n: int | None = None
+    """Signals on each side, without replacement; fewer where there are not as many. Default: 1,000, of shapes 200."""
     classifier: Path | None = None
     """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
     classifiers: Path = Path("runs/classifiers")
@@ -254,9 +283,10 @@ class EvaluateConfig(Overwrites):
     """Of references, baselines, bootstrap and classifier."""
     threads: int | None = None
     """CPU threads; default: all cores."""
+    shapes: ShapeSettings = field(default_factory=ShapeSettings)
 
     def __post_init__(self):
-        if self.n < 1:
+        if self.n is not None and self.n < 1:
             raise ValueError(f"--n must be at least 1, got {self.n}.")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
@@ -297,43 +327,6 @@ class DiagnoseConfig(Overwrites):
             raise ValueError(f"--n must be at least 2, got {self.n}.")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {self.threads}.")
-
-
-@dataclass(frozen=True)
-class ShapeEvaluation(Overwrites):
-    """Compare new shapes with held-out ones by Chamfer distance.
-
-    For example:
-        python scripts/evaluate_shapes.py --samples runs/solids/samples --fields runs/solids/fields --out runs/solids/evaluation
-    """
-
-    samples: Path
-    """Weight dataset of new shapes."""
-    fields: Path
-    """Weight dataset that was learnt from, with a training and a held-out split."""
-    out: Path
-    """Output folder."""
-    reference: str = "test"
-    """Split of the references."""
-    n: int = 200
-    """Shapes a side; every number depends on it."""
-    points: int = 1024
-    """Points on each surface; HyperDiffusion's tables use 2,048."""
-    size: int = 64
-    """Cells along an edge of the grid for the surfaces."""
-    workers: int = 1
-    """Processes for the distances."""
-    pool: int = 500
-    """Training fields among which each sample's and each reference's nearest is sought, for Z_U and copies."""
-    baselines: bool = True
-    """Rows of noise, means and single weights, too."""
-    seed: int = 0
-    """Of the choice of shapes, and of the points."""
-
-    def __post_init__(self):
-        for name, least in (("n", 2), ("points", 2), ("size", 8), ("workers", 1), ("pool", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}.")
 
 
 DIGITS = PipelineConfig(

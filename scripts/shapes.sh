@@ -35,8 +35,8 @@ stage gpt "$python" scripts/train_gpt.py --fields "$OUT/fields" --tokenizer "$OU
     --steps "$STEPS" --batch 64 --labels --model.dropout 0.2 --eval-every 100 --patience 8 --sample-every 1000 \
     --threads "$THREADS"
 stage sample "$python" scripts/sample.py --model "$OUT/gpt" --out "$OUT/samples" --n "$NEW" --fields "$OUT/fields"
-stage evaluate "$python" scripts/evaluate_shapes.py --samples "$OUT/samples" --fields "$OUT/fields" --out "$OUT/evaluation" \
-    --n "$N" --workers "$THREADS"
+stage evaluate "$python" scripts/evaluate.py --samples "$OUT/samples" --fields "$OUT/fields" --out "$OUT/evaluation" \
+    --n "$N" --threads "$THREADS"
 # A new field without a surface is named, and is no reason to say nothing of the others.
 stage meshes "$python" scripts/mesh.py --fields "$OUT/samples" --out "$OUT/meshes" --n 100 --size 96 --turntable 2 || true
 echo "new shapes: $OUT/meshes (sheet.png), evaluation: $OUT/evaluation/report.html, times: $OUT/times.txt"

@@ -55,8 +55,8 @@ class ShapeKind(Kind):
     def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
         """Points on surfaces take minutes, and are a command of their own."""
         raise ValueError(
-            "shapes are compared by points on their surfaces: python scripts/evaluate_shapes.py --samples DIR "
-            "--fields DIR --out DIR."
+            "shapes are compared by points on their surfaces: python scripts/evaluate.py --samples DIR --fields DIR "
+            "--out DIR."
         )
 
     def known(self, extent: Sequence[int]) -> bool:

@@ -16,7 +16,7 @@ from gpt.checkpoint import FILES as MODEL_FILES
 from gpt.evaluation import items
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSource, fields_row
-from gpt.evaluation.metrics import FEATURES
+from gpt.evaluation.metrics import EVALUATIONS, FEATURES, Evaluation
 from gpt.options import EvaluateConfig
 from tokenizers.base import WeightTokenizer
 
@@ -55,11 +55,18 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
             print(f"warning: {notes[-1]}.", file=sys.stderr)
     tokenizer = open_tokenizer(config, data)
     bits = model_bits(config.model, data, tokenizer)
-    signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
+    signals, note = None, ""
+    if evaluation_of(data).signals:
+        signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
     if signals is not None and len(torch.unique(signals.extent, dim=0)) > 1:
         note = "the signals have several sizes (fit with --resize N --crop for one), so fields are compared at one size"
         signals = None
     return Inputs(data, signals, source, tokenizer, bits, notes + ([note] if note else []))
+
+
+def evaluation_of(data: WeightDataset) -> Evaluation:
+    """How fields of this dataset's kind are evaluated."""
+    return EVALUATIONS.get(data.kind.name, Evaluation())
 
 
 def located(config: EvaluateConfig) -> EvaluateConfig:

@@ -47,7 +47,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
     )
     if inputs.data.kind.name != "images":
         raise ValueError(
-            "diagnose compares pictures, these fields are of another kind. For shapes: scripts/evaluate_shapes.py."
+            "diagnose compares pictures, these fields are of another kind. For shapes: scripts/evaluate.py."
         )
     out = config.out or beside(config.model, f"{_name(config.model)}-diagnosis")
     parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}

@@ -6,26 +6,27 @@ makes the other lines, `scores` computes a line, `novelty` looks for copies, `re
 
 import time
 from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from fields.runtime.console import bar
+from fields.runtime.contents import find
 from fields.runtime.launch import cores
 from fields.runtime.runs import claim, digest
 from fields.storage.dataset import summary
 from gpt.evaluation import items, novelty
 from gpt.evaluation.baselines import Setup, baselines, encode_batches
-from gpt.evaluation.config import Inputs, open_classifier, read_inputs
+from gpt.evaluation.config import Inputs, evaluation_of, open_classifier, read_inputs
 from gpt.evaluation.items import SignalSet
-from gpt.evaluation.metrics import distances_for
-from gpt.evaluation.report import write_report
+from gpt.evaluation.metrics import Evaluation, distances_for
 from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
-from gpt.options import EvaluateConfig
+from gpt.options import EvaluateConfig, ShapeSettings
 
-FREE = ("threads", "classifiers", "signals", "data_root")
+FREE = ("threads", "workers", "classifiers", "signals", "data_root")
 """What changes no number, and where things lie."""
 
 
@@ -34,17 +35,19 @@ def evaluate(config: EvaluateConfig) -> dict:
     start = time.perf_counter()
     torch.set_num_threads(config.threads or cores())
     inputs = read_inputs(config)
+    ours = evaluation_of(inputs.data)
+    config = replace(config, n=config.n or ours.n)
     parents = {"fields": inputs.data.fingerprint}
     parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
-    again = claim(config.out, config, parents=parents, seed=config.seed, free=FREE, kind="evaluate")
+    again = claim(config.out, recorded(config, ours), parents=parents, seed=config.seed, free=FREE, kind=ours.name)
     print(
         f"fields: {summary(inputs.data)}"
         + ("; the folder holds the same evaluation, it is made again" if again else "")
     )
     try:
         with torch.no_grad():
-            result, pictures = compute(config, inputs)
+            result, pictures = find(ours.compute)(config, inputs)
     except BaseException:
         if not again:  # nothing was made: the folder is free for another try
             (config.out / "run.json").unlink(missing_ok=True)
@@ -52,11 +55,27 @@ def evaluate(config: EvaluateConfig) -> dict:
                 config.out.rmdir()
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
-    print(write_report(config.out, result, pictures))
+    print(find(ours.report)(config.out, result, pictures))
     print(
         f"{result['seconds']:.1f} s in all -> {config.out}: report.html and table.md (all columns, and what they mean), metrics.json"
     )
     return result
+
+
+def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:
+    """The settings that the numbers depend on: of shapes those of all evaluations are few.
+
+    Raises:
+        ValueError: for settings of shapes where there are none.
+    """
+    values = asdict(config)
+    shapes = values.pop("shapes")
+    if not ours.signals:
+        unsaid = dict.fromkeys(("samples", "fields", "out"))  # they are parents
+        return shapes | unsaid | {name: values[name] for name in ("n", "seed", "overwrite")}
+    if config.shapes != ShapeSettings():
+        raise ValueError("--shapes.* is for fields of shapes, --fields holds others. Leave it out.")
+    return values
 
 
 def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:

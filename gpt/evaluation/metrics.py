@@ -78,6 +78,33 @@ FEATURES: dict[str, ModuleType] = {"images": features}
 kinds go without."""
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How fields to signals of a kind are evaluated.
+
+    Attributes:
+        n: signals on each side, where --n does not say.
+        compute: place of the function (config, inputs) -> (result, pictures): all numbers, and what the report shows.
+        report: place of the function (out, result, pictures) -> what the screen shows; it writes the files.
+        name: of what makes such a folder, in run.json.
+        signals: whether the signals are compared, not only their fields.
+    """
+
+    n: int = 1000
+    compute: str = "gpt.evaluation.evaluate:compute"
+    report: str = "gpt.evaluation.report:write_report"
+    name: str = "evaluate"
+    signals: bool = True
+
+
+EVALUATIONS: dict[str, Evaluation] = {
+    "shapes": Evaluation(
+        200, "gpt.evaluation.shapes:compute", "gpt.evaluation.shapes:write_report", "evaluate_shapes", signals=False
+    ),
+}
+"""Kind of signals -> its evaluation, where it is not the usual one."""
+
+
 def distances_for(kind: str) -> dict[str, Distance]:
     """The distances meant for a kind of signals; of a kind that none is meant for those of points and values."""
     found = {name: distance for name, distance in DISTANCES.items() if kind in distance.kinds}

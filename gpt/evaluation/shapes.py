@@ -6,7 +6,8 @@ two of them, their mean and weights drawn one by one reach. Fields without a sur
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +19,19 @@ from fields.kinds.shapes import ShapeKind
 from fields.metrics.clouds import nearest_chamfer, on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
-from fields.runtime.console import bar
+from fields.runtime.console import bar, text_table
+from fields.runtime.launch import cores
+from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import webp
 from fields.view.shading import turntable
 from fields.view.volumes import volume
-from gpt.evaluation.metrics import DISTANCES, estimates
-from gpt.options import ShapeEvaluation
+from gpt.evaluation.baselines import decode_batches, encode_batches
+from gpt.evaluation.config import Inputs
+from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
+from gpt.options import EvaluateConfig
 
 NOISE = 0.3
 """Standard deviations of the noise on training weights."""
@@ -36,6 +41,10 @@ SHOWN = 6
 """Samples that turn on the report."""
 TURNED = (88, 49, 12)
 """Pixels along an edge of a turning shape, points along an edge of its volume, views of one turn."""
+PICTURES = ("signals", "data_root", "references", "classifier", "protocol")
+"""What says nothing of shapes."""
+Galleries = tuple[list[bytes], list[str]]
+"""Shapes that turn, and what stands below each."""
 
 
 @dataclass
@@ -54,98 +63,157 @@ class Clouds:
         return sum(self.outcomes.values()) - self.outcomes["surface"]
 
 
-def evaluate_shapes(config: ShapeEvaluation) -> dict:
-    """The command: `metrics.json` and `report.html` in `config.out`, and a table.
+def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
+    """All numbers, and what turns in the report.
 
     Raises:
-        ValueError: for fields that are no shapes, or too few of them.
+        ValueError: for samples that are no shapes, too few of them, or flags that say nothing of shapes.
     """
-    data, new = WeightDataset.load(config.fields), WeightDataset.load(config.samples)
-    for flag, given in (("--fields", data), ("--samples", new)):
-        if not isinstance(given.kind, ShapeKind):
-            raise ValueError(f"{flag}: shapes are fields from 3 coordinates to 1 value, got {given.config}.")
-    parents = {"fields": data.fingerprint, "samples": new.fingerprint}
-    splits = {"samples": (new, next(iter(new.splits))), "training fields": (data, "train")}
-    splits["references"] = (data, config.reference)
-    n = min(config.n, *(len(source.ids(split)) for source, split in splits.values()))
+    own, sides = config.shapes, sides_of(config, inputs)
+    n = min(config.n or 0, *(len(data.ids(split)) for data, split in sides.values()))
     if n < 2:
         raise ValueError(f"at least 2 shapes a side are needed, got {n}.")
-    asked = {**asdict(config), "samples": None, "fields": None, "out": None}
-    runs.claim(config.out, asked, parents=parents, kind="evaluate_shapes")
+    data = inputs.data
     made: dict[str, tuple[WeightDataset, Tensor, Tensor | None]]
-    made = {name: _rows(config, *where, n) for name, where in splits.items()}
-    if config.baselines:
-        made |= {name: (data, rows, None) for name, rows in baselines(data.weights("train"), n, config.seed).items()}
+    made = {name: _rows(config, *where, n) for name, where in sides.items()}
+    if own.baselines:
+        made |= {name: (data, rows, None) for name, rows in simple_rows(data.weights("train"), n, config.seed).items()}
+    if inputs.tokenizer is not None:
+        made |= _round_trip(config, inputs, n)
     found = {name: _clouds(config, *rows, name) for name, rows in made.items()}
-    kept = min(len(found[name].clouds) for name in splits)
+    kept = min(len(found[name].clouds) for name in sides)
     if kept < 2:
         raise ValueError(
             f"fewer than 2 fields of a side have a surface ({ {k: dict(v.outcomes) for k, v in found.items()} })."
         )
     clouds = {name: side.clouds[:kept] for name, side in found.items()}
     distances = _distances(config, {name: side for name, side in clouds.items() if len(side) == kept})
-    pool = _clouds(config, *_rows(config, data, "train", config.pool, stream=1), "pool").clouds
+    pool = _clouds(config, *_rows(config, data, "train", own.pool, stream=1), "pool").clouds
     held = nearest_chamfer(clouds["references"], pool)[0]
-    metrics: dict[str, Any] = {"n": kept, "points": config.points, "size": config.size, "pool": len(pool), "rows": []}
+    rows = []
     for name in (name for name in found if name != "references"):
         side = found[name]
-        about: dict[str, Any] = {
-            "name": name,
-            "without_surface": side.failed / n,
-            "outcomes": dict(side.outcomes),
-            "closed": side.closed / n,
-        }
-        metrics["rows"].append(about)
+        about: dict[str, Any] = {"name": name, "kind": name.replace(" ", "_"), "n": min(len(side.clouds), kept)}
+        about |= {"without_surface": side.failed / n, "outcomes": dict(side.outcomes), "closed": side.closed / n}
+        rows.append(about)
         if len(clouds[name]) < kept:  # every number depends on N
             continue
         among = distances["references", "references"]
         row = estimates(distances[name, name], distances[name, "references"], among, config.seed)
-        about |= {key: estimate.to_dict() for key, estimate in row.items()}
+        about["chamfer"] = {key: estimate.to_dict() for key, estimate in row.items()}
         if name != "training fields":  # they are in the pool themselves
             novel = nearest_chamfer(clouds[name], pool)[0]
-            about["z_u"] = mann_whitney(torch.from_numpy(novel), torch.from_numpy(held))
-            about["copies"] = float((novel < np.quantile(held, COPY)).mean())
-    metrics["z_u"] = metrics["rows"][0]["z_u"]
-    runs.write_json(config.out / "metrics.json", metrics)
-    report = page(metrics)
-    report.heading("Samples")
-    report.text("Each sample turning at the left, and the nearest of the training shapes at the right.")
+            z_u = mann_whitney(torch.from_numpy(novel), torch.from_numpy(held))
+            about["novelty"] = {"z_u": z_u, "near_copies": float((novel < np.quantile(held, COPY)).mean())}
+    result = {
+        "protocol": f"Chamfer distance of {own.points:,} points of surfaces at {own.size}^3, as many samples as held-out fields",
+        "n": kept,
+        "seed": config.seed,
+        "pool": len(pool),
+        "references": {"name": f"{own.reference} fields", "n": kept},
+        "fields": {"name": data.signals.get("name"), "fingerprint": data.fingerprint},
+        "samples": None if inputs.source is None else inputs.source.describe(),
+        "tokenizer": None if inputs.tokenizer is None else inputs.tokenizer.fingerprint,
+        "classifier": None,
+        "validation": inputs.bits,
+        "rows": rows,
+        "notes": inputs.notes,
+    }
+    if "samples" not in sides:
+        return result, ([], [])
     chosen = spread(kept, SHOWN).tolist()
-    shapes = {name: [(where, row) for row in found[name].rows[:kept]] for name, where in splits.items()}
+    shapes = {name: [(where, row) for row in found[name].rows[:kept]] for name, where in sides.items()}
     nearest = distances["samples", "training fields"].min(1)
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
     captions = [f"Chamfer distance x100: {100 * float(nearest.values[i]):.2f}" for i in chosen]
-    report.gallery([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
-    report.made_by(config.out / "run.json")
-    report.write(config.out / "report.html")
-    print(table(metrics))
-    return metrics
+    return result, ([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
 
 
-def page(metrics: dict) -> Page:
-    """The table of a comparison of shapes as the beginning of a report."""
+def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDataset, str]]:
+    """Dataset and split of the samples, if there are any, of the training fields, and of the references."""
+    usual = EvaluateConfig(config.fields)
+    odd = [name for name in PICTURES if getattr(config, name) != getattr(usual, name)]
+    if odd:
+        raise ValueError(
+            f"--{odd[0].replace('_', '-')} says nothing of shapes. Leave it out; see --shapes.* in --help."
+        )
+    sides = {"training fields": (inputs.data, "train"), "references": (inputs.data, config.shapes.reference)}
+    source = inputs.source
+    if source is None:
+        return sides
+    if source.data is None or not isinstance(source.data.kind, ShapeKind):
+        held = "pictures" if source.data is None else f"fields {source.data.config}"
+        raise ValueError(f"--samples {config.samples}: shapes are fields from 3 coordinates to 1 value, got {held}.")
+    return {"samples": (source.data, source.split), **sides}
+
+
+def write_report(out: Path, result: dict, galleries: Galleries) -> str:
+    """Write metrics.json, table.md and report.html; returns what the screen shows."""
+    runs.write_json(out / "metrics.json", result)
+    head, rows = columns(result)
+    text = f"**{result['protocol']}**\n\n{markdown_table(head, rows)}\n\n{_said(result)}\n"
+    with runs.write_atomic(out / "table.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    source = result["samples"]
     made = Page(
-        "Evaluation of shapes",
-        f"Chamfer distance, N = {metrics['n']}, {metrics['points']:,} points of surfaces at {metrics['size']}^3.",
+        f"Evaluation of {source['name'] if source else 'shapes'}",
+        f"{result['protocol']}. N = {result['n']}, seed {result['seed']}.",
     )
-    head = ["", "MMD x100", "COV", "1-NNA", "closed", "no surface", "Z_U", "copies"]
+    cells: list[list[str | Cell]] = [list(row) for row in rows]
+    for row, line in zip(result["rows"], cells, strict=True):
+        for i, (name, metric) in enumerate(SET_METRICS.items()):
+            if "chamfer" in row:
+                factor, digits = (100, 2) if metric.in_distance else (1, 3)
+                part = {k: v * factor if isinstance(v, float) else v for k, v in row["chamfer"][name].items()}
+                line[1 + i] = Cell(str(line[1 + i]), estimate_tip(part, digits))
+    made.table(head, cells, main=[i for i, row in enumerate(result["rows"]) if row["kind"] == "samples"])
+    made.text(_said(result))
+    if galleries[0]:
+        made.heading("Samples")
+        made.text("Each sample turning at the left, and the nearest of the training shapes at the right.")
+        made.gallery(*galleries)
+    made.notes(result["notes"])
+    made.made_by(out / "run.json")
+    made.write(out / "report.html")
+    return "\n".join([result["protocol"], text_table(head, rows), _said(result), *result["notes"]])
+
+
+def columns(result: dict) -> tuple[list[str], list[list[str]]]:
+    """The headings of the table, and the texts of its lines."""
+    head = ["", *(f"{m.heading} x100" if m.in_distance else m.heading for m in SET_METRICS.values())]
     rows = []
-    for row in metrics["rows"]:
-        cells: list[str | Cell] = [row["name"]]
-        for name, digits, factor in (("mmd", 2, 100), ("cov", 3, 1), ("1-nna", 3, 1)):
-            if name not in row:
-                cells.append("-")
-                continue
-            part = {k: v * factor if isinstance(v, float) else v for k, v in row[name].items()}
-            cells.append(Cell(f"{part['value']:.{digits}f}", estimate_tip(part, digits)))
-        novel = [f"{row['z_u']:+.2f}", f"{row['copies']:.1%}"] if "z_u" in row else ["-", "-"]
-        rows.append([*cells, f"{row['closed']:.1%}", f"{row['without_surface']:.1%}", *novel])
-    made.table(head, rows, main=[0])
-    made.text(
-        f"Z_U: how each sample's distance to its nearest of {metrics['pool']} training fields ranks among those of the "
-        "references; negative = copies. A row without numbers has fewer surfaces than N."
+    for row in result["rows"]:
+        cells = [row["name"]]
+        for name, metric in SET_METRICS.items():
+            value = row["chamfer"][name]["value"] if "chamfer" in row else None
+            cells.append("-" if value is None else f"{100 * value:.2f}" if metric.in_distance else f"{value:.3f}")
+        new = row.get("novelty")
+        cells += [f"{row['closed']:.1%}", f"{row['without_surface']:.1%}"]
+        rows.append([*cells, *([f"{new['z_u']:+.2f}", f"{new['near_copies']:.1%}"] if new else ["-", "-"])])
+    return [*head, "closed", "no surface", "Z_U", "copies"], rows
+
+
+def _said(result: dict) -> str:
+    bits = result["validation"] or {}
+    own = bits.get("model_bits_per_field")
+    return (
+        f"Z_U: how each sample's distance to its nearest of {result['pool']} training fields ranks among those of the "
+        f"references ({result['references']['name']}, N = {result['n']}); negative = copies. A row without numbers has fewer "
+        f"surfaces than N.{'' if own is None else f' Validation: {own:.1f} bits per field by the model.'}"
     )
-    return made
+
+
+def _round_trip(config: EvaluateConfig, inputs: Inputs, n: int) -> dict[str, tuple[WeightDataset, Tensor, None]]:
+    """Held-out fields that are no references after the tokenizer's round trip, where there are as many."""
+    others = [s for s in ("validation", "test") if s != config.shapes.reference and s in inputs.data.splits]
+    if not others or len(inputs.data.ids(others[0])) < n:
+        inputs.notes.append(f"no round trip: no {n} held-out fields beside the references")
+        return {}
+    data, rows, _ = _rows(config, inputs.data, others[0], n)
+    tokenizer = inputs.tokenizer
+    return {
+        f"{others[0]} fields after round trip": (data, decode_batches(tokenizer, encode_batches(tokenizer, rows)), None)
+    }
 
 
 def _turning(pair: tuple) -> bytes:
@@ -159,7 +227,7 @@ def _turning(pair: tuple) -> bytes:
 
 
 def _rows(
-    config: ShapeEvaluation, data: WeightDataset, split: str, n: int, stream: int = 0
+    config: EvaluateConfig, data: WeightDataset, split: str, n: int, stream: int = 0
 ) -> tuple[WeightDataset, Tensor, Tensor]:
     """The dataset, (n, P) rows of a split, drawn by seed, and where they stand."""
     generator = torch.Generator().manual_seed(config.seed + 1000 * stream)
@@ -167,7 +235,7 @@ def _rows(
     return data, data.weights(split, chosen), chosen
 
 
-def baselines(weights: Tensor, n: int, seed: int) -> dict[str, Tensor]:
+def simple_rows(weights: Tensor, n: int, seed: int) -> dict[str, Tensor]:
     """What simple generators make of (N, P) training rows, n of each, by name."""
     generator = torch.Generator().manual_seed(seed + 1)
     pick = torch.randperm(len(weights), generator=generator)[:n]
@@ -182,29 +250,30 @@ def baselines(weights: Tensor, n: int, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _clouds(config: ShapeEvaluation, data: WeightDataset, rows: Tensor, chosen: Tensor | None, name: str) -> Clouds:
+def _clouds(config: EvaluateConfig, data: WeightDataset, rows: Tensor, chosen: Tensor | None, name: str) -> Clouds:
     """Standardised points on the surfaces of fields, (n, P) rows that stand at `chosen` in their split."""
     below = isinstance(data.kind, ShapeKind) and data.kind.below(data.config)
     side = Clouds([], [], Counter(), 0)
     for i, row in enumerate(bar(rows, desc=name, unit="mesh", leave=False)):
-        mesh = mesh_field(data.config, row, config.size, below=below)
+        mesh = mesh_field(data.config, row, config.shapes.size, below=below)
         side.outcomes[mesh.outcome] += 1
         side.closed += mesh.closed
         if mesh.outcome == "surface":
-            points = on_surface(mesh.vertices, mesh.faces, config.points, seed=config.seed + i)
+            points = on_surface(mesh.vertices, mesh.faces, config.shapes.points, seed=config.seed + i)
             side.clouds.append(standardised(points))
             side.rows.append(i if chosen is None else int(chosen[i]))
     return side
 
 
-def _distances(config: ShapeEvaluation, clouds: dict[str, list[np.ndarray]]) -> dict[tuple[str, str], Tensor]:
+def _distances(config: EvaluateConfig, clouds: dict[str, list[np.ndarray]]) -> dict[tuple[str, str], Tensor]:
     """Matrices of all pairs of sides that are needed, with an estimate first."""
     needed = [(a, a) for a in clouds] + [(a, "references") for a in clouds if a != "references"]
-    needed.append(("samples", "training fields"))
+    if "samples" in clouds:
+        needed.append(("samples", "training fields"))
     n = len(clouds["references"])
     pairs = len(clouds) * n * (n + 1) // 2 + len(clouds) * n * n
-    seconds = seconds_for(clouds["references"], pairs, workers=config.workers)
-    print(f"{pairs:,} Chamfer distances of {config.points:,} points: about {seconds / 60:.1f} min")
+    seconds = seconds_for(clouds["references"], pairs, workers=config.threads or cores())
+    print(f"{pairs:,} Chamfer distances of {config.shapes.points:,} points: about {seconds / 60:.1f} min")
     found = {}
     with bar(total=pairs, desc="distances", unit="pair", leave=False) as shown:
         for a, b in needed:
@@ -212,24 +281,7 @@ def _distances(config: ShapeEvaluation, clouds: dict[str, list[np.ndarray]]) -> 
             found[a, b] = DISTANCES["chamfer"].function(
                 clouds[a],
                 None if a == b else clouds[b],
-                workers=config.workers,
+                workers=config.threads or cores(),
                 progress=lambda done, before=before: shown.update(before + done - shown.n),
             )
     return found
-
-
-def table(metrics: dict) -> str:
-    """The rows as text."""
-    lines = [f"Chamfer distance, N = {metrics['n']}, {metrics['points']:,} points of surfaces at {metrics['size']}^3"]
-    lines.append(f"{'':34}{'MMD x100':>9}{'COV':>7}{'1-NNA':>7}{'closed':>8}{'none':>7}{'Z_U':>8}{'copies':>8}")
-    for row in metrics["rows"]:
-        numbers = f"{'-':>9}{'-':>7}{'-':>7}"
-        if "mmd" in row:
-            numbers = f"{100 * row['mmd']['value']:9.2f}{row['cov']['value']:7.3f}{row['1-nna']['value']:7.3f}"
-        novel = f"{row['z_u']:+8.2f}{row['copies']:8.1%}" if "z_u" in row else f"{'-':>8}{'-':>8}"
-        lines.append(f"{row['name']:34}{numbers}{row['closed']:8.1%}{row['without_surface']:7.1%}{novel}")
-    lines.append(
-        f"none: no surface. Z_U against {metrics['pool']} training fields: below 0 = copies. A row without numbers has fewer "
-        "surfaces than N."
-    )
-    return "\n".join(lines)

@@ -17,7 +17,7 @@ from gpt.continuous.options import TrainFlowConfig
 from gpt.demo.options import DemoConfig
 from gpt.experiments import compare_vocabularies
 from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
-from gpt.options import DiagnoseConfig, EvaluateConfig, PipelineConfig, ShapeEvaluation, TrainConfig
+from gpt.options import DiagnoseConfig, EvaluateConfig, PipelineConfig, ShapeSettings, TrainConfig
 from gpt.publishing import PUBLISH
 from gpt.sampling.options import SampleConfig, ShowConfig
 from scripts.animations.commands import ANIMATIONS
@@ -31,7 +31,7 @@ from tokenizers.registry import TOKENIZERS, BuildConfig
 CONFIGS = [
     AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareVocabulariesConfig, DecodeConfig, DemoConfig,
     DiagnoseConfig, EncodeConfig, EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig,
-    PictureTokensConfig, PipelineConfig, SampleConfig, ShapeEvaluation, ShowConfig, TrainConfig, TrainFlowConfig,
+    PictureTokensConfig, PipelineConfig, SampleConfig, ShapeSettings, ShowConfig, TrainConfig, TrainFlowConfig,
     *(config for kinds in (ANIMATIONS, BENCHMARKS, PUBLISH, TOKENIZERS) for config, _ in kinds.values()),
 ]  # fmt: skip
 REQUIRED = {str: "x", bool: False, int: 1, float: 0.5}

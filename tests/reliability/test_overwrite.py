@@ -13,7 +13,7 @@ from fields.storage.dataset import WeightDataset
 from gpt.continuous.options import TrainFlowConfig
 from gpt.experiments import compare_vocabularies
 from gpt.experiments.options import MemoriseConfig
-from gpt.options import EvaluateConfig, PipelineConfig, ShapeEvaluation, TrainConfig
+from gpt.options import EvaluateConfig, PipelineConfig, TrainConfig
 from gpt.sampling.options import SampleConfig
 from tokenizers import compare
 from tokenizers.options import DecodeConfig, EncodeConfig
@@ -22,7 +22,7 @@ from tokenizers.registry import BuildConfig
 CONFIGS = [
     AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareVocabulariesConfig, DecodeConfig, EncodeConfig,
     EvaluateConfig, ExportConfig, FitConfig, ImportConfig, MemoriseConfig, MeshConfig, PipelineConfig, SampleConfig,
-    ShapeEvaluation, TrainConfig, TrainFlowConfig,
+    TrainConfig, TrainFlowConfig,
 ]  # fmt: skip
 SHORT = {"steps": 2, "meta_steps": 2, "fits": 1, "limit": 4, "threads": 1}
 

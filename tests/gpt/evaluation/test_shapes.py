@@ -1,5 +1,10 @@
 """Evaluation of shapes: copies are seen, fields without a surface are counted."""
 
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,9 +12,13 @@ from fields.model import FieldConfig
 from fields.runtime.records import read_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.rows import Rows
-from gpt.evaluation.shapes import baselines, evaluate_shapes
-from gpt.options import ShapeEvaluation
+from gpt.evaluation.evaluate import evaluate
+from gpt.evaluation.shapes import simple_rows
+from gpt.options import EvaluateConfig, ShapeSettings
+from tokenizers.classic.kmeans import KMeansTokenizer
+from tokenizers.classic.options import KMeansConfig
 
+ROOT = Path(__file__).resolve().parents[3]
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 
 
@@ -42,8 +51,9 @@ def evaluated(tmp_path, samples, **options):
     WeightDataset.from_rows(CONFIG, splits, Reference(), {"name": "made"}).save(tmp_path / "fields")
     new = WeightDataset.from_rows(CONFIG, {"samples": rows(samples, "new")}, Reference(), {"name": "made"})
     new.save(tmp_path / "samples")
-    settings = {"n": 12, "points": 128, "size": 16} | options
-    found = evaluate_shapes(ShapeEvaluation(tmp_path / "samples", tmp_path / "fields", tmp_path / "out", **settings))
+    places = {"samples": str(tmp_path / "samples"), "out": tmp_path / "out"}
+    shapes = ShapeSettings(points=128, size=16)
+    found = evaluate(EvaluateConfig(str(tmp_path / "fields"), n=12, threads=1, shapes=shapes, **places, **options))
     assert read_json(tmp_path / "out" / "metrics.json") == found
     return found
 
@@ -51,16 +61,17 @@ def evaluated(tmp_path, samples, **options):
 def test_copies_of_training_fields_have_the_score_of_training_fields(tmp_path):
     found = evaluated(tmp_path, diamonds(12, 0))
     samples, training = found["rows"][:2]
-    assert samples["copies"] == 1 and "copies" not in training
-    assert samples["mmd"] == training["mmd"] and samples["1-nna"] == training["1-nna"]
-    assert samples["closed"] == 1 and found["z_u"] < -3
+    assert samples["novelty"]["near_copies"] == 1 and "novelty" not in training
+    assert samples["chamfer"]["mmd"] == training["chamfer"]["mmd"]
+    assert samples["chamfer"]["1-nna"] == training["chamfer"]["1-nna"]
+    assert samples["closed"] == 1 and samples["novelty"]["z_u"] < -3
 
 
 def test_new_shapes_are_no_copies(tmp_path):
     found = evaluated(tmp_path, diamonds(12, 2))
-    assert abs(found["z_u"]) < 2
+    assert abs(found["rows"][0]["novelty"]["z_u"]) < 2
     rows = {row["name"]: row for row in found["rows"]}
-    assert len(rows) == 6 and all("1-nna" in row for row in found["rows"])
+    assert len(rows) == 6 and all("1-nna" in row["chamfer"] for row in found["rows"])
     assert rows["training weights + 0.3 sd noise"]["without_surface"] == 0
     report = (tmp_path / "out" / "report.html").read_text()
     assert "training fields" in report and report.count("data:image/webp;base64,") == 1
@@ -68,7 +79,7 @@ def test_new_shapes_are_no_copies(tmp_path):
 
 def test_simple_generators_are_drawn_from_training_rows():
     weights = diamonds(12, 0)
-    found = baselines(weights, 5, 0)
+    found = simple_rows(weights, 5, 0)
     assert all(rows.shape == (5, CONFIG.size) for rows in found.values())
     assert torch.equal(found["the mean field"][3], weights.mean(0))
     drawn = found["weights drawn one by one"]
@@ -84,5 +95,42 @@ def test_fields_without_a_surface_are_counted(tmp_path):
 
 
 def test_too_few_points_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="--points"):
-        ShapeEvaluation(tmp_path, tmp_path, tmp_path, points=1)
+    with pytest.raises(ValueError, match="--shapes.points"):
+        ShapeSettings(points=1)
+
+
+def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
+    splits = {name: rows(diamonds(8, seed), name) for seed, name in enumerate(("train", "validation", "test"))}
+    data = WeightDataset.from_rows(CONFIG, splits, Reference(), {"name": "made"})
+    data.save(tmp_path / "fields")
+    tokenizer = KMeansTokenizer(KMeansConfig(vocab_size=8, field=CONFIG.to_dict())).fit(data.batches("train"))
+    tokenizer.save_pretrained(tmp_path / "kmeans")
+    shapes = ShapeSettings(points=64, size=12, baselines=False)
+    config = EvaluateConfig(
+        str(tmp_path / "fields"), tmp_path / "out", tokenizer=str(tmp_path / "kmeans"), shapes=shapes
+    )
+    found = evaluate(config)
+    assert [row["name"] for row in found["rows"]] == ["training fields", "validation fields after round trip"]
+    assert found["n"] == 8 and found["tokenizer"] == tokenizer.fingerprint and "1-nna" in found["rows"][1]["chamfer"]
+    with pytest.raises(ValueError, match="--classifier says nothing of shapes"):
+        evaluate(replace(config, classifier=tmp_path / "c.pth", out=tmp_path / "other"))
+
+
+def test_the_former_command_takes_its_former_flags(tmp_path):
+    evaluated(tmp_path, diamonds(12, 2))
+    words = [
+        "--samples",
+        "samples",
+        "--fields=fields",
+        "--out",
+        "out",
+        "--points=128",
+        "--size",
+        "16",
+        "--n",
+        "12",
+        "--workers=1",
+    ]
+    command = [sys.executable, str(ROOT / "scripts" / "evaluate_shapes.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "is now scripts/evaluate.py" in done.stderr and "it is made again" in done.stdout
