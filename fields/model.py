@@ -193,18 +193,24 @@ def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:
     return h.transpose(1, 2)
 
 
-def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int = 128 << 20) -> Tensor:
-    """What the fields say at the coordinates, in chunks of fields and points that fit in memory.
+CACHE, MEMORY = 4 << 20, 128 << 20
+"""Bytes of hidden activations computed at once, on a CPU and elsewhere. In a CPU's cache four times as many points a second."""
+
+
+def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int | None = None) -> Tensor:
+    """What the fields say at the coordinates, in chunks of fields and points.
 
     Args:
         weights: (N, P).
         coords: (M, in_dim), shared by all fields; or (N, M, in_dim), each field's own.
-        memory: bytes the hidden activations may take; ignored where gradients are asked for, as autograd keeps them.
+        memory: bytes the hidden activations may take, None = CACHE or MEMORY; ignored where gradients are asked for, as
+            autograd keeps them.
     Returns:
         (N, M, out_dim): in [0, 1] for `logit`.
     """
     if torch.is_grad_enabled() and (weights.requires_grad or coords.requires_grad):
         return to_values(config, forward(config, weights, coords))
+    memory = memory or (CACHE if weights.device.type == "cpu" else MEMORY)
     budget = max(1, memory // (4 * 3 * max(config.widths)))  # points x fields at once: input, product, activation
     total = coords.shape[-2]
     points = min(total, budget)
