@@ -205,8 +205,8 @@ class PipelineConfig(TrainConfig):
     tokenizer: str | None = None  # type: ignore[assignment]
     """Tokenizer: a folder, or user/name on the Hub."""
     out: Path | None = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields, or runs/NAME/gpt
-    for user/name."""
+    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields (runs/NAME/gpt
+    for user/name), or, where that was trained otherwise, a name with what differs."""
 
     def __post_init__(self):
         if (self.fields is None) != (self.tokenizer is None):
@@ -253,8 +253,9 @@ class EvaluateConfig(Overwrites):
 
     fields: str
     """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
-    out: Path = Path("runs/evaluation")
-    """Folder for report.html, metrics.json, table.md, samples.png, curves.png."""
+    out: Path | None = None
+    """Folder for report.html, metrics.json, table.md, samples.png, curves.png; default: evaluation beside the fields, or, where
+    that holds another one, a name with what differs."""
     samples: str | None = None
     """What to evaluate: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
     split: str | None = None
@@ -304,7 +305,8 @@ class DiagnoseConfig(Overwrites):
     model: str
     """GPT: a training folder, a model folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder for report.html, diagnosis.md, diagnosis.json, diagnosis.png; default: MODEL-diagnosis beside the model."""
+    """Folder for report.html, diagnosis.md, diagnosis.json, diagnosis.png; default: MODEL-diagnosis beside the
+    model, or, where that is of other settings, a name with what differs."""
     fields: str | None = None
     """Weight dataset it learnt from (folder or Hub name); default: what the training folder says."""
     signals: str | None = None

@@ -31,7 +31,7 @@ VOCABULARY = (
 def run(config: PipelineConfig) -> None:
     """Train on what is given, or run the pipeline."""
     if config.fields is not None:
-        train(config.training(out=config.out or beside(config.fields, "gpt")))
+        train(config.training(out=config.out or beside(config.fields, "gpt")), default=config.out is None)
         return
     run_pipeline(config, Path("runs/digits"))
 

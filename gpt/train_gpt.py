@@ -1,6 +1,7 @@
 """Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py; what is trained: gpt/token_task.py)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ import torch
 from fields.runtime.launch import check_memory, precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import claim, read_json, write_json
+from fields.runtime.runs import claim, read_json, vacant, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus
 from gpt.model import GPT, GPTConfig
@@ -42,9 +43,12 @@ FREE = (
 
 
 @products_put_back()
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, default: bool = False) -> dict[str, Any]:
     """Train, or go on with, a GPT.
 
+    Args:
+        config: what, and how.
+        default: whether the user named no folder: where the config's was trained otherwise, another one is taken.
     Returns:
         step, and the validation numbers of best and last.
     Raises:
@@ -67,6 +71,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
     corpus = _corpus(config, accelerator)
     check_sizes(architecture_of(config, corpus), accelerator.device)  # before the folder is claimed
+    if default:
+        config = replace(config, out=on_main(accelerator, _vacant, config, corpus.parents))
     known = on_main(accelerator, _claim, config, corpus.parents, precision_of(accelerator))
     trainer = make_trainer(config, corpus, accelerator)
     if known:
@@ -139,6 +145,10 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, dict) and "alike" in model:
         config = {**config, "model": {"similar" if k == "alike" else k: v for k, v in model.items()}}
     return config
+
+
+def _vacant(config: TrainConfig, parents: dict[str, str]) -> Path:
+    return vacant(config.out, config, parents=parents, free=FREE, upgrade=new_names, kind="train_gpt")
 
 
 def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool:

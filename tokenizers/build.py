@@ -17,7 +17,7 @@ import torch
 from fields.kinds.preview import save_preview, spread
 from fields.runtime.console import plural
 from fields.runtime.launch import choose_device, cores
-from fields.runtime.runs import claim
+from fields.runtime.runs import claim, vacant
 from fields.runtime.tracking import Tracking
 from fields.signals.seen import seen_by
 from fields.storage.dataset import WeightDataset, summary
@@ -40,12 +40,16 @@ def build(config: BuildConfig) -> WeightTokenizer:
     data = _dataset(config.fields, config.revision, config.stream)
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
-    out = config.out or beside(config.fields, settings.kind)
     check_training_fields(data)
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
     asked = {**settings.settings(), **refit_settings(config.refitting), "overwrite": config.overwrite}
-    claim(out, {"kind": settings.kind, **asked}, parents={"fields": data.fingerprint}, seed=settings.seed, kind="build")
+    asked, parents = {"kind": settings.kind, **asked}, {"fields": data.fingerprint}
+    default = beside(config.fields, settings.kind)
+    out = config.out or vacant(
+        default, {**asked, "fields": config.fields}, parents=parents, free=("fields",), kind="build"
+    )
+    claim(out, asked, parents=parents, seed=settings.seed, kind="build")
     tokenizer = _fit(tokenizer, data, out, choose_device(config.device, tokenizer.slow_to_fit), config)
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)

@@ -81,7 +81,8 @@ class BuildConfig(Overwrites):
     fields: str = DIGITS
     """A weight dataset: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind."""
+    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind, and,
+    where that was built otherwise, with what differs."""
     threads: int | None = None
     """CPU threads; default: all cores."""
     device: Device = "auto"

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +38,18 @@ from fields.storage.dataset import Reference, WeightDataset, summary
 
 
 def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
-    """The command: signals -> weight dataset in `config.folder`. Finished work is found again and not repeated.
+    """The command: signals -> weight dataset in `config.out`. Finished work is found again and not repeated.
 
     Args:
-        config: what to fit, and how.
+        config: what to fit, and how; without `out` the folder is `config.folder`, or one beside it.
         stream: leave the rows on disk, see `WeightDataset.load`.
     """
+    return _fit(config, stream)[0]
+
+
+def _fit(config: FitConfig, stream: bool) -> tuple[WeightDataset, Path]:
+    """The dataset, and where it lies."""
     accelerator = launch.start(threads=config.threads, precision="fp32")
-    out = config.folder
     signals = _limited(load_signals(_signals_config(config)), config.limit)
     architecture = architecture_for(signals, config.field)
     paths = {"out": None, "data_root": None}
@@ -61,16 +66,12 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
         del claimed["dimensions"], claimed["subspace_steps"]
     if signals.kind != "shapes":
         del claimed["shape"], claimed["count"]  # of solids and meshes alone
+    older = {"content": claimed["content"]}  # folders of before do not say it
+    how: dict[str, Any] = {"free": ("threads", "strict"), "upgrade": lambda made: {**older, **made}, "kind": "fit"}
+    default = partial(runs.vacant, config.folder, claimed, **how)
+    out = config.out or on_main(accelerator, default)
     if accelerator.is_main_process:
-        older = {"content": claimed["content"]}  # folders of before do not say it
-        runs.claim(
-            out,
-            claimed,
-            seed=config.seed,
-            free=("threads", "strict"),
-            upgrade=lambda made: {**older, **made},
-            kind="fit",
-        )
+        runs.claim(out, claimed, seed=config.seed, **how)
         columns = {name: getattr(config, name) for name in HUB_OPTIONS}
         remember(out, config.signals, config.data_root, config.resize, config.crop, columns)
     accelerator.wait_for_everyone()
@@ -82,7 +83,7 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
         if accelerator.is_main_process:  # what a kill after the marker left undone
             shutil.rmtree(out / "parts", ignore_errors=True)
             preview_dataset(out / "preview.png", data)
-        return data
+        return data, out
     accelerator.print(f"field {architecture}; {plural(len(signals), 'signal')} of {signals.name}")
     if not fitted:
         fit_fields(architecture, signals, config, out=out, accelerator=accelerator, stream=stream)
@@ -91,13 +92,13 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
             save_aligned(WeightDataset.load(out), None, out)
         _report(WeightDataset.load(out, stream=stream), signals, out)
     accelerator.wait_for_everyone()
-    return WeightDataset.load(out, stream=stream)
+    return WeightDataset.load(out, stream=stream), out
 
 
 def main(config: FitConfig) -> None:
     """The command; exits with 1 when images had to be skipped or fields left out, after writing all the others."""
-    fit(config, stream=True)
-    failed = config.folder / "failed.json"
+    _, out = _fit(config, True)
+    failed = out / "failed.json"
     if failed.is_file():
         names = runs.read_json(failed, "Delete it.", list[str])
         raise RuntimeError(

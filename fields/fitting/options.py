@@ -84,7 +84,7 @@ class FitConfig(Overwrites):
     """digits | mnist | fashion-mnist | solids | abo | thingi10k | shapenet | a folder of images or meshes | an image dataset
     of the Hub, user/name."""
     out: Path | None = None
-    """Output folder; default runs/SIGNALS/fields."""
+    """Output folder; default runs/SIGNALS/fields, or, where that was fitted otherwise, a name with what differs."""
     data_root: Path | None = None
     """Folder with the files of mnist or fashion-mnist, .gz or raw, the network is not touched then; or of abo, thingi10k or
     shapenet."""

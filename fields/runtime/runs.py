@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,11 +19,15 @@ import torch
 from fields.runtime import locks
 from fields.runtime.files import remove, replace_folder, sweep, temporary_name, write_atomic
 from fields.runtime.records import read_json, sealed
+from fields.runtime.text import file_name
 
 __all__ = [
-    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "write_atomic", "write_json",
+    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "vacant", "write_atomic",
+    "write_json",
 ]  # fmt: skip
 
+NAME = 80
+"""Longest name that is made of what differs; beyond it a digest stands."""
 PACKAGES = ("torch", "accelerate", "datasets", "scikit-learn", "numpy")
 
 
@@ -180,15 +185,97 @@ def _drop(out: Path, parts: bool) -> None:
     remove(old)
 
 
-def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], free: tuple[str, ...]) -> None:
-    """Refuse a folder made otherwise."""
+def vacant(
+    out: Path,
+    config: Any,
+    *,
+    parents: dict[str, str] | None = None,
+    free: tuple[str, ...] = (),
+    upgrade: Callable[[dict], dict] | None = None,
+    kind: str | None = None,
+) -> Path:
+    """What a default output folder comes to: itself, or where it was made otherwise one beside it, named for what differs.
+
+    The same command finds the same folder again. A folder that the user named is not passed through this, but refused.
+
+    Args:
+        out: the default.
+        config, parents, free, upgrade, kind: as `claim` will be told.
+    """
+    out, config, parents = Path(out), plain(config), parents or {}
+    path = out / "run.json"
+    if config.pop("overwrite", False) or not path.is_file():
+        return out
+    before = read_json(path, "Delete the folder, or choose another.", Run)
+    if kind is not None and before.get("kind") not in (None, kind):
+        return out  # `claim` refuses it
+    if upgrade is not None:
+        before = {**before, "config": upgrade(before["config"])}
+    differing = _differing(before, config, parents, (*free, "out"))
+    if not differing:
+        return out
+    parts = [part for key, old, new in differing for part in _parts(key, old, new, config, parents, before["config"])]
+    name = "-".join(dict.fromkeys([out.name, *parts]))
+    if len(name) > NAME:
+        name = f"{out.name}-{digest([[key, new] for key, _, new in differing])[:8]}"
+    chosen = out.with_name(file_name(name))
+    print(
+        f"{out} was made with other settings ({_shown(differing)}), so this goes to {chosen}; --out names another folder, "
+        "--overwrite replaces the first."
+    )
+    return chosen
+
+
+def _parts(key: str, old: Any, new: Any, config: dict, parents: dict[str, str], before: dict) -> list[str]:
+    """A setting as parts of a folder's name: seed-5, labels, no-labels, hidden-8x8; of what it is made from the folder's name."""
+    if key.startswith("parent "):
+        name = key.removeprefix("parent ")
+        place, former = (Path(str(c.get(name) or "")).name for c in (config, before))
+        if place not in ("", former, name):
+            return [place]
+        return [] if name == "tokens" and config.get("tokenizer") else [f"{name}-{str(new)[:6]}"]
+    if key in parents and old is not None and new is not None:
+        return []  # a path, told by what lies there
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = _differing({"config": old, "parents": {}}, new, {}, ())
+        return [part for one in inner for part in _parts(*one, {}, {}, {})]
+    flag = key.replace("_", "-")
+    if isinstance(new, bool) or new is None:
+        return [flag if new else f"no-{flag}"]
+    if isinstance(new, list) and not any(isinstance(v, (list, dict)) for v in new):
+        return [f"{flag}-{'x'.join(map(str, new))}"]
+    text = f"{new:g}" if isinstance(new, float) else digest(new)[:6] if isinstance(new, (list, dict)) else str(new)
+    found = re.search(r"[0-9a-f]{16}$", text)  # of contents
+    return [f"{flag}-{found[0][:6] if found else Path(text).name or text}"]
+
+
+def _differing(
+    before: dict, config: dict, parents: dict[str, str], free: tuple[str, ...]
+) -> list[tuple[str, Any, Any]]:
+    """The settings and parents that differ from a folder's: key, value there, value now; in the order of their names."""
     old = {**before["config"], **{f"parent {k}": v for k, v in before["parents"].items()}}
     new = {**config, **{f"parent {k}": v for k, v in parents.items()}}
-    differing = sorted(k for k in set(old) | set(new) if k not in free and old.get(k) != new.get(k))
+    keys = sorted(k for k in set(old) | set(new) if k not in free and old.get(k) != new.get(k))
+    return [(key, old.get(key), new.get(key)) for key in keys]
+
+
+def _shown(differing: list[tuple[str, Any, Any]]) -> str:
+    """The first settings that differ, those inside of others one by one."""
+    flat = []
+    for key, old, new in differing:
+        if isinstance(old, dict) and isinstance(new, dict):
+            flat += [(f"{key}.{k}", *pair) for k, *pair in _differing({"config": old, "parents": {}}, new, {}, ())]
+        else:
+            flat.append((key, old, new))
+    return "; ".join(f"{key}: {old!r} there, {new!r} now" for key, old, new in flat[:4])
+
+
+def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], free: tuple[str, ...]) -> None:
+    """Refuse a folder made otherwise."""
+    differing = _differing(before, config, parents, free)
     if differing:
-        shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:4])
         raise ValueError(
-            f"--out {out} was made with another configuration ({shown}). Choose another folder, or begin "
+            f"--out {out} was made with another configuration ({_shown(differing)}). Choose another folder, or begin "
             "anew with --overwrite."
         )
 

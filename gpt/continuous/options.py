@@ -32,8 +32,9 @@ class TrainFlowConfig(LoopConfig, Overwrites):
 
     fields: str
     """Weight dataset: a folder, or user/name on the Hub. Its fields should share a start."""
-    out: Path = field(default=Path("runs/flow"), kw_only=True)
-    """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset."""
+    out: Path | None = field(default=None, kw_only=True)
+    """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset; default: flow beside the fields, or, where
+    that was trained otherwise, a name with what differs."""
     tokenizer: str | None = None
     """Move the latents of this tokenizer (a folder, or user/name on the Hub) in place of the weights: what it would round to
     codes. Samples are rounded and decoded by it. None = the weights, a vector per neuron."""

@@ -4,7 +4,8 @@ The same trainer as the GPT's with another task: equal sizes, steps, labels and 
 under the same budget.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from fields.kinds.registry import kind_of
 from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import claim, replace_folder, write_json
+from fields.runtime.runs import claim, replace_folder, vacant, write_json
 from fields.signals.seen import seen_by
 from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.fetch import beside
 from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import load_model
@@ -172,12 +174,19 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         "project",
         "samples",
     )
+    parents = {"fields": data.fingerprint} | ({} if tokenizer is None else {"tokenizer": tokenizer.fingerprint})
+    if config.out is None:
+        about: dict[str, Any] = {"parents": parents, "free": free, "kind": "train_flow"}
+        config = replace(
+            config, out=on_main(accelerator, partial(vacant, beside(config.fields, "flow"), config, **about))
+        )
+    out: Path = config.out or Path("flow")
     known = on_main(
         accelerator,
         lambda: claim(
-            config.out,
+            out,
             config,
-            parents={"fields": data.fingerprint} | ({} if tokenizer is None else {"tokenizer": tokenizer.fingerprint}),
+            parents=parents,
             seed=config.seed,
             free=free,
             kind="train_flow",
@@ -197,7 +206,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         if trainer.finished(config.steps)
         else trainer.run(config.steps, warmup_steps(None, config.steps))
     )
-    on_main(accelerator, save_samples, config, data, vectors)
+    on_main(accelerator, save_samples, config, out, data, vectors)
     return result
 
 
@@ -208,9 +217,9 @@ def _load_tokenizer(where: str) -> WeightTokenizer:
     return tokenizer
 
 
-def save_samples(config: TrainFlowConfig, data: WeightDataset, vectors: Vectors) -> None:
+def save_samples(config: TrainFlowConfig, out: Path, data: WeightDataset, vectors: Vectors) -> None:
     """OUT/samples, a weight dataset with the split `samples`, and its sheet."""
-    model, folder = load_model(config.out)[0], config.out / "samples"
+    model, folder = load_model(out)[0], out / "samples"
     rows = draw_rows(model, config, vectors, config.n)
     if not len(rows):
         raise RuntimeError("no sample is finite: train longer, or with a lower --lr.")

@@ -14,7 +14,7 @@ from torch import Tensor
 from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
-from fields.runtime.runs import claim, read_json
+from fields.runtime.runs import claim, read_json, vacant
 from fields.storage.fetch import beside, is_local
 from gpt.checkpoint import load_model
 from gpt.data import unigram_bits
@@ -49,9 +49,10 @@ def diagnose(config: DiagnoseConfig) -> dict:
         raise ValueError(
             "diagnose compares pictures, these fields are of another kind. For shapes: scripts/evaluate.py."
         )
-    out = config.out or beside(config.model, f"{_name(config.model)}-diagnosis")
     parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}
     free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
+    default = beside(config.model, f"{_name(config.model)}-diagnosis")
+    out = config.out or vacant(default, config, parents=parents, free=free, kind="diagnose")
     again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
     try:
         result, pictures = measure_rows(config, inputs, model, fields)

@@ -15,8 +15,9 @@ import torch
 from fields.runtime.console import bar
 from fields.runtime.contents import find
 from fields.runtime.launch import cores
-from fields.runtime.runs import claim, digest
+from fields.runtime.runs import claim, digest, vacant
 from fields.storage.dataset import summary
+from fields.storage.fetch import beside
 from gpt.evaluation import items, novelty
 from gpt.evaluation.baselines import Setup, baselines, encode_batches
 from gpt.evaluation.config import Inputs, evaluation_of, open_classifier, read_inputs
@@ -26,8 +27,19 @@ from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
 from gpt.options import EvaluateConfig, ShapeSettings
 
-FREE = ("threads", "workers", "classifiers", "signals", "data_root")
-"""What changes no number, and where things lie."""
+FREE = (
+    "threads",
+    "workers",
+    "classifiers",
+    "signals",
+    "data_root",
+    "out",
+    "fields",
+    "samples",
+    "tokenizer",
+    "revision",
+)
+"""What changes no number, and where things lie: what lies there is compared."""
 
 
 def evaluate(config: EvaluateConfig) -> dict:
@@ -40,7 +52,9 @@ def evaluate(config: EvaluateConfig) -> dict:
     parents = {"fields": inputs.data.fingerprint}
     parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
-    again = claim(config.out, recorded(config, ours), parents=parents, seed=config.seed, free=FREE, kind=ours.name)
+    how: dict[str, Any] = {"parents": parents, "free": FREE, "kind": ours.name}
+    out = config.out or vacant(beside(config.fields, "evaluation"), recorded(config, ours), **how)
+    again = claim(out, recorded(config, ours), seed=config.seed, **how)
     print(
         f"fields: {summary(inputs.data)}"
         + ("; the folder holds the same evaluation, it is made again" if again else "")
@@ -50,14 +64,14 @@ def evaluate(config: EvaluateConfig) -> dict:
             result, pictures = find(ours.compute)(config, inputs)
     except BaseException:
         if not again:  # nothing was made: the folder is free for another try
-            (config.out / "run.json").unlink(missing_ok=True)
+            (out / "run.json").unlink(missing_ok=True)
             with suppress(OSError):
-                config.out.rmdir()
+                out.rmdir()
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
-    print(find(ours.report)(config.out, result, pictures))
+    print(find(ours.report)(out, result, pictures))
     print(
-        f"{result['seconds']:.1f} s in all -> {config.out}: report.html and table.md (all columns, and what they mean), metrics.json"
+        f"{result['seconds']:.1f} s in all -> {out}: report.html and table.md (all columns, and what they mean), metrics.json"
     )
     return result
 

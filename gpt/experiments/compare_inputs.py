@@ -68,7 +68,7 @@ def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
             raise ValueError(f"{text} is the same tokenizer on the same fields as {seen[same]}. Name it once.")
         seen[same] = text
         entries.append(entry)
-    name_all(entries, config.out)
+    name_all(entries, config.folder)
     return entries, loaded[config.fields]
 
 

@@ -74,7 +74,7 @@ def _open(config: CompareVocabulariesConfig, entries: list[Entry], data: Any, be
     benches[0].check(entries)
     asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
     claim(
-        config.out,
+        config.folder,
         asked,
         parents={"fields": data.fingerprint},
         seed=config.seed,
@@ -181,13 +181,15 @@ def _report(
     """All files of the rows that there are, and the table on the screen at the end."""
     bench = benches[0]
     with torch.no_grad():
-        common = bench.common(config.out / "common.json", config.threads or cores())
+        common = bench.common(config.folder / "common.json", config.threads or cores())
         rows = [{"name": entry.name, **entry.describe(), **entry.parents, **_row(entry)} for entry in entries]
-        result = {**bench.describe(), "settings": read_json(config.out / "run.json")["config"]}
+        result = {**bench.describe(), "settings": read_json(config.folder / "run.json")["config"]}
         result |= {"rows": rows, "others": common}
-        text = write_report(config.out, result, [bench.shown(entry) for entry in entries], bench.references)
+        text = write_report(config.folder, result, [bench.shown(entry) for entry in entries], bench.references)
     if last:
-        print(f"\n{text}\nreport.html, comparison.md, comparison.json, comparison.png and bits.png are in {config.out}")
+        print(
+            f"\n{text}\nreport.html, comparison.md, comparison.json, comparison.png and bits.png are in {config.folder}"
+        )
     return result
 
 

@@ -8,7 +8,8 @@ at once as there are threads, and finished ones are not repeated.
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,9 +48,13 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
         KeyboardInterrupt: after Ctrl-C; finished cells are kept.
     """
     accelerator = launch.start(threads=config.threads, precision=config.precision)
-    out, signals = config.folder, load_signals(SignalsConfig(config.signals, config.data_root))
+    signals = load_signals(SignalsConfig(config.signals, config.data_root))
     claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
+    if config.out is None:
+        default = partial(runs.vacant, config.folder, claimed, free=free, kind="memorise")
+        config = replace(config, out=on_main(accelerator, default))
+    out = config.folder
     on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
     pool = on_all(accelerator, choose_signals, signals, config)
     data: dict[str, WeightDataset] = {

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from fields.runtime.flags import Overwrites, Precision
+from fields.storage.fetch import beside
 from gpt.options import ModelConfig, TrainConfig
 from gpt.sampling.options import SampleConfig
 
@@ -33,8 +34,9 @@ class CompareVocabulariesConfig(Overwrites):
     """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS."""
     fields: str
     """Weight dataset, a folder or user/name on the Hub; its held-out signals are the references of all."""
-    out: Path = Path("runs/comparison")
-    """Folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer."""
+    out: Path | None = None
+    """Folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer; default:
+    comparison beside the fields."""
     minutes: float | None = None
     """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
     steps: int | None = None
@@ -77,6 +79,11 @@ class CompareVocabulariesConfig(Overwrites):
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
         self.training("", "", Path(), steps=self.steps)  # refuses what cannot be, by the same words
         SampleConfig("", Path(), temperature=self.temperature)
+
+    @property
+    def folder(self) -> Path:
+        """Where it all goes."""
+        return self.out or beside(self.fields, "comparison")
 
     @property
     def limit(self) -> float | None:
@@ -123,7 +130,8 @@ class MemoriseConfig(Overwrites):
     data_root: Path | None = None
     """Folder with the files of mnist or fashion-mnist, .gz or raw."""
     out: Path | None = None
-    """Folder for fields, models, table and figures; default runs/SIGNALS/regression."""
+    """Folder for fields, models, table and figures; default runs/SIGNALS/regression, or, where that is of other settings, a
+    name with what differs."""
     starts: tuple[Way, ...] = ("unconditioned", "conditioned", "meta", "aligned")
     """Ways of fitting that are compared; aligned = unconditioned with the neurons matched to one of them."""
     n: tuple[int, ...] = (1, 4, 32)
@@ -196,8 +204,9 @@ class PictureTokensConfig(Overwrites):
     """digits, mnist, fashion-mnist, or a folder of pictures of one size."""
     data_root: Path | None = None
     """Where the signals' files lie."""
-    out: Path = Path("runs/picture-tokens")
-    """Folder for table.md, result.json and samples.png."""
+    out: Path | None = None
+    """Folder for table.md, result.json and samples.png; default runs/SIGNALS/picture-tokens, or, where that is of other settings,
+    a name with what differs."""
     grid: tuple[int, int] = (4, 4)
     """Rows and columns of patches; they must divide height and width."""
     vocab_size: int = 64

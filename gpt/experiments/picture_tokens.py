@@ -4,6 +4,7 @@ A picture is cut into a grid of patches; k-means of training patches gives one c
 fields; a network turns all tokens of a picture into its pixels. No field anywhere.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
-from fields.runtime.runs import claim, write_atomic, write_json
+from fields.runtime.runs import claim, vacant, write_atomic, write_json
 from fields.runtime.text import escape_markdown
 from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
@@ -112,7 +113,9 @@ def train_pictures(config: PictureTokensConfig) -> dict:
     signals = load_signals(SignalsConfig(signals=config.signals, data_root=config.data_root))
     if len(torch.unique(signals.extent, dim=0)) != 1:
         raise ValueError(f"--signals {config.signals} are pictures of several sizes; one size is needed.")
-    claim(config.out, config, seed=config.seed, free=SAVED, kind="train_pictures")
+    default = Path("runs") / Path(config.signals).resolve().name / "picture-tokens"
+    out = config.out or vacant(default, config, free=SAVED, kind="train_pictures")
+    claim(out, config, seed=config.seed, free=SAVED, kind="train_pictures")
     where = {split: signals.indices(split) for split in ("train", "validation", config.split)}
     images = {split: signals.images(rows) for split, rows in where.items()}
     labels = {
@@ -139,9 +142,9 @@ def train_pictures(config: PictureTokensConfig) -> dict:
             config, signals, images, trip, words.decode(draws.codes), draws.labels if model.config.labels else None
         ),
     }
-    save_png(config.out / "samples.png", sheet(words.decode(draws.codes[:64]), 8))
-    write_json(config.out / "result.json", result)
-    with write_atomic(config.out / "table.md") as temporary:
+    save_png(out / "samples.png", sheet(words.decode(draws.codes[:64]), 8))
+    write_json(out / "result.json", result)
+    with write_atomic(out / "table.md") as temporary:
         temporary.write_text(table(result), encoding="utf-8")
     print(table(result))
     return result

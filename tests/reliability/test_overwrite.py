@@ -1,21 +1,29 @@
-"""--overwrite: every command that makes a folder has it, and it removes nothing that the command reads."""
+"""--overwrite: every command that makes a folder has it, and it removes nothing that the command reads. Without --out two
+settings never meet in one folder: the second gets a name that carries what differs."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
+from toy import config as toy_config
+from toy import make_corpus
 
 from fields.fitting.fit import fit
+from fields.fitting.fit import main as fit_command
 from fields.fitting.options import AlignConfig, FitConfig
 from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
 from fields.runtime.flags import Overwrites, checked
+from fields.runtime.runs import vacant
 from fields.storage.dataset import WeightDataset
 from gpt.continuous.options import TrainFlowConfig
 from gpt.experiments import compare_vocabularies
-from gpt.experiments.options import MemoriseConfig
+from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
 from gpt.options import EvaluateConfig, PipelineConfig, TrainConfig
+from gpt.pipeline import run
 from gpt.sampling.options import SampleConfig
 from tokenizers import compare
+from tokenizers.build import build
+from tokenizers.classic.options import KMeansConfig
 from tokenizers.options import DecodeConfig, EncodeConfig
 from tokenizers.registry import BuildConfig
 
@@ -52,3 +60,35 @@ def test_what_is_read_is_not_removed(tmp_path, inner):
         checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f", overwrite=True))
     checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f"))
     checked(FitConfig(signals=str(tmp_path / inner), out=Path(f"{tmp_path}/other"), overwrite=True))
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, PictureTokensConfig])
+def test_no_folder_is_the_default_of_all_settings(config):
+    out = next(f for f in dataclasses.fields(config) if f.name == "out")
+    assert out.default in (None, dataclasses.MISSING) or out.default == Path("runs/gpt")  # always replaced by run()
+
+
+def test_fields_and_vocabularies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1, 1):
+        fit_command(FitConfig(**SHORT, seed=seed))
+    assert sorted(p.name for p in Path("runs/digits").iterdir() if p.is_dir()) == ["fields", "fields-seed-1"]
+    said = capsys.readouterr().out
+    assert "seed: 0 there, 1 now" in said and "runs/digits/fields-seed-1 is complete" in said
+    for size, fields in ((4, "fields"), (3, "fields"), (4, "fields-seed-1")):
+        build(BuildConfig(KMeansConfig(vocab_size=size), fields=f"runs/digits/{fields}", threads=1))
+    made = {p.name for p in Path("runs/digits").iterdir() if p.name.startswith("kmeans")}
+    assert made == {"kmeans", "kmeans-vocab-size-3", "kmeans-fields-seed-1"}
+    with pytest.raises(ValueError, match="another configuration"):
+        fit(FitConfig(**SHORT, seed=2, out=Path("runs/digits/fields")))
+
+
+def test_models(tmp_path):
+    settings = toy_config(make_corpus(tmp_path), steps=2, eval_every=2)
+    same = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name != "out"}
+    run(PipelineConfig(**same))
+    run(PipelineConfig(**{**same, "lr": 0.002}))
+    assert {p.name for p in tmp_path.glob("gpt*")} == {"gpt", "gpt-lr-0.002"}
+    assert (
+        vacant(tmp_path / "gpt", settings, kind="evaluate") == tmp_path / "gpt"
+    )  # another command's: refused by claim

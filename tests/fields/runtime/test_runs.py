@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -105,3 +106,48 @@ def test_what_auto_came_to_must_stay(tmp_path):
     runs.claim(tmp_path / "old", {"precision": "auto"})
     with pytest.raises(ValueError, match="precision"):
         runs.claim(tmp_path / "old", {"precision": "bf16"}, used={"precision": "bf16"}, **how)
+
+
+@pytest.mark.parametrize(
+    "asked, name",
+    [
+        ({"a": 1, "threads": 9, "overwrite": False}, "gpt"),
+        ({"a": 2}, "gpt-a-2"),
+        ({"a": 1, "labels": True}, "gpt-labels"),
+        ({"a": 1, "rate": 0.0015, "grid": (4, 8)}, "gpt-grid-4x8-rate-0.0015"),
+        ({"a": 1, "model": {"n_layer": 2, "dropout": 0.0}}, "gpt-n-layer-2"),
+        ({"a": 1, "threads": 3, "signals": "../my pictures"}, "gpt-signals-my pictures"),
+        ({"a": 1, "content": "12 signals, digest 0123456789abcdef"}, "gpt-content-012345"),
+        ({"a": 2, "overwrite": True}, "gpt"),
+    ],
+)
+def test_a_default_folder_carries_what_differs(tmp_path, capsys, asked, name):
+    first = {
+        "a": 1,
+        "labels": False,
+        "rate": 0.001,
+        "grid": (4, 4),
+        "threads": 1,
+        "model": {"n_layer": 1, "dropout": 0.0},
+    }
+    first |= {"signals": "digits", "content": "2 signals, digest fedcba9876543210"}
+    runs.claim(tmp_path / "gpt", first, free=("threads",), kind="train")
+    found = runs.vacant(tmp_path / "gpt", first | asked, free=("threads",), kind="train")
+    assert found == tmp_path / name and found == runs.vacant(
+        tmp_path / "gpt", first | asked, free=("threads",), kind="train"
+    )
+    assert (f"so this goes to {found}" in capsys.readouterr().out) == (name != "gpt")
+
+
+def test_a_default_folder_is_named_for_what_it_is_made_from(tmp_path):
+    def vacant(**more):
+        return runs.vacant(tmp_path / "pca", {"fields": "runs/fields2"}, free=("fields",), kind="build", **more).name
+
+    assert vacant(parents={"fields": "0123456789abcdef"}) == "pca"
+    runs.claim(tmp_path / "pca", {}, parents={"fields": "0123456789abcdef"}, kind="build")
+    assert vacant(parents={"fields": "0123456789abcdef"}) == "pca"
+    assert vacant(parents={"fields": "fedcba9876543210"}) == "pca-fields2"
+    many = runs.vacant(
+        tmp_path / "pca", {f"setting_{i}": i for i in range(40)}, parents={"fields": "0" * 16}, kind="build"
+    )
+    assert re.fullmatch("pca-[0-9a-f]{8}", many.name)
