@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from fields.runtime.launch import check_memory, precision_of, start
+from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
+from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, read_json, vacant, write_json
 from fields.storage.fetch import at
 from gpt.corpus import Corpus, load_corpus

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from fields import layout
 from fields.model import FieldConfig
 from fields.runtime.records import config_of, read_json
+from fields.runtime.resources import one_thread
 from fields.runtime.runs import digest, plain, write_atomic, write_json
-from fields.runtime.threads import one_thread
 from fields.storage.fetch import fetch
 from tokenizers.selection import gather
 from tokenizers.standardizer import Standardizer

@@ -1,6 +1,7 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
 from fields.runtime.launch import run_cli
+from fields.runtime.resources import check_memory
 from tokenizers.registry import BuildConfig, parse
 
 if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
@@ -43,6 +44,9 @@ def build(config: BuildConfig) -> WeightTokenizer:
     check_training_fields(data)
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
+    rows, kept = len(data.splits["train"]) * data.config.size, settings.fit_values
+    need = 4 * min(rows, 2 * kept) + 16 * min(rows, kept)  # read in float32, then standardised and their errors
+    check_memory(need, "the weights that are learnt from", "cpu", "fewer --tokenizer.fit-values")
     asked = {**settings.settings(), **refit_settings(config.refitting), "overwrite": config.overwrite}
     asked, parents = {"kind": settings.kind, **asked}, {"fields": data.fingerprint}
     default = beside(config.fields, settings.kind)

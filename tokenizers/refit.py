@@ -18,7 +18,7 @@ from fields.fitting import engine
 from fields.kinds.base import random_points
 from fields.kinds.registry import kind_of
 from fields.model import values
-from fields.runtime.threads import share
+from fields.runtime.resources import share
 from fields.signals.images import Images, grid
 from fields.storage.dataset import WeightDataset
 from tokenizers.base import WeightTokenizer

@@ -28,8 +28,8 @@ from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.runtime.console import bar, plural, say
-from fields.runtime.files import check_room
 from fields.runtime.processes import on_main
+from fields.runtime.resources import check_room
 from fields.signals.base import Signals
 from fields.signals.options import HUB_OPTIONS, SignalsConfig
 from fields.signals.origin import remember

@@ -11,6 +11,7 @@ from fields.formats.options import MeshConfig
 from fields.kinds.shapes import ShapeKind
 from fields.runtime import runs
 from fields.runtime.console import bar, plural
+from fields.runtime.resources import check_memory, check_room
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import field_volume, mesh_volume, save_mesh
 from fields.view.render import save_gif, save_png, sheet
@@ -34,6 +35,10 @@ def main(config: MeshConfig) -> None:
         )
 
 
+POINT, FACES = 32, 200
+"""Bytes of memory a point of the grid, and of a file a square cell of a face of the cube: 23 to 42 and 40 to 230 were measured."""
+
+
 def write_meshes(config: MeshConfig) -> list[dict]:
     """Meshes, `meshes.json` (one entry per field: outcome, closed, volume, range of values) and pictures.
 
@@ -47,8 +52,10 @@ def write_meshes(config: MeshConfig) -> list[dict]:
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
     claimed = {**asdict(config), "out": None, "fields": None}
-    runs.claim(config.out, claimed, parents={"fields": data.fingerprint}, kind="mesh")
     ids = data.ids(split)[: config.n]
+    check_memory(POINT * (config.size + 1) ** 3, f"volumes of {config.size}^3 cells", "cpu", "a smaller --size")
+    check_room(config.out, FACES * config.size**2 * len(ids), "meshes")
+    runs.claim(config.out, claimed, parents={"fields": data.fingerprint}, kind="mesh")
     weights = data.weights(split, list(range(len(ids))))
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
     placed = data.signals.get("placed") or {}

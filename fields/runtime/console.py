@@ -14,6 +14,8 @@ EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 PART = 0.1
 """Share of the work after which a line is due earlier than that, if a second has passed."""
+EARLY, LONG = 2.0, 30.0
+"""Seconds after which a job that will take longer than LONG says how long, from what was done until then."""
 DELAY = 0.5
 """Seconds before a bar appears: short work has none."""
 SIBILANTS = ("s", "x", "ch", "sh")
@@ -71,7 +73,7 @@ class Lines:
         self.over, self.desc, self.unit, self.total, self.n = over, desc, unit, total, initial
         self._initial, self._began = initial, time.monotonic()
         self._told, self._at, self._note, self._open = self._began, initial, "", True
-        self._lock = threading.Lock()
+        self._early, self._lock = True, threading.Lock()
 
     def __iter__(self) -> Iterator:
         with self:
@@ -93,6 +95,11 @@ class Lines:
     def _update(self, n: int) -> None:
         self.n += n
         passed = time.monotonic() - self._told
+        if self._early and time.monotonic() - self._began >= EARLY and self.total and self.n > self._initial:
+            self._early = False
+            if EARLY * (self.total - self._initial) > LONG * (self.n - self._initial):  # it will take longer than LONG
+                self._tell()
+                return
         part = self.total is not None and self.n - self._at >= PART * self.total
         if passed >= EVERY or (part and passed >= 1):
             self._tell()

@@ -27,8 +27,6 @@ DEEP = 3
 """Levels of an output folder that are searched for leftovers."""
 OLD = 24 * 3600
 """Seconds after which a leftover of another machine is nobody's."""
-LARGE = 1 << 30
-"""Bytes of a job from which on it is said what it will write."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
@@ -127,36 +125,6 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink(missing_ok=True)
-
-
-def check_room(folder: Path, size: int, what: str) -> None:
-    """Say what a large job will write, and refuse it before any work where the disk has no room for it.
-
-    Args:
-        folder: where it is written; what an interrupted job left there counts as written.
-        size: bytes, about.
-        what: of what the bytes are, in the plural.
-    Raises:
-        RuntimeError: if fewer are free.
-    """
-    folder, here = Path(folder), Path(folder)
-    while not here.exists() and here != here.parent:
-        here = here.parent
-    if size < LARGE and size <= shutil.disk_usage(here).free:
-        return
-    there = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else 0
-    free = shutil.disk_usage(here).free
-    if size - there > free:
-        raise RuntimeError(
-            f"{what} need about {gibibytes(size)} in {folder}, and {gibibytes(free)} are free there. Free some space, or choose "
-            "another --out."
-        )
-    print(f"{what}: about {gibibytes(size)} in {folder}", flush=True)
-
-
-def gibibytes(size: int) -> str:
-    """Bytes in GiB, or MiB where it is less."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def is_pointer(path: Path) -> bool:

@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 
 from fields.runtime import locks
 from fields.runtime.contents import find
-from fields.runtime.files import gibibytes
 from fields.runtime.flags import Device, Precision, check_words, checked
 from fields.runtime.processes import Stop, Stopped, begin, say_last
 from fields.runtime.text import one_line, scrub
@@ -286,36 +285,6 @@ def widest(device: "torch.device") -> "torch.dtype":
     import torch
 
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
-
-
-def memory(device: "torch.device | str") -> int | None:
-    """Bytes of memory that a device has, where that can be told."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
-
-
-def check_memory(size: int, what: str, device: "torch.device | str") -> None:
-    """Refuse what no memory of a device could hold, before it is made.
-
-    Args:
-        size: bytes, about.
-        what: of what the bytes are, in the plural.
-        device: where they would lie.
-    Raises:
-        ValueError: if the device has fewer in all.
-    """
-    most = memory(device)
-    if most is not None and size > most:
-        raise ValueError(
-            f"{what} need about {gibibytes(size)}, and {device} has {gibibytes(most)} of memory. Choose smaller "
-            "--model sizes."
-        )
 
 
 def check_compiler() -> None:

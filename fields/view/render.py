@@ -6,7 +6,6 @@ drawn as a crossed box, so that it cannot be taken for a black one.
 
 import io
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.model import FieldConfig, values
+from fields.runtime.resources import free_memory
 from fields.runtime.runs import write_atomic
 from fields.signals.images import grid
 
@@ -69,42 +69,6 @@ def _check_memory(config: FieldConfig, n: int, height: int, width: int, device: 
             f"{n:,} pictures of {height} x {width} (height x width) need about {need / 2**30:.1f} GiB, "
             f"{free / 2**30:.1f} GiB are free. Render fewer at once, or smaller ones."
         )
-
-
-def free_memory() -> int:
-    """Bytes that this process may still take: the least of what the system, a container and `ulimit -v` allow."""
-    bounds = [1 << 62]
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            bounds.append(int(line.split()[1]) * 1024)
-    bounds += [_container_memory("memory.max", "memory.current", "memory.stat")]
-    bounds += [_container_memory(*(f"memory/memory.{n}" for n in ("limit_in_bytes", "usage_in_bytes", "stat")))]
-    pages = _lines("/proc/self/statm")
-    if pages:
-        import resource  # not on Windows, where there is no /proc either
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft != resource.RLIM_INFINITY:
-            bounds.append(soft - int(pages[0].split()[0]) * os.sysconf("SC_PAGE_SIZE"))
-    return max(0, min(bounds))
-
-
-def _container_memory(limit: str, used: str, stat: str) -> int:
-    """Bytes left in a control group, of version 2 or 1; file pages count as free, for the kernel gives them back."""
-    numbers = [line for name in (limit, used) for line in _lines(f"/sys/fs/cgroup/{name}")[:1]]
-    if len(numbers) < 2 or not all(n.isdigit() for n in numbers):
-        return 1 << 62  # no group, or "max"
-    pages = [line.split() for line in _lines(f"/sys/fs/cgroup/{stat}")]
-    cached = sum(int(p[1]) for p in pages if p[0] in ("inactive_file", "active_file"))
-    return int(numbers[0]) - int(numbers[1]) + cached
-
-
-def _lines(path: str) -> list[str]:
-    """A small system file's lines; none if it is not there."""
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from fields.kinds.registry import kind_of
 from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
+from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, replace_folder, vacant, write_json
 from fields.signals.seen import seen_by
 from fields.storage.dataset import Reference, WeightDataset
@@ -28,7 +29,7 @@ from gpt.continuous.options import TrainFlowConfig
 from gpt.continuous.vectors import Vectors
 from gpt.data import seed_of
 from gpt.training.schedule import warmup_steps
-from gpt.training.task import Task
+from gpt.training.task import Task, trainable_size
 from gpt.training.trainer import Trainer
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
@@ -193,10 +194,16 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             used={"precision": precision_of(accelerator)},
         ),  # fmt: skip
     )
+    check_memory(
+        16 * len(data.splits["train"]) * data.config.size, "weights of the training fields", "cpu", "fewer fields"
+    )
     rows = vectors.of(data.weights("train"))
     sizes = FlowConfig(
         rows.shape[1], rows.shape[2], len(data.label_names or ()) if config.labels else 0, **asdict(config.model)
     )
+    with torch.device("meta"):  # counted without being made
+        numbers = trainable_size(Flow(sizes))
+    check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data, vectors, rows)
     trainer = Trainer(config, task, accelerator)
     if known:

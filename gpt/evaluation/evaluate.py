@@ -15,6 +15,7 @@ import torch
 from fields.runtime.console import bar
 from fields.runtime.contents import find
 from fields.runtime.launch import cores
+from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, digest, vacant
 from fields.storage.dataset import summary
 from fields.storage.fetch import beside
@@ -95,6 +96,7 @@ def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:
 def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     """All numbers, and the pictures for the report."""
     nefgpt = config.protocol == "nefgpt"
+    check_memory(*need(config, inputs), "cpu", "a smaller --n, or fewer fields")
     classifier, classifier_note = open_classifier(config, inputs)
     inputs.notes += [classifier_note] if classifier_note else []
     label = digit(inputs.data) if nefgpt else None
@@ -129,6 +131,19 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         "notes": inputs.notes,
     }
     return result, pictures
+
+
+def need(config: EvaluateConfig, inputs: Inputs) -> tuple[int, str]:
+    """Bytes that an evaluation holds, about, and of what: all labelled training signals for the classifier, ten lines of
+    pictures with their weights, a chunk of training fields, and distances of all pairs."""
+    data = inputs.data
+    values = int(data.extent("train").clamp_min(1).prod(1).max()) * data.config.out_dim
+    held = max((len(data.splits[split]) for split in ("test", "validation") if split in data.splits), default=1)
+    n, train = min(config.n, held), len(data.splits["train"])
+    pictures = train * (data.label_names is not None) + 10 * n + novelty.CHUNK
+    return 4 * (
+        values * pictures + data.config.size * (10 * n + novelty.CHUNK)
+    ) + 24 * n * n, f"pictures of {n:,} fields"
 
 
 def fitting(rows: list[SignalSet], refs: SignalSet, inputs: Inputs) -> list[SignalSet]:

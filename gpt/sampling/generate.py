@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fields.runtime.launch import widest
 from fields.runtime.products import check_onednn
+from fields.runtime.resources import check_memory
 from gpt.model import GPT, KVCache
 from gpt.sampling.options import check_sampling
 from gpt.sampling.step import Step
@@ -141,6 +142,22 @@ def _pool(workers: int, threads: int):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def check_fits(model: GPT, n: int, block: int, workers: int, cache: bool, guidance: float) -> None:
+    """Refuse draws beyond the memory: keys and values of what each worker's block has read, logits, and all tokens.
+
+    Args:
+        model, n, block, workers, cache, guidance: as in `sample_ids`.
+    Raises:
+        ValueError: with the flag to lower.
+    """
+    c, device = model.config, model.head.weight.device
+    kept = 2 * c.n_layer * c.n_embd * c.context * cache * (1 + (guidance != 1))
+    row = 4 * (kept + 8 * model.head.weight.shape[0] + 16 * c.n_embd + 4 * c.context)
+    at_once = block * min(workers, -(-n // block))
+    check_memory(row * at_once, f"keys and values of {at_once:,} fields", device, "a smaller --block")
+    check_memory(16 * c.context * n, f"tokens of {n:,} fields", "cpu", "a smaller --n")
+
+
 def sample_ids(
     model: GPT,
     n: int,
@@ -195,6 +212,7 @@ def sample_ids(
         )
     if onednn:
         check_onednn()
+    check_fits(model, n, block, workers if cache else 1, cache, guidance)
     forced = _forced(model, label, prompt)
     numbers = list(range(first // block, -(-(first + n) // block)))[share[0] :: share[1]]
 

@@ -12,12 +12,13 @@ from fields.runtime.console import bar
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
+from fields.runtime.resources import check_memory, check_room
 from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from fields.storage.rows import Rows
 from gpt.checkpoint import load_model
-from gpt.sampling.generate import Draws, sample_ids
+from gpt.sampling.generate import Draws, check_fits, sample_ids
 from gpt.sampling.options import SampleConfig
 from gpt.sampling.sheet import save_samples_sheet
 from tokenizers.base import WeightTokenizer
@@ -70,6 +71,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         if config.fields is None
         else on_all(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
     )
+    on_all(accelerator, _check_fits, config, model, tokenizer, accelerator)  # before the folder is claimed
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
     on_main(accelerator, _claim, config, parents)
     if (config.out / "samples.json").is_file():
@@ -77,6 +79,14 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         return read_json(config.out / "samples.json", "Delete the folder and run the command again.", dict)
     draws = _draw(config, model.to(accelerator.device), label, accelerator)
     return on_main(accelerator, _write, config, draws, tokenizer, info, data)
+
+
+def _check_fits(config: SampleConfig, model: Any, tokenizer: WeightTokenizer, accelerator: Any) -> None:
+    """Refuse what neither memory nor disk can hold: weights as decoded, checked and saved, codes as drawn and kept."""
+    check_fits(model, config.n, config.block, _workers(config, accelerator), config.cache, config.guidance)
+    held = 12 * tokenizer.field.size + 24 * tokenizer.tokens_per_field
+    check_memory(config.n * held, f"weights and tokens of {config.n:,} fields", "cpu", "a smaller --n")
+    check_room(config.out, config.n * held // 2, "fields and tokens")
 
 
 def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fields.runtime.console import duration, plural
-from fields.runtime.files import check_room
 from fields.runtime.launch import check_compiler, widest
 from fields.runtime.processes import Interrupt, Stopped, on_main
 from fields.runtime.records import read_json
+from fields.runtime.resources import check_room
 from fields.runtime.runs import digest, replace_folder
 from fields.runtime.tracking import Tracking
 from gpt.data import global_batch, micro_batches, seed_of

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from fields.runtime.threads import one_thread
+from fields.runtime.resources import one_thread
 from tokenizers.selection import draw
 
 BLOCK = 1 << 17

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fields.runtime.threads import one_thread, share
+from fields.runtime.resources import one_thread, share
 
 TABLE = 4_000_000
 """Thresholds held at once, positions x codes."""

@@ -15,7 +15,7 @@ from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.starts import reptile
 from fields.model import FieldConfig, values
 from fields.runtime.console import bar
-from fields.runtime.threads import share
+from fields.runtime.resources import share
 from tokenizers.learned.graph import GraphTokenizer
 from tokenizers.learned.train import Components, VocabularyTrainer, lay_decoder, train_vocabulary
 from tokenizers.selection import draw

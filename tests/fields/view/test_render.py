@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from fields.model import FieldConfig, values
+from fields.runtime import resources
+from fields.runtime.resources import free_memory
 from fields.signals.images import grid
 from fields.view import render as drawing
-from fields.view.render import free_memory, render, save_gif, save_png, sheet, to_uint8, weight_map
+from fields.view.render import render, save_gif, save_png, sheet, to_uint8, weight_map
 
 G = torch.Generator().manual_seed(0)
 
@@ -209,7 +211,7 @@ def test_weight_maps_of_any_row(kind):
 
 def test_a_limit_of_the_container_is_seen(monkeypatch):
     files = {"memory.max": ["5000"], "memory.current": ["4000"], "memory.stat": ["anon 3000", "inactive_file 700"]}
-    monkeypatch.setattr(drawing, "_lines", lambda path: files.get(path.removeprefix("/sys/fs/cgroup/"), []))
+    monkeypatch.setattr(resources, "_lines", lambda path: files.get(path.removeprefix("/sys/fs/cgroup/"), []))
     assert free_memory() == 1700  # file pages can be given back
     files["memory.max"] = ["max"]
     assert free_memory() > 1 << 60
