@@ -1,7 +1,6 @@
 """Build a tokenizer, the dataset's tokens and a report:  python -m tokenizers.build kmeans --fields DIR --out DIR"""
 
 from fields.runtime.launch import run_cli
-from fields.runtime.resources import check_memory
 from tokenizers.registry import BuildConfig, parse
 
 if __name__ == "__main__":  # before what follows, which is imported by its name once the flags are read
@@ -18,6 +17,7 @@ import torch
 from fields.kinds.preview import save_preview, spread
 from fields.runtime.console import plural
 from fields.runtime.launch import choose_device, cores
+from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, vacant
 from fields.runtime.tracking import Tracking
 from fields.signals.seen import seen_by

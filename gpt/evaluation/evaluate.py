@@ -139,7 +139,7 @@ def need(config: EvaluateConfig, inputs: Inputs) -> tuple[int, str]:
     data = inputs.data
     values = int(data.extent("train").clamp_min(1).prod(1).max()) * data.config.out_dim
     held = max((len(data.splits[split]) for split in ("test", "validation") if split in data.splits), default=1)
-    n, train = min(config.n, held), len(data.splits["train"])
+    n, train = min(config.n or held, held), len(data.splits["train"])
     pictures = train * (data.label_names is not None) + 10 * n + novelty.CHUNK
     return 4 * (
         values * pictures + data.config.size * (10 * n + novelty.CHUNK)
