@@ -11,24 +11,12 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from fields.fitting.engine import Points, Schedule, fit_block
-from fields.fitting.starts import reptile
-from fields.model import FieldConfig, values
-from fields.runtime.console import bar
-from fields.runtime.resources import share
 from tokenizers.learned.graph import GraphTokenizer
+from tokenizers.learned.representatives import representatives
 from tokenizers.learned.train import Components, VocabularyTrainer, lay_decoder, train_vocabulary
 from tokenizers.selection import draw
 from tokenizers.standardizer import Moments
 
-SCHEDULE = Schedule(steps=64, lr=0.01, pixels=0.5)
-"""Of representatives' fits, as of fields'."""
-POINTS = 1024
-"""Random coordinates at which a representative is fitted to its field."""
-INNER, BATCH = 20, 32
-"""Inner steps and fields of Reptile, which finds their common start."""
-BLOCK = {"cpu": 48, "cuda": 4096}
-"""Fields fitted at once: what fits the cache."""
 SUPERVISED = 0.15
 """Share of the steps that only learn the representatives' latents."""
 RIDGE = 0.01
@@ -37,42 +25,6 @@ FAST = 10.0
 """Learning rate of the input neurons' states, relative to the rest."""
 CALM, STILL = 0.2, 0.02
 """Learning rates of linear heads and of the decoder's linear map, relative to the rest (and to its size)."""
-
-
-def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.device, meta_steps: int = 300) -> Tensor:
-    """Each field fitted again, from one start, to its own values.
-
-    Args:
-        rows: (n, P), on the CPU.
-        seed: of the start and of the points.
-        device: where the fits are computed.
-        meta_steps: outer steps of Reptile.
-    Returns:
-        (n, P), on the CPU; a fit that diverged is not finite.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    coords = torch.rand(POINTS, field.in_dim, generator=generator) * 2 - 1
-    points = Points(field, coords.to(device), SCHEDULE.pixels, seed)
-
-    def values_of(some: Tensor) -> Tensor:
-        return values(field, some.to(device), points.coords)
-
-    def some(g: torch.Generator) -> tuple[Tensor, Points]:
-        return values_of(rows[torch.randperm(len(rows), generator=g)[:BATCH]]), points
-
-    start = reptile(field, some, SCHEDULE, seed=seed, steps=meta_steps, inner=INNER, device=device)
-    out, blocks = torch.empty_like(rows), list(torch.arange(len(rows)).split(BLOCK[device.type]))
-    shown = bar(total=len(rows), desc="representatives", unit="field", leave=False)
-
-    def work(i: int) -> None:
-        block = blocks[i]
-        out[block] = fit_block(field, start.expand(len(block), -1), values_of(rows[block]), points, SCHEDULE).cpu()
-        shown.update(len(block))
-
-    with torch.no_grad():
-        share(work, range(len(blocks)), torch.get_num_threads() if device.type == "cpu" else 1)
-    shown.close()
-    return out
 
 
 class Representatives:

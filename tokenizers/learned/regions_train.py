@@ -10,8 +10,10 @@ from fields.turned import turned, turns
 from tokenizers.distortion import distortion
 from tokenizers.learned import quantizers
 from tokenizers.learned.regions import RegionsTokenizer
+from tokenizers.learned.representatives import representatives, scattered
 from tokenizers.learned.train import PROBES, SLOW, WATCHED, VocabularyTrainer
 from tokenizers.selection import draw
+from tokenizers.standardizer import Moments
 
 SEEN = 4000
 """Fields whose regions give principal components."""
@@ -102,12 +104,20 @@ class RegionsTrainer(VocabularyTrainer):
         """Lay the codebook among latents, and the decoder's linear map by ridge regression from codes."""
         t, c = self.tokenizer, self.config
         some = self.rows[draw(len(self.rows), REGRESSION, c.seed).to(self.rows.device)]
+        taught = some
+        if scattered(self.rows.cpu(), c.seed) if c.representatives is None else c.representatives:
+            taught = representatives(t.field, some.cpu(), c.seed, some.device).to(some.device)
+            good = taught.isfinite().all(1)
+            some, taught = some[good], taught[good]
+            moments = Moments(t.field.size)
+            moments.add(taught.cpu())
+            t.standardizer.fit(moments)
         latents = torch.cat([t.latents_of(t.patches(part)) for part in some.split(t.chunk)])
         flat = latents.flatten(0, 1)
         self.quantizer.start(flat[draw(len(flat), VECTORS, c.seed).to(flat.device)][:, None])
         self.publish()
         x = torch.cat([t.books[0][t.nearest(part.double())] for part in latents.split(t.chunk)]).flatten(1)
-        z = t.standardizer(some).double()
+        z = t.standardizer(taught).double()
         middle, goal = x.mean(0), z.mean(0)
         x = x - middle
         gram = x.T @ x
