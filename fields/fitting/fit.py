@@ -31,7 +31,7 @@ from fields.runtime.console import bar, plural, say
 from fields.runtime.processes import on_main
 from fields.runtime.resources import check_room
 from fields.signals.base import Signals
-from fields.signals.options import HUB_OPTIONS, SignalsConfig
+from fields.signals.options import HUB_OPTIONS
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
 from fields.storage.dataset import Reference, WeightDataset, summary
@@ -50,7 +50,7 @@ def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
 def _fit(config: FitConfig, stream: bool) -> tuple[WeightDataset, Path]:
     """The dataset, and where it lies."""
     accelerator = launch.start(threads=config.threads, precision="fp32")
-    signals = _limited(load_signals(_signals_config(config)), config.limit)
+    signals = _limited(load_signals(config), config.limit)
     architecture = architecture_for(signals, config.field)
     paths = {"out": None, "data_root": None}
     config = replace(config, steps=config.steps or default_steps(signals, config.start))
@@ -278,11 +278,6 @@ class Worker:
 
 
 # -- beginning and end ------------------------------------------------------------------------------------------------
-
-
-def _signals_config(config: FitConfig) -> SignalsConfig:
-    names = ("signals", "data_root", "split_seed", "strict", "resize", "crop", "count", "shape", *HUB_OPTIONS)
-    return SignalsConfig(**{name: getattr(config, name) for name in names})
 
 
 def _limited(signals: Signals, limit: int | None) -> Signals:

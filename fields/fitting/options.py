@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fields.runtime.flags import Overwrites
-from fields.signals.options import ShapeOptions
+from fields.signals.options import SignalsConfig
 
 Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
 How = Literal["match", "sort"]
@@ -70,7 +70,7 @@ class FieldOptions:
 
 
 @dataclass(frozen=True)
-class FitConfig(Overwrites):
+class FitConfig(SignalsConfig, Overwrites):
     """Fit one neural field to every signal and write a weight dataset.
 
     For example:
@@ -80,14 +80,8 @@ class FitConfig(Overwrites):
         python scripts/fit_fields.py --signals user/name --image-column image --label-column label --resize 32 --crop
     """
 
-    signals: str = "digits"
-    """digits | mnist | fashion-mnist | solids | abo | thingi10k | shapenet | a folder of images or meshes | an image dataset
-    of the Hub, user/name."""
     out: Path | None = None
     """Output folder; default runs/SIGNALS/fields, or, where that was fitted otherwise, a name with what differs."""
-    data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw, the network is not touched then; or of abo, thingi10k or
-    shapenet."""
     start: Start = "meta"
     """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
     amortised: a row predicted from each signal by an encoder learnt on the training signals; subspace:
@@ -114,32 +108,10 @@ class FitConfig(Overwrites):
     """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
     jitter: float = 0.01
     """Standard deviation of the noise on the start of every fit after the first."""
-    count: int | None = None
-    """Solids that are made; None = 2,500."""
-    shape: ShapeOptions = field(default_factory=ShapeOptions)
-    """Points of solids and meshes."""
-    resize: int | None = None
-    """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
-    crop: bool = False
-    """For pictures of a folder or the Hub: only the square in the middle of each. With --resize N all are N x N."""
-    image_column: str | None = None
-    """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
-    label_column: str | None = None
-    """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
-    split: str | None = None
-    """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
-    rows: int | None = None
-    """For a dataset of the Hub: only the first so many rows of each split; None = all."""
-    stream: bool = False
-    """For a dataset of the Hub: read it row by row, and keep no file of it on disk; the pictures, once resized, lie in memory."""
     limit: int | None = None
     """Only the first LIMIT signals of each split, for a trial."""
     seed: int = 0
     """Of starts and pixel subsets."""
-    split_seed: int = 0
-    """Of the split into training, validation and test."""
-    strict: bool = False
-    """Stop at the first unreadable image instead of leaving it out."""
     meta_steps: int = 300
     """Outer steps of Reptile."""
     encoder_steps: int = 3000
@@ -156,6 +128,7 @@ class FitConfig(Overwrites):
     def __post_init__(self):
         from fields.signals.registry import LOADERS
 
+        super().__post_init__()
         if self.fits is None:
             object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
         for name in ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps"):

@@ -20,6 +20,26 @@ FEW = 400
 """Pairs below which processes are not worth their start."""
 
 
+def is_closed(faces: np.ndarray) -> bool:
+    """Whether every directed edge occurs as often as its opposite, and no edge stands alone.
+
+    Args:
+        faces: (F, 3).
+    """
+    if not len(faces):
+        return False
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    top = int(edges.max()) + 1
+    forward_, back = (np.unique(e[:, 0] * top + e[:, 1], return_counts=True) for e in (edges, edges[:, ::-1]))
+    return np.array_equal(forward_[0], back[0]) and np.array_equal(forward_[1], back[1])
+
+
+def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Volume by the divergence theorem; negative for faces that look inwards."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
 def on_surface(vertices: np.ndarray, faces: np.ndarray, n: int = POINTS, *, seed: int = 0) -> np.ndarray:
     """Random points on a surface, as likely everywhere.
 

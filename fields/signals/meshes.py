@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fields.metrics.clouds import is_closed, signed_volume
+
 EXTENSIONS = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf", ".npz"}
 REACH = 0.9
 """Half the edge of the cube that a shape fills."""
@@ -199,20 +201,6 @@ def _once(faces: np.ndarray) -> tuple[np.ndarray, int]:
 def edges_of(faces: np.ndarray) -> np.ndarray:
     """(3 F, 2) directed edges."""
     return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-
-
-def is_closed(faces: np.ndarray) -> bool:
-    """Whether each directed edge occurs as often as its opposite."""
-    edges = edges_of(faces)
-    top = int(edges.max()) + 1
-    one, other = (np.sort(e[:, 0] * top + e[:, 1]) for e in (edges, edges[:, ::-1]))
-    return np.array_equal(one, other)
-
-
-def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
-    """Volume by the divergence theorem; negative for faces that look inwards."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
 def oriented(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, str | None]:

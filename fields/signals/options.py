@@ -60,7 +60,7 @@ class SignalsConfig:
     resize: int | None = None
     """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
     crop: bool = False
-    """For pictures of a folder or the Hub: only the square in the middle of each."""
+    """For pictures of a folder or the Hub: only the square in the middle of each. With --resize N all are N x N."""
     image_column: str | None = None
     """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
     label_column: str | None = None

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fields.metrics.clouds import is_closed, signed_volume
 from fields.model import FieldConfig, forward
 from fields.runtime.runs import write_atomic
 
@@ -53,26 +54,6 @@ class Mesh:
     def volume(self) -> float:
         """Volume inside; 0 without a surface."""
         return signed_volume(self.vertices, self.faces) if len(self.faces) else 0.0
-
-
-def is_closed(faces: np.ndarray) -> bool:
-    """Whether every directed edge occurs as often as its opposite, and no edge stands alone.
-
-    Args:
-        faces: (F, 3).
-    """
-    if not len(faces):
-        return False
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-    top = int(edges.max()) + 1
-    forward_, back = (np.unique(e[:, 0] * top + e[:, 1], return_counts=True) for e in (edges, edges[:, ::-1]))
-    return np.array_equal(forward_[0], back[0]) and np.array_equal(forward_[1], back[1])
-
-
-def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
-    """Volume by the divergence theorem; negative for faces that look inwards."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
 
 def field_volume(

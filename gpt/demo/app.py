@@ -4,6 +4,7 @@ import atexit
 import json
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,8 @@ def build_page(studio: Studio, title: str) -> Any:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     page, shapes, longest = Handlers(studio, folder), studio.shapes, board.CELLS if studio.shapes else board.SIZES
 
+    gallery = partial(gr.Gallery, height="auto", show_label=False, allow_preview=False)
+
     def said(work: Any) -> Any:
         """A mistake of the user becomes a message on the page."""
 
@@ -275,15 +278,7 @@ def build_page(studio: Studio, title: str) -> Any:
         with gr.Tab("New fields"):
             go = gr.Button("Draw", variant="primary", elem_id="draw")
             status = gr.Markdown(elem_id="status")
-            grid = gr.Gallery(
-                columns=8,
-                height="auto",
-                label="New fields",
-                show_label=False,
-                allow_preview=False,
-                elem_id="grid",
-                object_fit="contain",
-            )
+            grid = gallery(columns=8, label="New fields", elem_id="grid", object_fit="contain")
             size = gr.Slider(
                 *longest, MESH_CELLS if shapes else 256, step=8, elem_id="size",
                 label="Cells along an edge of the mesh" if shapes else "Size in pixels: a field has none of its own",
@@ -340,23 +335,14 @@ def build_page(studio: Studio, title: str) -> Any:
                     )
             more = gr.Button("Complete", variant="primary", elem_id="complete")
             outcome = gr.Markdown(elem_id="completed")
-            completed = gr.Gallery(
-                columns=9,
-                height="auto",
-                label="Completions",
-                show_label=False,
-                allow_preview=False,
-                elem_id="completions",
-            )
+            completed = gallery(columns=9, label="Completions", elem_id="completions")
         with gr.Tab("Walk"):
             gr.Markdown("A straight line through weight space from one new field to another.")
             with gr.Row():
                 a = gr.Number(0, label="From field", precision=0, minimum=0)
                 b = gr.Number(1, label="To field", precision=0, minimum=0)
             start = gr.Button("Walk", variant="primary", elem_id="walk")
-            strip = gr.Gallery(
-                columns=STRIP, height="auto", label="On the way", show_label=False, allow_preview=False, elem_id="strip"
-            )
+            strip = gallery(columns=STRIP, label="On the way", elem_id="strip")
             t = gr.Slider(0, 1, 0.5, step=0.01, label="Place on the way")
             with gr.Row():
                 place = gr.Image(label="The field there", format="png", elem_id="place", buttons=["fullscreen"])

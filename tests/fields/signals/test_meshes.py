@@ -163,7 +163,12 @@ def test_points_near_the_surface_are_near():
 def test_meshes_are_fitted(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = FitConfig(
-        str(folder), tmp_path / "fields", steps=60, meta_steps=3, threads=1, shape=ShapeOptions(near=512, uniform=512)
+        str(folder),
+        out=tmp_path / "fields",
+        steps=60,
+        meta_steps=3,
+        threads=1,
+        shape=ShapeOptions(near=512, uniform=512),
     )
     data = fit(config)
     assert data.kind.measure.name == "IoU" and data.quality("train").min() > 0.6
