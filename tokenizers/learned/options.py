@@ -172,7 +172,7 @@ class GraphConfig(VQVAEConfig):
 class RegionsConfig(TokenizerConfig):
     """Codes of what the field says in each cell of a grid; a decoder from all codes to weights, trained by function."""
 
-    later: ClassVar[tuple[str, ...]] = ("near", "symmetric", "merge", "tune", "adversarial", "representatives")
+    later: ClassVar[tuple[str, ...]] = ("near", "symmetric", "merge", "tune", "adversarial", "representatives", "read")
     vocab_size: int = 512
     """Codes, V: one codebook for all regions. With fsq at most as many."""
     grid: tuple[int, ...] = ()
@@ -207,6 +207,9 @@ class RegionsConfig(TokenizerConfig):
     8 nearest codes, the others by another field's code of that region."""
     weight_loss: float = 0.0
     """Share of the squared error of standardised weights in the loss."""
+    read: Literal["function", "weights"] = "function"
+    """What the encoder sees. function: values of the field, whatever the order of its neurons. weights: the standardised row, by a
+    network with one output per region, for fields with a common start."""
     representatives: bool | None = None
     """Initialise the decoder by training fields that are fitted again from one start, to their own values, as fields without a
     common start need. None = where the rows of training fields point in different directions."""

@@ -32,7 +32,8 @@ class RegionsTokenizer(WeightTokenizer):
         lattice: (M, d) coordinates of all regions' points, the last coordinate of the grid fastest.
         windows: (T, m) which of them a region and its margin see; beyond the domain, the nearest ones.
         centre, scale: (C,) of the values.
-        analysis: (n, D) linear part of the encoder.
+        analysis: (n, D) linear part of the encoder of values.
+        reading: (P, T D) linear part of the encoder of weights, where `config.read` says so; `reading_offset` (T D,) is added.
         synthesis: (T D, P) linear part of the decoder.
         offset: (P,) what the decoder adds.
         books: (1, V, D) code vectors.
@@ -40,6 +41,8 @@ class RegionsTokenizer(WeightTokenizer):
     """
 
     analysis: nn.Parameter
+    reading: nn.Parameter
+    reading_offset: nn.Parameter
     synthesis: nn.Parameter
     offset: nn.Parameter
     lattice: Tensor
@@ -85,6 +88,11 @@ class RegionsTokenizer(WeightTokenizer):
                 self.encoder = three_layers(seen, c.encoder, self.numbers)
             if c.hidden:
                 self.decoder = three_layers(latents, c.hidden, size)
+            if c.read == "weights":
+                self.reading = nn.Parameter(torch.zeros(size, latents))
+                self.reading_offset = nn.Parameter(torch.zeros(latents))
+                if c.hidden:
+                    self.reader = three_layers(size, c.hidden, latents)
         self.requires_grad_(False).to(device)
 
     def _slots(self) -> Tensor:
@@ -118,6 +126,12 @@ class RegionsTokenizer(WeightTokenizer):
         y = patches @ self.analysis.to(patches.dtype)
         return y + run_layers(self.encoder, patches) if self.config.encoder else y
 
+    def latents_of_weights(self, z: Tensor) -> Tensor:
+        """(N, P) standardised rows -> (N, T, D), where weights are read."""
+        y = z @ self.reading.to(z.dtype) + self.reading_offset.to(z.dtype)
+        y = y + run_layers(self.reader, z) if self.config.hidden else y
+        return y.unflatten(1, (-1, self.numbers))
+
     def to_rows(self, latents: Tensor) -> Tensor:
         """(N, T, D) -> (N, P) standardised."""
         y = latents.flatten(1)
@@ -131,7 +145,8 @@ class RegionsTokenizer(WeightTokenizer):
         return firsts(self.books[0])[ids] if self.config.merge else ids
 
     def _encode(self, weights: Tensor) -> Tensor:
-        return torch.cat([self.round_latents(self.to_latents(part)) for part in weights.split(self.encoded)])
+        at_once = self.encoded if self.config.read == "function" else self.chunk
+        return torch.cat([self.round_latents(self.to_latents(part)) for part in weights.split(at_once)])
 
     def _decode(self, ids: Tensor) -> Tensor:
         parts = [self.to_rows(self.books[0][part]).float() for part in ids.split(self.chunk)]
@@ -146,6 +161,8 @@ class RegionsTokenizer(WeightTokenizer):
 
     def to_latents(self, weights: Tensor) -> Tensor:
         """Latents."""
+        if self.config.read == "weights":
+            return self.latents_of_weights(self.standardizer(weights).double())
         return self.latents_of(self.patches(weights.double()))
 
     def round_latents(self, latents: Tensor) -> Tensor:

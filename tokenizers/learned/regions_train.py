@@ -105,7 +105,13 @@ class RegionsTrainer(VocabularyTrainer):
         t, c = self.tokenizer, self.config
         some = self.rows[draw(len(self.rows), REGRESSION, c.seed).to(self.rows.device)]
         taught = some
-        if scattered(self.rows.cpu(), c.seed) if c.representatives is None else c.representatives:
+        apart = scattered(self.rows.cpu(), c.seed)
+        if apart and c.read == "weights":
+            raise ValueError(
+                "--read weights needs fields with a common start, and the rows of these point in different directions. "
+                "Leave the flag out."
+            )
+        if apart if c.representatives is None else c.representatives:
             taught = representatives(t.field, some.cpu(), c.seed, some.device).to(some.device)
             good = taught.isfinite().all(1)
             some, taught = some[good], taught[good]
@@ -117,18 +123,13 @@ class RegionsTrainer(VocabularyTrainer):
         self.quantizer.start(flat[draw(len(flat), VECTORS, c.seed).to(flat.device)][:, None])
         self.publish()
         x = torch.cat([t.books[0][t.nearest(part.double())] for part in latents.split(t.chunk)]).flatten(1)
-        z = t.standardizer(taught).double()
-        middle, goal = x.mean(0), z.mean(0)
-        x = x - middle
-        gram = x.T @ x
-        gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-9)
-        solution = torch.linalg.solve(gram, x.T @ (z - goal))
-        t.synthesis.copy_(solution)
-        t.offset.copy_(goal - middle @ solution)
+        _regress(x, t.standardizer(taught).double(), t.synthesis, t.offset)
+        if c.read == "weights":
+            _regress(t.standardizer(some).double(), latents.flatten(1).double(), t.reading, t.reading_offset)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         t = self.tokenizer
-        linear = [t.analysis, t.synthesis]
+        linear = [t.analysis, t.synthesis, *([t.reading] if self.config.read == "weights" else [])]
         groups = [{"params": [p], "share": SLOW * max(float(p.detach().std()), 1e-6)} for p in linear]
         rest = [p for p in self.net.parameters() if all(p is not q for q in linear)]
         return torch.optim.Adam(
@@ -145,9 +146,8 @@ class RegionsTrainer(VocabularyTrainer):
                 rows = turned(t.field, rows, self.turns[which])
             if self.said is not None:
                 said = self.said[chosen][:, self.places[which]]
-            patches = t.patches(rows) if said is None else t.windowed(said)
             coords = self.coords(said)
-        latents = t.latents_of(patches)
+        latents = self.latents(rows, said)
         quantised, extra = self.quantise(latents)
         if c.swap:
             quantised = self.swapped(quantised)
@@ -157,6 +157,15 @@ class RegionsTrainer(VocabularyTrainer):
         if c.weight_loss:
             loss = loss + c.weight_loss * F.mse_loss(decoded, t.standardizer(rows))
         return loss, function, loss.new_zeros(())
+
+    def latents(self, rows: Tensor, said: Tensor | None) -> Tensor:
+        """(B, T, D) of rows, whose values at all regions' points may be known."""
+        t = self.tokenizer
+        if t.config.read == "weights":
+            return t.latents_of_weights(t.standardizer(rows))
+        with torch.no_grad():
+            patches = t.patches(rows) if said is None else t.windowed(said)
+        return t.latents_of(patches)
 
     def coords(self, said: Tensor | None) -> Tensor:
         """Random coordinates of a step, (M, d); with --near (B, M, d), some of them where each field changes sign.
@@ -194,6 +203,17 @@ class RegionsTrainer(VocabularyTrainer):
     def publish(self) -> None:
         """The quantiser's codebook into the tokenizer."""
         self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
+
+
+def _regress(x: Tensor, y: Tensor, slopes: Tensor, offset: Tensor) -> None:
+    """Set `slopes` (p, q) and `offset` (q,) to the ridge regression of y (n, q) on x (n, p)."""
+    middle, goal = x.mean(0), y.mean(0)
+    x = x - middle
+    gram = x.T @ x
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean() + 1e-9)
+    solution = torch.linalg.solve(gram, x.T @ (y - goal))
+    slopes.copy_(solution)
+    offset.copy_(goal - middle @ solution)
 
 
 def _places(lattice: Tensor, turn: Tensor) -> Tensor | None:

@@ -250,6 +250,21 @@ def test_fields_without_a_common_start_are_told_and_decoded(fields):
     assert found[1] > found[0] - 1
 
 
+def test_weights_are_read_where_asked(fields):
+    """A field's tokens then come from its row: equal after reloading, the same alone and in a batch, refused without a common start."""
+    options = {"read": "weights", "steps": 150, "batch": 64, "points": 64, "hidden": 64, "vocab_size": 64}
+    tokenizer = make(**options).fit(fields[:300])
+    ids = tokenizer.encode(fields[300:])
+    assert torch.equal(torch.cat([tokenizer.encode(row[None]) for row in fields[300:]]), ids)
+    decoded, mean = tokenizer.decode(ids), fields[:300].mean(0).expand(100, -1)
+    truth = render(FIELD, fields[300:], 8, 8)
+    assert psnr(render(FIELD, decoded, 8, 8), truth).mean() > psnr(render(FIELD, mean, 8, 8), truth).mean() + 1
+    mixed = torch.cat([shuffled(row[None], i) for i, row in enumerate(fields)])
+    with pytest.raises(ValueError, match="common start"):
+        make(**options).fit(mixed)
+    assert not torch.equal(tokenizer.encode(mixed[300:]), ids)
+
+
 def shuffled(row: Tensor, seed: int) -> Tensor:
     """A row with its hidden neurons in another order and, ReLU permits it, other scales."""
     g = generator(seed)
