@@ -189,13 +189,19 @@ class Handlers:
         """Keep the token at a pixel of the board, or no longer."""
         if given is None or kept is None:
             return None, None, "Take a field first."
-        shown = self.given_board(given, kept)
-        t = board.cell_at(x, y, shown.shape, len(kept), self.studio.grid)
-        if t is not None:
-            kept = kept.clone()
-            kept[t] = ~kept[t]
-            shown = self.given_board(given, kept)
-        return kept, shown, self._kept_text("given field", kept)
+        t = board.cell_at(x, y, self.given_board(given, kept).shape, len(kept), self.studio.grid)
+        return self._changed(given, kept, [] if t is None else [t])
+
+    def change(self, given: Drawn | None, kept: torch.Tensor | None, text: str) -> tuple:
+        """Keep the tokens that a text names, or no longer: what `touch` does, from the keyboard."""
+        if given is None or kept is None:
+            return None, None, "Take a field first."
+        return self._changed(given, kept, board.named(text, len(kept), self.studio.grid))
+
+    def _changed(self, given: Drawn, kept: torch.Tensor, places: list[int]) -> tuple:
+        kept = kept.clone()
+        kept[places] = ~kept[places]
+        return kept, self.given_board(given, kept), self._kept_text("given field", kept)
 
     def complete(
         self,
@@ -333,6 +339,12 @@ def build_page(studio: Studio, title: str) -> Any:
                     tokens_kept = gr.Image(
                         show_label=False, label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"]
                     )
+                    named = gr.Textbox(
+                        label="Or name tokens, row:column from 1, and press Enter",
+                        placeholder="2:3 or 1-4:2-6",
+                        max_lines=1,
+                        elem_id="named",
+                    )
             more = gr.Button("Complete", variant="primary", elem_id="complete")
             outcome = gr.Markdown(elem_id="completed")
             completed = gallery(columns=9, label="Completions", elem_id="completions")
@@ -371,6 +383,7 @@ def build_page(studio: Studio, title: str) -> Any:
         fitted.click(said(page.take_picture), [pad, part], completing)
         part.input(said(page.choose_part), [given, part], [kept, tokens_kept, what])
         tokens_kept.select(point, [given, kept], [kept, tokens_kept, what])
+        named.submit(said(page.change), [given, kept, named], [kept, tokens_kept, what])
         more.click(said(page.complete), [given, kept, label, *rules], [completed, outcome])
         start.click(said(page.walk), [drawn, a, b, size], [path, strip, film, gif]).then(page.on_walk, [path, t], place)
         t.release(page.on_walk, [path, t], place)

@@ -3,6 +3,7 @@
 import colorsys
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,27 @@ def cell_at(x: float, y: float, shape: tuple[int, ...], tokens: int, grid: tuple
     cells, (rows, columns) = places(tokens, grid)
     at = (int(y * rows // shape[0]), int(x * columns // shape[1]))
     return cells.index(at) if at in cells else None
+
+
+def named(text: str, tokens: int, grid: tuple[int, ...] | None) -> list[int]:
+    """The tokens that a text names, such as `2:3` or `1-4:2-6, 8:1`: rows and columns of the board, from 1.
+
+    Raises:
+        ValueError: for another text, or cells beside the board.
+    """
+    cells, (rows, columns) = places(tokens, grid)
+    found: list[int] = []
+    for word in text.replace(",", " ").split():
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?:(\d{1,4})(?:-(\d{1,4}))?", word)
+        if match is None:
+            raise ValueError(f"tokens are named by row:column from 1, such as 2:3 or 1-4:2-6; got {word[:40]!r}.")
+        top, bottom, left, right = (int(n) if n else None for n in match.groups())
+        bottom, right = bottom or top, right or left
+        inside = [t for t, (r, c) in enumerate(cells) if top <= r + 1 <= bottom and left <= c + 1 <= right]
+        if not inside:
+            raise ValueError(f"{word} names no token: the board has {rows} rows and {columns} columns.")
+        found += inside
+    return sorted(set(found))
 
 
 def colour(code: int) -> tuple[int, int, int]:

@@ -84,6 +84,8 @@ def test_completions_keep_what_they_are_told_to(page, studio):
     assert bool((made.codes[:, :3] == given.codes[0, :3]).all())
     changed, other, _ = page.touch(given, kept, shown.shape[1] - 2, shown.shape[0] - 2)
     assert changed.tolist() == [True] * 3 + [False, False, True] and not np.array_equal(other, shown)
+    typed, same, _ = page.change(given, kept, "2:3")
+    assert torch.equal(typed, changed) and np.array_equal(same, other) and page.change(None, None, "1:1")[0] is None
     assert page.choose_part(given, "none")[0].sum() == 0 and page.choose_part(None, "all")[0] is None
     with pytest.raises(ValueError, match="take a field"):
         page.complete(None, None, ANY, 1.0, 1.0, 0, 1.0)
@@ -116,6 +118,13 @@ def test_every_token_has_one_cell_and_is_found_there(tokens, grid):
     for t, (row, column) in enumerate(cells):
         shape = (rows * 20 + 1, columns * 20 + 1, 3)
         assert board.cell_at(column * 20 + 10, row * 20 + 10, shape, tokens, grid) == t
+        assert board.named(f"{row + 1}:{column + 1}", tokens, grid) == [t]
+    assert (
+        board.named("1-9999:1-9999, 1:1", tokens, grid) == list(range(tokens)) and board.named(" ", tokens, grid) == []
+    )
+    for wrong in ("0:0", "1", "1:2:3", "a:b", "99:1"):
+        with pytest.raises(ValueError, match="token"):
+            board.named(wrong, tokens, grid)
     assert board.board(torch.arange(tokens), grid).dtype == np.uint8
     assert board.part("all", tokens, grid).all() and not board.part("none", tokens, grid).any()
 
