@@ -123,3 +123,20 @@ def load_model(
             f"{words.tokens_per_field} of {words.codes}. Train or fetch the model anew."
         )
     return model.eval(), words, {**info, "path": str(path)}
+
+
+def load_gpt(
+    path: Path | str, tokenizer: Path | str | None = None, *, revision: str | None = None
+) -> tuple[GPT, WeightTokenizer, dict]:
+    """`load_model` for those who need a GPT over tokens.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`, and for a model of another kind.
+    """
+    model, words, info = load_model(path, tokenizer, revision=revision)
+    if not isinstance(model, GPT) or words is None:
+        raise ValueError(
+            f"--model {path} is a {model.config.kind} model, which writes no tokens; this needs a GPT of scripts/train_gpt.py. "
+            "What a flow draws lies in samples/ of its run."
+        )
+    return model, words, info

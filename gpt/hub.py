@@ -13,7 +13,7 @@ from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import escape_markdown, inside
 from fields.view.render import save_png, sheet
-from gpt.checkpoint import FILES, load_model, save_model
+from gpt.checkpoint import FILES, load_gpt, save_model
 from gpt.evaluation.config import model_bits_of
 from gpt.evaluation.metrics import DISTANCES
 from gpt.model import GPT
@@ -36,9 +36,7 @@ def push_model(model: GPT, repo: str, *, tokenizer: WeightTokenizer, info: dict,
 
 def publish_model(options: PublishModel) -> Sent | None:
     """Push a model; see `PublishModel`."""
-    model, tokenizer, info = load_model(Path(options.path))
-    if tokenizer is None:
-        raise ValueError(f"{options.path} holds a model of weights. Publish one of tokens, of scripts/train_gpt.py.")
+    model, tokenizer, info = load_gpt(Path(options.path))
     may_publish(info.get("signals") or {})
     home = Path(info["path"])
     run = read_run(home) or read_run(home.parent)

@@ -131,8 +131,8 @@ def named(text: str, tokens: int, grid: tuple[int, ...] | None) -> list[int]:
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?:(\d{1,4})(?:-(\d{1,4}))?", word)
         if match is None:
             raise ValueError(f"tokens are named by row:column from 1, such as 2:3 or 1-4:2-6; got {word[:40]!r}.")
-        top, bottom, left, right = (int(n) if n else None for n in match.groups())
-        bottom, right = bottom or top, right or left
+        top, left = int(match[1]), int(match[3])
+        bottom, right = int(match[2] or top), int(match[4] or left)
         inside = [t for t, (r, c) in enumerate(cells) if top <= r + 1 <= bottom and left <= c + 1 <= right]
         if not inside:
             raise ValueError(f"{word} names no token: the board has {rows} rows and {columns} columns.")

@@ -13,7 +13,7 @@ from fields.hub.cards import front_matter
 from fields.hub.publish import Publication, publish
 from fields.hub.push import Sent
 from fields.runtime.runs import read_json, write_json
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt
 from gpt.demo.options import PublishDemo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,7 @@ def publish_demo(options: PublishDemo) -> Sent | None:
     Raises:
         FileNotFoundError, ValueError: if the model cannot be fetched, or writes no tokens.
     """
-    model, tokenizer, info = load_model(str(options.path))
-    if tokenizer is None:
-        raise ValueError(f"{options.path} writes no tokens; the demo shows models of scripts/train_gpt.py.")
+    model, tokenizer, info = load_gpt(str(options.path))
     fields = options.fields
 
     def prepare(folder: Path) -> None:

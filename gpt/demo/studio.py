@@ -18,7 +18,7 @@ from fields.metrics.distances import nearest
 from fields.model import FieldConfig, values
 from fields.runtime.runs import Run, read_json
 from fields.storage.dataset import WeightDataset
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.sample import find_label
@@ -229,9 +229,7 @@ def open_studio(model: str, fields: str | None = None, revision: str | None = No
     Raises:
         ValueError: for models that write no tokens, or a dataset of other fields.
     """
-    gpt, tokenizer, info = load_model(model, revision=revision)
-    if tokenizer is None or not isinstance(gpt, GPT):
-        raise ValueError(f"--model {model} writes no tokens. Give the model of scripts/train_gpt.py.")
+    gpt, tokenizer, info = load_gpt(model, revision=revision)
     place = fields if fields is not None else _trained_on(Path(model))
     data = None if place is None else WeightDataset.load(place, flag="--fields")
     if data is not None and data.config != tokenizer.field:

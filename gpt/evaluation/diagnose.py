@@ -16,7 +16,7 @@ from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
 from fields.runtime.runs import claim, read_json, vacant
 from fields.storage.fetch import beside, is_local
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt
 from gpt.data import unigram_bits
 from gpt.evaluation import baselines, predictions
 from gpt.evaluation.config import Inputs, open_classifier, read_inputs
@@ -33,11 +33,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
     """Measure, write and print; returns what diagnosis.json holds."""
     began = time.perf_counter()
     torch.set_num_threads(config.threads or cores())
-    model, tokenizer, info = load_model(config.model)
-    if not isinstance(model, GPT) or tokenizer is None:
-        raise ValueError(
-            f"--model {config.model} is no model of tokens: diagnose follows tokens from fields to samples."
-        )
+    model, tokenizer, info = load_gpt(config.model)
     training = Path(info["path"]).parent
     fields = config.fields or fields_of(training)
     inputs = read_inputs(

@@ -17,7 +17,7 @@ from fields.runtime.runs import claim, read_json, write_json
 from fields.storage.dataset import Reference, WeightDataset
 from fields.storage.fetch import at
 from fields.storage.rows import Rows
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt
 from gpt.sampling.generate import Draws, check_fits, sample_ids
 from gpt.sampling.options import SampleConfig
 from gpt.sampling.sheet import save_samples_sheet
@@ -59,7 +59,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         check_onednn()
     accelerator = start(threads=config.threads, precision="fp32")
     model, tokenizer, info = on_all(
-        accelerator, load_model, *(at(s, config.revision) for s in (config.model, config.tokenizer))
+        accelerator, load_gpt, *(at(s, config.revision) for s in (config.model, config.tokenizer))
     )
     if config.size is not None and kind_of(tokenizer.field).name == "images":
         info = {**info, "size": list(config.size)}

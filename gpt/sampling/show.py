@@ -19,7 +19,7 @@ from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, fetch, fetch_fields, is_local
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES as MODEL_FILES
-from gpt.checkpoint import MODELS, load_model
+from gpt.checkpoint import MODELS, load_gpt
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.options import ShowConfig
 from tokenizers.base import WeightTokenizer
@@ -161,9 +161,7 @@ def _codebook(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
 
 
 def _model(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
-    model, tokenizer, info = load_model(folder)
-    if tokenizer is None:
-        raise ValueError(f"{folder} is a model of weights, which writes no tokens. Show its samples instead.")
+    model, tokenizer, info = load_gpt(folder)
     draws = sample_ids(model, config.n, seed=config.seed)
     weights = tokenizer.decode(draws.pick(draws.complete).codes)
     kind = kind_of(tokenizer.field, info.get("signals"))

@@ -18,7 +18,7 @@ from fields.runtime.console import bar
 from fields.storage.fetch import at
 from fields.view.mesh import field_volume
 from fields.view.shading import AZIMUTH, view
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt
 from gpt.model import GPT
 from gpt.sampling.generate import sample_ids
 from gpt.sampling.sample import find_label
@@ -44,7 +44,7 @@ SCALAR = ("kmeans", "quantile", "uniform")
 
 def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     """Sequence above; token values and weights at the left; picture and odds at the right."""
-    model, tokenizer, info = load_model(at(options.model, None))
+    model, tokenizer, info = load_gpt(at(options.model, None))
     kind_, size = kind_of(tokenizer.field, info.get("signals")), tuple(info["size"])
     solid = isinstance(kind_, ShapeKind)
     if not solid and (kind_.name != "images" or min(size) < 1):

@@ -6,7 +6,7 @@ from made import generator, rows
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from gpt.checkpoint import load_model
+from gpt.checkpoint import load_gpt, load_model
 from gpt.continuous.flow import Flow, FlowConfig
 from gpt.continuous.options import FlowModelConfig, TrainFlowConfig
 from gpt.continuous.train_flow import train_flow
@@ -118,6 +118,8 @@ def test_a_flow_over_latents_draws_fields_that_its_tokenizer_can_say(dataset, tm
     drawn = WeightDataset.load(tmp_path / "flow" / "samples").weights("samples")
     model, words, info = load_model(tmp_path / "flow")
     assert words.fingerprint == info["tokenizer"] == tokenizer.fingerprint and model.config.kind == "flow"
+    with pytest.raises(ValueError, match="is a flow model, which writes no tokens"):
+        load_gpt(tmp_path / "flow")
     assert len(drawn) == 5 and drawn.isfinite().all()
 
 
