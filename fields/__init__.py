@@ -30,7 +30,7 @@ _HOMES = {
     "kind_of": "kinds.registry",
     "fit": "fitting.memory",
     "FitConfig": "fitting.options",
-    "Reference": "storage.dataset",
+    "Reference": "storage.reference",
     "WeightDataset": "storage.dataset",
     "Rows": "storage.rows",
     "render": "view.render",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, Precision, check_tracker
+from fields.runtime.flags import Overwrites, Precision, check_numbers, check_tracker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +55,10 @@ class LoopConfig:
 
     def __post_init__(self):
         least = {"batch": 1, "micro_batch": 1, "eval_every": 1, "patience": 1, "sample_every": 1, "samples": 0}
-        for name, low in {**least, "save_every": 1, "keep": 1, "log_every": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
+        least |= {"save_every": 1, "keep": 1, "log_every": 1, "seed": 0}
+        check_numbers(self, least=least, above=("clip",))
         if not self.lr > 0 or not 0 <= self.least_lr <= self.lr:
             raise ValueError(f"--lr must be above 0 and --min-lr in [0, lr], got {self.lr} and {self.min_lr}.")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"--clip must be above 0 (or None), got {self.clip}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"--ema must lie between 0 and 1, got {self.ema}.")
         check_tracker(self.tracker)
@@ -121,17 +117,11 @@ class OptimizerConfig(LoopConfig):
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
         super().__post_init__()
-        for name, low in {"steps": 1, "warmup": 0, "eval_fields": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}, got {value}.")
+        check_numbers(self, least={"steps": 1, "warmup": 0, "eval_fields": 1}, shares=("token_noise", "label_dropout"))
         if self.steps is not None and self.warmup is not None and self.warmup > self.steps:
             raise ValueError(f"--warmup must be at most --steps ({self.steps}), got {self.warmup}.")
         if self.optimizer not in ("adamw", "muon", "sgd"):
             raise ValueError(f"--optimizer must be adamw, muon or sgd, got {self.optimizer!r}.")
-        for name in ("token_noise", "label_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}.")
         if self.weight_decay < 0 or not all(0 <= b < 1 for b in self.betas):
             raise ValueError(
                 f"--weight-decay must be 0 or more and --betas in [0, 1), got {self.weight_decay}, {self.betas}."
@@ -175,14 +165,11 @@ class TrainConfig(OptimizerConfig, Overwrites):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"threads": 1}, above=("minutes",))
         if self.shifts < 0 or not 0 < self.shift_by <= 1:
             raise ValueError(
                 f"--shifts must be 0 or more and --shift-by in (0, 1], got {self.shifts}, {self.shift_by}."
             )
-        if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
 
 
 @dataclass(frozen=True)
@@ -234,9 +221,7 @@ class ShapeSettings:
     """Rows of noise, means and single weights, too."""
 
     def __post_init__(self):
-        for name, least in (("points", 2), ("size", 8), ("pool", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--shapes.{name} must be at least {least}, got {getattr(self, name)}.")
+        check_numbers(self, "shapes.", least={"points": 2, "size": 8, "pool": 2})
 
 
 @dataclass(frozen=True)
@@ -287,10 +272,7 @@ class EvaluateConfig(Overwrites):
     shapes: ShapeSettings = field(default_factory=ShapeSettings)
 
     def __post_init__(self):
-        if self.n is not None and self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"n": 1, "threads": 1})
 
 
 @dataclass(frozen=True)
@@ -325,10 +307,7 @@ class DiagnoseConfig(Overwrites):
     """CPU threads; default: all cores."""
 
     def __post_init__(self):
-        if self.n < 2:
-            raise ValueError(f"--n must be at least 2, got {self.n}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"n": 2, "threads": 1})
 
 
 DIGITS = PipelineConfig(

@@ -9,7 +9,8 @@ from made import rows
 from warm import Warm
 
 from fields.model import FieldConfig
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 
 for number in (
     signal.SIGINT,

@@ -294,11 +294,9 @@ def line(row: dict) -> str:
 
 def draw_picture(path: Path, result: dict) -> None:
     """PSNR over bits of a field: dots as encoded, hollow ones nominal, crosses after refit."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     kinds = list(dict.fromkeys(r["kind"] for r in result["rows"]))
     for r in result["rows"]:

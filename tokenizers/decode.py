@@ -17,7 +17,8 @@ import tyro
 from fields.kinds.preview import preview_dataset
 from fields.runtime.console import plural
 from fields.runtime.runs import claim
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from tokenizers.base import WeightTokenizer
 from tokenizers.options import DecodeConfig
 from tokenizers.registry import load_tokenizer

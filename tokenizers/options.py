@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Suppress
 
 from fields.hub.options import Publish
-from fields.runtime.flags import Device, Overwrites
+from fields.runtime.flags import Device, Overwrites, check_numbers
 
 Mode = Literal["position", "delta", "none"]
 
@@ -35,12 +35,9 @@ class TokenizerConfig:
     def __post_init__(self):
         if not isinstance(self.field, dict):  # a FieldConfig
             object.__setattr__(self, "field", self.field.to_dict())
-        if self.vocab_size < 2:
-            raise ValueError(f"--vocab-size must be at least 2, got {self.vocab_size}.")
+        check_numbers(self, least={"vocab_size": 2, "fit_values": 1})
         if self.vocab_size > 65_536:
             raise ValueError(f"--vocab-size must be at most 65536 (ids are stored in 2 bytes), got {self.vocab_size}.")
-        if self.fit_values < 1:
-            raise ValueError(f"--fit-values must be at least 1, got {self.fit_values}.")
 
     def settings(self) -> dict:
         """All options as plain values; without those of `later` that have their default, as before there were any."""
@@ -65,8 +62,7 @@ class RefitConfig:
     """Share of the squared error that refit trades for one bit less per field, where codes are ordered numbers."""
 
     def __post_init__(self):
-        if self.refit_steps < 1 or self.refit_lr <= 0 or self.refit_rate < 0:
-            raise ValueError("--refit-steps must be at least 1, --refit-lr above 0, --refit-rate at least 0.")
+        check_numbers(self, least={"refit_steps": 1, "refit_rate": 0}, above=("refit_lr",))
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,7 @@ class ReportConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "sizes", tuple(int(s) for s in self.sizes))
-        if any(s < 2 for s in self.sizes):
-            raise ValueError(f"--sizes must be at least 2 each, got {self.sizes}.")
-        if self.sweep_fields < 1 or self.held_out < 1 or self.probe_rows < 0:
-            raise ValueError("--sweep-fields and --held-out must be at least 1, --probe-rows at least 0.")
+        check_numbers(self, least={"sizes": 2, "sweep_fields": 1, "held_out": 1, "probe_rows": 0})
 
 
 @dataclass(frozen=True)
@@ -179,8 +172,7 @@ class CompareConfig(Overwrites):
     def __post_init__(self):
         if not self.tokenizers:
             raise ValueError("name at least one tokenizer to compare.")
-        if self.held_out < 1 or self.counted < 1:
-            raise ValueError("--held-out and --counted must be at least 1.")
+        check_numbers(self, least={"held_out": 1, "counted": 1})
 
 
 @dataclass(frozen=True)

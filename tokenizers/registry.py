@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from fields.runtime.contents import find, subcommands
-from fields.runtime.flags import Device, Overwrites, check_tracker
+from fields.runtime.flags import Device, Overwrites, check_numbers, check_tracker
 from fields.storage.fetch import fetch
 from tokenizers.classic.options import KMeansConfig, PCAConfig, QuantileConfig, UniformConfig
 from tokenizers.learned.options import GraphConfig, RegionsConfig, VQVAEConfig
@@ -101,8 +101,7 @@ class BuildConfig(Overwrites):
 
     def __post_init__(self):
         check_tracker(self.tracker)
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"threads": 1})
 
 
 def parse(args: list[str] | None = None) -> BuildConfig:

@@ -13,7 +13,8 @@ from fields.metrics.pairs import psnr
 from fields.runtime import runs
 from fields.runtime.console import plural
 from fields.signals.origin import ORIGIN
-from fields.storage.dataset import KEPT, Reference, WeightDataset, summary
+from fields.storage.dataset import KEPT, WeightDataset, summary
+from fields.storage.reference import Reference
 from fields.symmetry import align, balance, canonical
 from fields.view.render import render, save_png, sheet
 

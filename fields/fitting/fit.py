@@ -34,7 +34,8 @@ from fields.signals.base import Signals
 from fields.signals.options import HUB_OPTIONS
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
-from fields.storage.dataset import Reference, WeightDataset, summary
+from fields.storage.dataset import WeightDataset, summary
+from fields.storage.reference import Reference
 
 
 def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:

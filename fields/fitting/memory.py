@@ -18,7 +18,8 @@ from fields.runtime.console import bar
 from fields.signals.base import SPLITS, Signals
 from fields.signals.images import Images
 from fields.signals.samples import Samples
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 
 
 def fit(

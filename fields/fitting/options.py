@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fields.runtime.flags import Overwrites
+from fields.runtime.flags import Overwrites, check_numbers
 from fields.signals.options import SignalsConfig
 
 Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
@@ -39,8 +39,7 @@ class AlignConfig(Overwrites):
     def __post_init__(self):
         if self.reference is not None and self.how != "match":
             raise ValueError("--reference belongs to --how match: nothing is matched when neurons are sorted.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"threads": 1})
 
 
 @dataclass(frozen=True)
@@ -131,15 +130,10 @@ class FitConfig(SignalsConfig, Overwrites):
         super().__post_init__()
         if self.fits is None:
             object.__setattr__(self, "fits", LOADERS[self.signals].fits if self.signals in LOADERS else 1)
-        for name in ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+        counts = ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps", "limit")
+        check_numbers(self, least=dict.fromkeys(counts, 1), above=("lr",))
         if self.pixels is not None and not 0 < self.pixels <= 1:
             raise ValueError(f"--pixels is a share in (0, 1], got {self.pixels}.")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, got {self.limit}.")
         if not all(0 <= b < 1 for b in self.betas):
             raise ValueError(f"--betas must lie in [0, 1), got {self.betas}.")
 

@@ -13,7 +13,8 @@ from fields.model import FieldConfig
 from fields.runtime import runs
 from fields.signals.base import SPLITS, Signals
 from fields.storage.columns import table_of
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 
 CACHE = 800_000

@@ -22,7 +22,8 @@ from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.signals.seen import HELD_OUT, refuse_held_out, sample_of, seen_by
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 
 REFERENCE_SCHEDULE = Schedule(steps=1000, lr=1e-2, betas=(0.9, 0.999))
 """The one field of `conditioned` is fitted long and carefully: it is fitted once."""

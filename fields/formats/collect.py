@@ -22,7 +22,8 @@ from fields.runtime import runs
 from fields.runtime.console import bar
 from fields.signals.base import Signals
 from fields.signals.images import Images
-from fields.storage.dataset import KEPT, Reference, WeightDataset
+from fields.storage.dataset import KEPT, WeightDataset
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from fields.view import volumes
 

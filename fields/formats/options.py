@@ -8,7 +8,7 @@ import tyro
 
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.weight_formats import WEIGHT_FORMATS
-from fields.runtime.flags import Overwrites
+from fields.runtime.flags import Overwrites, check_numbers
 
 if TYPE_CHECKING:  # a checker cannot know what stands in the registry
     Name = str
@@ -165,8 +165,4 @@ class MeshConfig(Overwrites):
 
         if not 8 <= self.size <= LARGEST:
             raise ValueError(f"--size must lie in 8 .. {LARGEST} cells along an edge, got {self.size}.")
-        for name in ("picture", "turntable", "sheet"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must be 0 or more, got {getattr(self, name)}.")
-        if self.n is not None and self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
+        check_numbers(self, least={"picture": 0, "turntable": 0, "sheet": 0, "n": 1})

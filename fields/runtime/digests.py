@@ -13,14 +13,6 @@ DIGITS = 16
 PIECE = 1 << 22
 
 
-def of_arrays(*arrays: Any) -> str:
-    """Of arrays (or CPU tensors): type, shape and bytes."""
-    state = hashlib.sha256()
-    for array in arrays:
-        _add(state, array)
-    return state.hexdigest()[:DIGITS]
-
-
 def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: Any = None) -> str:
     """Of signals: what they are called, how large they are, and their bytes; in their order.
 

@@ -5,7 +5,9 @@ import math
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 Precision = Literal["auto", "launcher", "fp32", "onednn", "bf16"]
@@ -112,6 +114,36 @@ class Overwrites:
     overwrite: bool = dataclasses.field(default=False, kw_only=True)
     """Remove what this command made in the output folder before, without asking, and begin anew. A folder that another
     command made is refused."""
+
+
+def check_numbers(
+    config: Any,
+    prefix: str = "",
+    *,
+    least: Mapping[str, float] = MappingProxyType({}),
+    above: Sequence[str] = (),
+    shares: Sequence[str] = (),
+) -> None:
+    """Refuse numbers of a config that mean nothing; None passes, and of a tuple each number is looked at.
+
+    Args:
+        config: whose attributes are meant.
+        prefix: of the flags, such as `shape.`.
+        least: name -> what it is at least.
+        above: names of numbers above 0.
+        shares: names of numbers from 0 to 1.
+    Raises:
+        ValueError: naming the flag.
+    """
+    for name in (*least, *above, *shares):
+        value, flag = getattr(config, name), f"--{prefix}{name.replace('_', '-')}"
+        for one in value if isinstance(value, tuple) else () if value is None else (value,):
+            if name in least and not one >= least[name]:
+                raise ValueError(f"{flag} must be at least {least[name]}, got {value}.")
+            if name in above and not one > 0:
+                raise ValueError(f"{flag} must be above 0, got {value}.")
+            if name in shares and not 0 <= one <= 1:
+                raise ValueError(f"{flag} must lie between 0 and 1, got {value}.")
 
 
 def check_tracker(name: str | None) -> None:

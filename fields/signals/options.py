@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fields.runtime.flags import check_numbers
+
 HUB_OPTIONS = ("image_column", "label_column", "split", "rows", "stream")
 """Settings of image datasets of the Hub alone."""
 
@@ -33,14 +35,9 @@ class ShapeOptions:
     """Distances beyond this are cut, and this one is 1."""
 
     def __post_init__(self):
-        for name in ("near", "uniform"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--shape.{name} must be 0 or more, got {getattr(self, name)}.")
+        check_numbers(self, "shape.", least={"near": 0, "uniform": 0}, above=("spread", "clamp"))
         if self.near + self.uniform < 1:
             raise ValueError("a shape needs at least 1 point: --shape.near and --shape.uniform are both 0.")
-        for name in ("spread", "clamp"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--shape.{name} must be above 0, got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -86,14 +83,11 @@ class SignalsConfig:
             raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")
         if (self.resize is not None or self.crop) and self.signals in NAMED:
             raise ValueError(f"--resize and --crop are for folders of pictures, got --signals {self.signals}.")
-        if self.rows is not None and self.rows < 1:
-            raise ValueError(f"--rows is a number of rows, at least 1, got {self.rows}.")
+        check_numbers(self, least={"rows": 1, "split_seed": 0})
         for name in HUB_OPTIONS:
             if getattr(self, name) and self.signals in NAMED:
                 flag = f"--{name.replace('_', '-')}"
                 raise ValueError(f"{flag} is for image datasets of the Hub, got --signals {self.signals}.")
-        if self.split_seed < 0:
-            raise ValueError(f"--split-seed must be 0 or more, got {self.split_seed}.")
         if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist", *COLLECTIONS):
             raise ValueError(
                 f"--data-root is for mnist, fashion-mnist, {', '.join(COLLECTIONS)}, got it with --signals {self.signals}. "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fields.runtime.flags import Overwrites, Precision
+from fields.runtime.flags import Overwrites, Precision, check_numbers
 from gpt.options import LoopConfig
 
 
@@ -60,9 +60,7 @@ class TrainFlowConfig(LoopConfig, Overwrites):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("steps", "n", "integration"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        check_numbers(self, least={"steps": 1, "n": 1, "integration": 1})
         if not 0 <= self.unlabelled < 1:
             raise ValueError(f"--unlabelled is a share in [0, 1), got {self.unlabelled}.")
         if not 0 <= self.guidance <= 100 or (self.guidance != 1 and not self.labels):

@@ -19,8 +19,9 @@ from fields.runtime.products import products_put_back
 from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, replace_folder, vacant, write_json
 from fields.signals.seen import seen_by
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import load_model

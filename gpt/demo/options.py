@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from fields.hub.options import Publish
+from fields.runtime.flags import check_numbers
 from fields.storage.fetch import HubName
 
 
@@ -35,8 +36,7 @@ class DemoConfig:
     def __post_init__(self):
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must lie between 0 and 65535, got {self.port}.")
-        if self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
+        check_numbers(self, least={"threads": 1})
 
 
 @dataclass(frozen=True)

@@ -214,11 +214,9 @@ def html(out: Path, result: dict) -> Page:
 
 def draw_diagnosis(path: Path, result: dict, rows: list[SignalSet]) -> None:
     """Bars of the measure, and beside each row some of its pictures; held-out rows show the same fields."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 0.9 * len(rows) + 1), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), 2, width_ratios=(1, 2.4), squeeze=False)
     name = "FID" if result["measure"] == "fid" else "1-NNA"
     values = [value_of(result, row.kind, result["measure"]) for row in rows]

@@ -214,11 +214,9 @@ def samples_sheet(pictures: dict) -> Tensor:
 
 def save_curves(path: Path, result: dict, pictures: dict) -> None:
     """Sorted distances to the training set, 1-NNA of all lines, FID of all lines."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     _distances(left, pictures)
     names = [_short(row["name"]) for row in result["rows"]]

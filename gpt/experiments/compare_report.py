@@ -222,12 +222,10 @@ def picture_sheet(rows: list[Tensor], captions: list[str]) -> Tensor:
 
 def draw_bits(path: Path, result: dict[str, Any]) -> None:
     """FID over bits per field: from the unigram (hollow) to the GPT (dot), and the round trip's FID as a short line."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes, drawn = figure.subplots(), 0
     for i, row in enumerate(result["rows"]):
         x, x0 = (number(row, f"trained.{who}_bits_per_field") for who in ("model", "unigram"))

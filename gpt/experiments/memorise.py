@@ -25,7 +25,8 @@ from fields.runtime.products import products_put_back
 from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from gpt.experiments.memorise_report import write_report
 from gpt.experiments.memorise_run import Cut, Trial, measure_trial, save_cell, train_cell
 from gpt.experiments.options import MemoriseConfig

@@ -98,7 +98,6 @@ def picture_sizes(cells: list) -> list[int]:
 
 def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals, config: Any, most: int = 4) -> None:
     """One block per start: the digits, and what models of N = 4, N = 32, ... generate; columns are digits, `most` a seed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     sizes, starts = picture_sizes(cells), [s for s in COLOURS if s in data and any(c.start == s for c in cells)]
@@ -109,7 +108,6 @@ def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals
     rows = 1 + len(sizes)
     height = len(starts) * rows
     figure = Figure(figsize=(0.95 + 0.62 * len(at), 0.3 + 0.66 * height), dpi=150)
-    FigureCanvasAgg(figure)
     axes = figure.subplots(height, len(at), squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
     figure.subplots_adjust(
         left=0.95 / figure.get_figwidth(), right=0.995, top=1 - 0.25 / figure.get_figheight(), bottom=0.005
@@ -142,11 +140,9 @@ def draw_roll_outs(path: Path, out: Path, cells: list, data: dict, pool: Signals
 
 def draw_curves(path: Path, out: Path, found: dict, data: dict, config: Any) -> None:
     """Quality against N, and how the error grows along a roll-out of the most fields."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3.8), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     most = max(c.n for c in found)
     for start, colour in COLOURS.items():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, Precision
+from fields.runtime.flags import Overwrites, Precision, check_numbers
 from fields.storage.fetch import beside
 from gpt.options import ModelConfig, TrainConfig
 from gpt.sampling.options import SampleConfig
@@ -73,8 +73,7 @@ class CompareVocabulariesConfig(Overwrites):
     def __post_init__(self):
         if not self.tokenizers:
             raise ValueError("name at least one tokenizer for the comparison.")
-        if self.n < 2:
-            raise ValueError(f"--n must be at least 2, got {self.n}.")
+        check_numbers(self, least={"n": 2})
         if self.limit is not None and not self.limit > 0:
             raise ValueError(f"--minutes must be above 0, got {self.minutes}.")
         self.training("", "", Path(), steps=self.steps)  # refuses what cannot be, by the same words
@@ -169,17 +168,11 @@ class MemoriseConfig(Overwrites):
     def __post_init__(self):
         for name in ("starts", "n", "between"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("steps", "batch", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        check_numbers(self, least={"steps": 1, "batch": 1, "seeds": 1, "threads": 1}, above=("lr", "scale"))
         if not self.starts or not (self.n or self.between) or min(*self.n, *self.between, 1) < 1:
             raise ValueError(
                 f"--starts and --n need at least one entry, counts of at least 1; got {self.starts}, {self.n}."
             )
-        if not self.lr > 0 or not self.scale > 0:
-            raise ValueError(f"--lr and --scale must be above 0, got {self.lr} and {self.scale}.")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"--threads must be at least 1, got {self.threads}.")
 
     @property
     def folder(self) -> Path:
@@ -239,10 +232,5 @@ class PictureTokensConfig(Overwrites):
 
     def __post_init__(self):
         object.__setattr__(self, "grid", tuple(self.grid))
-        for name in ("vocab_size", "hidden", "steps", "batch", "n"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(self, name)}.")
-        if min(self.grid) < 1 or self.decoder_steps < 1:
-            raise ValueError("--grid and --decoder-steps must be at least 1.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+        least = dict.fromkeys(("vocab_size", "hidden", "steps", "batch", "n"), 2) | {"grid": 1, "decoder_steps": 1}
+        check_numbers(self, least=least, above=("lr",))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites
+from fields.runtime.flags import Overwrites, check_numbers
 from fields.runtime.text import file_name
 from fields.storage.fetch import is_local
 
@@ -76,9 +76,7 @@ class SampleConfig(Overwrites):
 
     def __post_init__(self):
         check_sampling(self.temperature, self.top_k, self.top_p, self.guidance)
-        for name, low in {"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1}.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}.")
+        check_numbers(self, least={"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1})
         if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
             raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
 
@@ -115,8 +113,7 @@ class ShowConfig:
     """The PNG to write; default runs/show/NAME.png."""
 
     def __post_init__(self):
-        if self.n < 1:
-            raise ValueError(f"--n must be at least 1, got {self.n}.")
+        check_numbers(self, least={"n": 1})
         if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
             raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
         if self.rows is not None and min(self.rows, default=0) < 0:

@@ -14,8 +14,9 @@ from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
 from fields.runtime.resources import check_memory, check_room
 from fields.runtime.runs import claim, read_json, write_json
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import at
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from gpt.checkpoint import load_gpt
 from gpt.sampling.generate import Draws, check_fits, sample_ids

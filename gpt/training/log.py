@@ -41,11 +41,9 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], to_bits: float) -> None:
         rows: of metrics.jsonl.
         to_bits: factor from nats per token to bits per weight.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # no pyplot: it would choose a backend and keep global state
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     steps = [(r["step"], r["loss"] * to_bits) for r in rows if math.isfinite(r.get("loss", math.nan))]
     if steps:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from fields.runtime.flags import check_numbers
 from gpt.sampling.options import check_sampling
 
 MOST = 12
@@ -44,8 +45,7 @@ class Film:
             )
         if self.fps is not None and not 0 < self.fps <= (50 if self.gif else 60):
             raise ValueError(f"--fps must lie above 0 and not above 60 (50 for a GIF), got {self.fps}.")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be 0 or more, got {self.seed}.")
+        check_numbers(self, least={"seed": 0})
 
     @property
     def gif(self) -> bool:
@@ -87,10 +87,7 @@ class PictureFits:
 
     def __post_init__(self):
         super().__post_init__()  # of the film, which every animation's config has as its second base
-        if self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, got {self.steps}.")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+        check_numbers(self, least={"steps": 1}, above=("lr",))
 
 
 @dataclass(frozen=True)
@@ -175,8 +172,7 @@ class AnimateAutoregressive(Film):
     def __post_init__(self):
         super().__post_init__()
         check_sampling(self.temperature, None, self.top_p)
-        if self.number < 0:
-            raise ValueError(f"--number must be 0 or more, got {self.number}.")
+        check_numbers(self, least={"number": 0})
 
 
 @dataclass(frozen=True)
@@ -202,10 +198,7 @@ class AnimateVocabulary(PictureFits, Film):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.limit < 2 or self.held_out < SHOWN:
-            raise ValueError(
-                f"--limit must be at least 2 and --held-out at least {SHOWN}, got {self.limit} and {self.held_out}."
-            )
+        check_numbers(self, least={"limit": 2, "held_out": SHOWN})
 
 
 @dataclass(frozen=True)
@@ -230,8 +223,7 @@ class AnimateInterpolate(PictureFits, Film):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.pairs < 1:
-            raise ValueError(f"--pairs must be at least 1, got {self.pairs}.")
+        check_numbers(self, least={"pairs": 1})
 
 
 @dataclass(frozen=True)

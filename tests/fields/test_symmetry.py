@@ -8,7 +8,8 @@ from fields import layout
 from fields.fitting.align import align_dataset
 from fields.fitting.options import AlignConfig
 from fields.model import FieldConfig, forward
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.symmetry import align, balance, canonical, deviation, match, rescale, shift, sort_neurons
 
 FIELDS = [

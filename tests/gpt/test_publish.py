@@ -16,7 +16,8 @@ from fields.hub.options import PublishFields
 from fields.hub.publish import publish_fields
 from fields.hub.push import Push
 from fields.model import FieldConfig
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.view.mesh import Mesh, mesh_field
 from fields.view.render import render
 from gpt.checkpoint import load_model, save_model

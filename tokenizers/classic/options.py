@@ -5,6 +5,7 @@ from typing import Literal
 
 from tyro.conf import Suppress
 
+from fields.runtime.flags import check_numbers
 from tokenizers.options import TokenizerConfig
 
 
@@ -22,8 +23,7 @@ class KMeansConfig(TokenizerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.group < 1:
-            raise ValueError(f"--group must be at least 1, got {self.group}.")
+        check_numbers(self, least={"group": 1})
         if self.fit_groups < self.vocab_size:
             raise ValueError(f"--fit-groups must be at least --vocab-size {self.vocab_size}, got {self.fit_groups}.")
 
@@ -68,5 +68,4 @@ class PCAConfig(TokenizerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.components < 1:
-            raise ValueError(f"--components must be at least 1, got {self.components}.")
+        check_numbers(self, least={"components": 1})

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
+from fields.runtime.flags import check_numbers
 from tokenizers.options import TokenizerConfig
 
 MOST_NUMBERS = 4096
@@ -59,17 +60,13 @@ class VQVAEConfig(TokenizerConfig):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "levels", tuple(int(n) for n in self.levels))
-        for name in ("latents", "width", "residual", "batch", "points", "eval_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        for name in ("hidden", "steps", "bit_loss", "weight_loss", "noise"):
-            if getattr(self, name) < 0:
-                flag = "rate" if name == "bit_loss" else name.replace("_", "-")
-                raise ValueError(f"--{flag} must be 0 or more, got {getattr(self, name)}.")
+        counts = ("latents", "width", "residual", "batch", "points", "eval_every", "patience")
+        least = dict.fromkeys(counts, 1) | dict.fromkeys(("hidden", "steps", "weight_loss", "noise"), 0)
+        check_numbers(self, least=least, above=("lr", "span"))
+        if not self.bit_loss >= 0:
+            raise ValueError(f"--rate must be at least 0, got {self.bit_loss}.")
         if self.width > MOST_NUMBERS:
             raise ValueError(f"--width must be at most {MOST_NUMBERS:,}, got {self.width}.")
-        if self.lr <= 0 or self.span <= 0:
-            raise ValueError(f"--lr and --span must be above 0, got {self.lr} and {self.span}.")
         if self.quantizer == "lfq" and 2 ** round(math.log2(self.vocab_size)) != self.vocab_size:
             raise ValueError(f"--quantizer lfq needs a --vocab-size that is a power of 2, got {self.vocab_size}.")
         if self.quantizer == "simvq" and self.width < 2:
@@ -156,11 +153,10 @@ class GraphConfig(VQVAEConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, least in (("channels", 1), ("taught", 1), ("meta_steps", 1), ("hidden", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {getattr(self, name)}.")
-        if self.rounds < 0 or not 0 <= self.dropout < 1 or self.decay < 0:
-            raise ValueError("--rounds and --decay must be 0 or more, --dropout in [0, 1).")
+        least = {"channels": 1, "taught": 1, "meta_steps": 1, "hidden": 2, "rounds": 0, "decay": 0}
+        check_numbers(self, least=least)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout must lie in [0, 1), got {self.dropout}.")
         if self.level == "neuron" and self.quantizer in ("vq", "rvq"):
             raise ValueError(
                 f"--level neuron has no codebook per place, as --quantizer {self.quantizer} learns them: neurons of a layer "
@@ -234,18 +230,11 @@ class RegionsConfig(TokenizerConfig):
         super().__post_init__()
         for name in ("grid", "levels", "symmetric"):
             object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
-        for name in ("side", "width", "batch", "points", "eval_every", "patience", *(["grid"] if self.grid else [])):
-            value = getattr(self, name)
-            if (min(value) if isinstance(value, tuple) else value) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
-        for name in ("margin", "encoder", "hidden", "steps", "merge", "tune", "adversarial", "weight_loss"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}.")
-        for name in ("swap", "near"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(self, name)}.")
-        if self.lr <= 0:
-            raise ValueError(f"--lr must be above 0, got {self.lr}.")
+        least = dict.fromkeys(("side", "width", "batch", "points", "eval_every", "patience", "grid"), 1)
+        least |= dict.fromkeys(
+            ("margin", "encoder", "hidden", "steps", "merge", "tune", "adversarial", "weight_loss"), 0
+        )
+        check_numbers(self, least=least, above=("lr",), shares=("swap", "near"))
         few = min(self.levels, default=0) < 3
         if few or (self.quantizer == "fsq" and math.prod(self.levels) > self.vocab_size):
             raise ValueError(

@@ -269,12 +269,10 @@ def markdown(result: dict) -> str:
 
 def draw_rate_distortion(path: Path, result: dict) -> None:
     """PSNR over bits per weight, as stored (log2 of the number of codes) and as an entropy coder would need."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = sorted(result["rate_distortion"], key=lambda r: r["codes_made"])
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for key, label in (("marginal", "entropy of the codes"), ("raw", "log2 of the codes")):
         bits = [r[f"bits_per_weight_{key}"] for r in rows]

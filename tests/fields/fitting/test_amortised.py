@@ -18,7 +18,8 @@ from fields.fitting.starts import random_rows
 from fields.model import FIELDS, FieldConfig
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from fields.storage.dataset import ENCODER, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import ENCODER
 
 DIGITS = FIELDS["digits"]
 QUICK = FitConfig(limit=24, steps=12, meta_steps=5, encoder_steps=20, start="amortised", threads=1, fits=1)

@@ -15,7 +15,8 @@ from fields.model import FIELDS
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.signals.samples import Samples
-from fields.storage.dataset import SUBSPACE, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import SUBSPACE
 
 DIGITS = FIELDS["digits"]
 QUICK = FitConfig(limit=24, steps=12, subspace_steps=20, dimensions=6, start="subspace", threads=1, fits=1)

@@ -17,7 +17,8 @@ from fields.formats.options import ExportConfig, ImportConfig
 from fields.model import FieldConfig, values
 from fields.module import FieldModule
 from fields.runtime.runs import read_json
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 
 SIREN = FieldConfig(hidden=(6, 6), octaves=0, activation="sine", output="offset", coords="linspace")
 

@@ -8,7 +8,8 @@ import torch
 from fields.formats.options import MeshConfig
 from fields.formats.surfaces import main
 from fields.model import FieldConfig
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")

@@ -8,7 +8,8 @@ from edited import edit, unmarked
 from made import rows
 
 from fields.model import FieldConfig
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 
 
 def test_rows_survive_bit_for_bit(dataset, tmp_path):

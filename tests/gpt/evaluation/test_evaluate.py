@@ -14,7 +14,8 @@ from made import generator, rows
 from fields.model import FieldConfig
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.view.render import render, save_png
 from gpt.evaluation import novelty
 from gpt.evaluation.baselines import Setup, baselines, draw_positions, first_fits

@@ -10,7 +10,8 @@ import torch
 
 from fields.model import FieldConfig
 from fields.runtime.records import read_json
-from fields.storage.dataset import Reference, WeightDataset
+from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from gpt.evaluation.evaluate import evaluate
 from gpt.evaluation.shapes import simple_rows

@@ -165,7 +165,7 @@ def test_bad_settings_are_refused():
         ({"grid": (0, 3)}, "--grid must be at least 1"),
         ({"grid": (100, 100)}, "--grid may have at most 4096 regions, got 10000"),
         ({"side": 0}, "--side must be at least 1, got 0"),
-        ({"margin": -1}, "--margin must be 0 or more, got -1"),
+        ({"margin": -1}, "--margin must be at least 0, got -1"),
         ({"swap": 1.5}, "--swap must lie between 0 and 1, got 1.5"),
         ({"lr": 0.0}, "--lr must be above 0"),
         ({"quantizer": "fsq", "levels": (8, 8)}, "product is at most --vocab-size 32"),
