@@ -23,6 +23,25 @@ EXCEPTIONS = {
 """(from, to) -> why this import, made inside a function, may lead back."""
 
 
+SAME = {
+    *("main", "run", "parse"),  # of a command
+    *("fit", "sample", "evaluate", "compute"),  # with folders, and in memory; of each kind of signals
+    *(
+        "columns",
+        "table",
+        "screen",
+        "markdown",
+        "footnotes",
+        "page",
+        "write_report",
+        "draw_curves",
+        "summary",
+    ),  # of a report
+    *("features", "render", "reason"),  # of rows and of tokens; by torch and by numpy; of what failed
+}
+"""Functions that several modules have under one name, for the same purpose."""
+
+
 def modules() -> dict[str, Path]:
     """Dotted name -> file, packages by their own name."""
     found = {}
@@ -126,3 +145,15 @@ def test_rooms_stay_small():
     counts.pop(ROOT / "scripts")  # one file a command, and none imports another
     crowded = {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST}
     assert not crowded, crowded
+
+
+def test_public_names_have_one_meaning():
+    """No class has the name of another; functions share one only where they do the same for different things."""
+    homes = defaultdict(list)
+    for name, path in modules().items():
+        defined = ast.parse(path.read_text(encoding="utf-8")).body if name.split(".")[0] in PACKAGES else []
+        classes = [node.name for node in defined if isinstance(node, ast.ClassDef)]
+        functions = [n.name for n in defined if isinstance(n, ast.FunctionDef) and n.name not in SAME]
+        for public in (public for public in classes + functions if not public.startswith("_")):
+            homes[public].append(name)
+    assert not {name: places for name, places in homes.items() if len(places) > 1}

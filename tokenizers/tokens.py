@@ -20,7 +20,7 @@ from fields.runtime.digests import check_digest, of_footer
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
-from fields.storage.columns import current, extent_column, extents, stored_names
+from fields.storage.columns import current, extent_column, extents, matrix, stored_names
 from fields.storage.dataset import SignalsSaid
 from fields.storage.fetch import fetch
 from fields.storage.rows import Rows
@@ -216,7 +216,7 @@ class TokenDataset:
         """(N, T) int64, all rows or a slice of them."""
         start, stop, _ = rows.indices(self.count(split))
         column = self._table(split).slice(start, max(0, stop - start))["ids"]
-        return torch.from_numpy(matrix(column, self.tokens_per_field).astype(np.int64))
+        return matrix(column, self.tokens_per_field).to(torch.int64)
 
     def batches(self, split: str, size: int = 4096) -> Iterator[Tensor]:
         """(n, T) int64 at a time, n <= size."""
@@ -390,12 +390,6 @@ def read_split(path: Path, split: str, n: int, info: TokenInfo):
             f"{schema.names} with {len(info.slots)} ids below {info.codes}. {HINT.format(path=path)}"
         )
     return table
-
-
-def matrix(column: Any, width: int) -> np.ndarray:
-    """A column of fixed-length lists as (n, width)."""
-    parts = [np.asarray(chunk.flatten()).reshape(-1, width) for chunk in column.chunks]
-    return np.concatenate(parts) if parts else np.zeros((0, width), np.uint8)
 
 
 def mark(tables: Iterable[Any]) -> str:

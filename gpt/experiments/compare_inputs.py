@@ -62,7 +62,7 @@ def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
     for text in config.tokenizers:
         source, fields = divide(text, config.fields)
         entry = _enter(text, source, fields, loaded)
-        check_signals(entry, loaded[config.fields])
+        check_comparable(entry, loaded[config.fields])
         same = tuple(entry.parents.values())
         if same in seen:
             raise ValueError(f"{text} is the same tokenizer on the same fields as {seen[same]}. Name it once.")
@@ -85,7 +85,7 @@ def _enter(text: str, source: str, fields: str, loaded: dict[str, WeightDataset]
     return entry
 
 
-def check_signals(entry: Entry, data: WeightDataset) -> None:
+def check_comparable(entry: Entry, data: WeightDataset) -> None:
     """Refuse fields of other signals than those of --fields, and fields that are no pictures."""
     if entry.data.kind.name != "images":
         raise ValueError(f"{entry.fields} holds fields of {entry.data.kind.name}, not of images.")
