@@ -259,6 +259,9 @@ class EvaluateConfig(Overwrites):
     """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
     n: int | None = None
     """Signals on each side, without replacement; fewer where there are not as many. Default: 1,000, of shapes 200."""
+    features_n: int | None = None
+    """Signals on each side of a second table with FID and KID alone, which need more signals than --n to settle, 10,000 for
+    example. Default: no such table. For pictures."""
     classifier: Path | None = None
     """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
     classifiers: Path = Path("runs/classifiers")
@@ -272,7 +275,7 @@ class EvaluateConfig(Overwrites):
     shapes: ShapeSettings = field(default_factory=ShapeSettings)
 
     def __post_init__(self):
-        check_numbers(self, least={"n": 1, "threads": 1})
+        check_numbers(self, least={"n": 1, "features_n": 2, "threads": 1})
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ All draw N without replacement from a pool of training fields (at most `POOL` of
 sees a reference.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -68,12 +69,19 @@ def draw_positions(of: int, n: int, generator: torch.Generator, replacement: boo
     return torch.randperm(of, generator=generator)[:n].sort().values
 
 
-def baselines(setup: Setup) -> list[SignalSet]:
-    """All lines but the samples', in the table's order."""
+def baselines(setup: Setup, names: tuple[str, ...] | None = None) -> list[SignalSet]:
+    """All lines but the samples', or those whose functions are named, in the table's order."""
     pool, weights, labels = draw_pool(setup)
-    rows = [training_images(setup), training_fields(setup, pool, weights, labels), held_out_fields(setup)]
-    rows += [noise(setup, weights, labels), mean_of_two(setup, weights)]
-    rows += [unigram(setup, weights), gaussian(setup, weights)]
+    made: dict[str, Callable[[], SignalSet | None]] = {
+        "training_images": lambda: training_images(setup),
+        "training_fields": lambda: training_fields(setup, pool, weights, labels),
+        "held_out_fields": lambda: held_out_fields(setup),
+        "noise": lambda: noise(setup, weights, labels),
+        "mean_of_two": lambda: mean_of_two(setup, weights),
+        "unigram": lambda: unigram(setup, weights),
+        "gaussian": lambda: gaussian(setup, weights),
+    }
+    rows = [make() for name, make in made.items() if names is None or name in names]
     return [row for row in rows if row is not None]
 
 

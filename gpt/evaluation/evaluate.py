@@ -22,6 +22,7 @@ from fields.storage.fetch import beside
 from gpt.evaluation import items, novelty
 from gpt.evaluation.baselines import Setup, baselines, encode_batches
 from gpt.evaluation.config import Inputs, evaluation_of, open_classifier, read_inputs
+from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.metrics import Evaluation, distances_for
 from gpt.evaluation.scores import Scorer
@@ -41,6 +42,8 @@ FREE = (
     "revision",
 )
 """What changes no number, and where things lie: what lies there is compared."""
+MANY = ("training_images", "training_fields", "held_out_fields", "unigram")
+"""Baselines that are made at --features-n, too."""
 
 
 def evaluate(config: EvaluateConfig) -> dict:
@@ -54,6 +57,8 @@ def evaluate(config: EvaluateConfig) -> dict:
     parents |= {"samples": inputs.source.fingerprint} if inputs.source else {}
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
     how: dict[str, Any] = {"parents": parents, "free": FREE, "kind": ours.name}
+    if ours.signals:
+        how["upgrade"] = lambda made: {"features_n": None, **made}  # of before there was that table
     out = config.out or vacant(beside(config.fields, "evaluation"), recorded(config, ours), **how)
     again = claim(out, recorded(config, ours), seed=config.seed, **how)
     print(
@@ -86,6 +91,8 @@ def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:
     values = asdict(config)
     shapes = values.pop("shapes")
     if not ours.signals:
+        if config.features_n is not None:
+            raise ValueError("--features-n is for pictures, --fields holds shapes, which have no FID. Leave it out.")
         unsaid = dict.fromkeys(("samples", "fields", "out"))  # they are parents
         return shapes | unsaid | {name: values[name] for name in ("n", "seed", "overwrite")}
     if config.shapes != ShapeSettings():
@@ -99,6 +106,9 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     check_memory(*need(config, inputs), "cpu", "a smaller --n, or fewer fields")
     classifier, classifier_note = open_classifier(config, inputs)
     inputs.notes += [classifier_note] if classifier_note else []
+    if config.features_n is not None and (classifier is None or nefgpt):
+        why = "--protocol nefgpt has no FID" if nefgpt else classifier_note
+        raise ValueError(f"--features-n asks for FID and KID, but {why}. Leave it out.")
     label = digit(inputs.data) if nefgpt else None
     refs, ids = select_references(config, inputs, label)
     extent = inputs.data.kind.extent_of(refs.images)
@@ -117,6 +127,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         line["novelty"] = extra
     result = {
         "protocol": protocol_text(config),
+        "features": None if config.features_n is None else features_of_many(config, inputs, classifier),
         "n": n,
         "seed": config.seed,
         "without_replacement": not nefgpt,
@@ -131,6 +142,20 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         "notes": inputs.notes,
     }
     return result, pictures
+
+
+def features_of_many(config: EvaluateConfig, inputs: Inputs, classifier: Classifier) -> list[dict]:
+    """FID and KID of samples, training signals and fields, round trip and unigram at --features-n, for JSON."""
+    config = replace(config, n=config.features_n)
+    refs, ids = select_references(config, inputs, None)
+    samples = select_samples(config, inputs, refs, classifier, None)
+    n = len(refs) if samples is None or not len(samples) else min(len(refs), len(samples))
+    refs = refs.pick(torch.arange(n))
+    extent = inputs.data.kind.extent_of(refs.images)
+    setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids)
+    rows = ([samples] if samples is not None else []) + fitting(baselines(setup, MANY), refs, inputs)
+    scorer = Scorer(refs, classifier, config.seed, distances=())
+    return [scorer.features_of(row) for row in bar(rows, desc="features", unit="row", leave=False)]
 
 
 def need(config: EvaluateConfig, inputs: Inputs) -> tuple[int, str]:

@@ -42,6 +42,9 @@ def page(out: Path, result: dict) -> Page:
     cells = [_explained(row, texts, head) for row, texts in zip(result["rows"], rows, strict=True)]
     head = [name.split(" (")[0] for name in head]  # what stands in brackets is each number's explanation here
     made.table(head, cells, main=[i for i, row in enumerate(result["rows"]) if row["kind"] == "samples"])
+    if result["features"]:
+        made.heading("FID and KID with more signals")
+        made.table(*many(result), main=[i for i, row in enumerate(result["features"]) if row["kind"] == "samples"])
     made.text("Point at a heading, a name or a number, or touch it, to see what stands behind it.")
     made.heading("Samples")
     made.picture(
@@ -78,7 +81,19 @@ def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
     head, rows = columns(result)
     notes = "\n".join(f"- {escape_markdown(line)}" for line in footnotes(result))
-    return "\n\n".join([f"**{escape_markdown(result['protocol'])}**", markdown_table(head, rows), notes])
+    more = [markdown_table(*many(result))] if result["features"] else []
+    return "\n\n".join([f"**{escape_markdown(result['protocol'])}**", markdown_table(head, rows), *more, notes])
+
+
+def many(result: dict) -> tuple[list[str], list[list[str]]]:
+    """The headings and lines of FID and KID at --features-n."""
+    lines = []
+    for row in result["features"]:
+        thousand = {
+            k: v * 1000 if k in ("value", "low", "high") and v is not None else v for k, v in row["kid"].items()
+        }
+        lines.append([row["name"], str(row["n"]), _estimate(row["fid"], 1), _estimate(thousand, 1)])
+    return ["", "N", "FID (classifier, N)", "KID x 1000 (classifier, N)"], lines
 
 
 def columns(result: dict) -> tuple[list[str], list[list[str]]]:
@@ -106,6 +121,7 @@ def screen(result: dict) -> str:
     said = [
         result["protocol"],
         console.text_table(head, lines),
+        *([console.text_table(*many(result))] if result["features"] else []),
         f"references: {result['references']['name']}",
         *result["notes"],
     ]

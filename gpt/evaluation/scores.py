@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fields.metrics.sets import Estimate, bootstrap_mean, fid
+from fields.metrics.sets import Estimate, bootstrap_mean, fid, kid
 from gpt.evaluation.features import Classifier
 from gpt.evaluation.items import SignalSet
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS, distances_for, estimates
@@ -55,6 +55,21 @@ class Scorer:
         share = row.unreadable / total if total else None
         result["unreadable"] = {"count": row.unreadable, "of": total, "share": share}
         return result
+
+    def features_of(self, row: SignalSet) -> dict:
+        """N, FID and KID, for JSON."""
+        n = min(len(row), len(self.references))
+        found = {
+            "kind": row.kind,
+            "name": row.name,
+            "n": n,
+            "notes": list(row.notes),
+            "fid": self._fid(row.images[:n], n),
+        }
+        if self.features is None or self.classifier is None:
+            return {**found, "kid": Estimate(None, note="no classifier").to_dict()}
+        estimate = kid(self.classifier.read(row.images[:n])[0], self.features[:n], seed=self.seed)
+        return {**found, "kid": {**estimate.to_dict(), "classifier": self.classifier.fingerprint, "n": n}}
 
     def fid_of(self, row: SignalSet) -> dict:
         """FID alone, for JSON: a small part of the work of a line."""

@@ -6,6 +6,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
+from made import generator
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fields.metrics.distances import blur_matrix, dssim, l2, nearest, window_sigma
@@ -15,6 +16,7 @@ from fields.metrics.sets import (
     coverage_scores,
     fid,
     frechet,
+    kid,
     mann_whitney,
     mmd_scores,
     one_nn_scores,
@@ -209,3 +211,19 @@ def test_psnr_of_a_known_error_and_its_cap():
     assert psnr(a, b).tolist() == pytest.approx([20.0, 100.0], abs=1e-4)
     with pytest.raises(ValueError, match="equal shapes"):
         psnr(a, b[:1])
+
+
+def test_kid_is_the_definition_and_settles_at_zero():
+    """Squared MMD under (x y / D + 1)^3 by its double sum; of two halves of one set nothing is left."""
+    x, y = torch.randn(40, 6, generator=generator(0)), torch.randn(40, 6, generator=generator(1)) + 0.5
+
+    def kernel(a, b):
+        return (a.double() @ b.double().T / 6 + 1) ** 3
+
+    n = len(x)
+    within = [(kernel(z, z).sum() - kernel(z, z).trace()) / (n * (n - 1)) for z in (x, y)]
+    assert kid(x, y, seed=0).value == pytest.approx(float(within[0] + within[1] - 2 * kernel(x, y).mean()))
+    many = torch.randn(4000, 6, generator=generator(2))
+    found = kid(many[:2000], many[2000:], seed=0, subsets=20)
+    assert abs(found.value) < 0.02 < kid(many[:2000], many[2000:] + 0.5, seed=0, subsets=20).low
+    assert found.low < found.value < found.high and kid(x[:1], y, seed=0).value is None

@@ -193,6 +193,14 @@ def test_digits_against_their_pictures_their_fields_and_another_dataset(tmp_path
     assert images["references"]["name"] == "test images" and "drawn from all 180" in images["references"]["notes"][0]
     assert images["rows"][0]["name"] == "training images" and images["rows"][0]["n"] == 8
     assert images["classifier"]["held_out_n"] == 180 and "digits training images" in images["classifier"]["name"]
+    more = run(tmp_path, "a+", n=8, features_n=60)
+    assert more["rows"] == images["rows"] and [row["n"] for row in more["features"]] == [60, 20, 6, 20]
+    assert (
+        "KID x 1000" in (tmp_path / "a+" / "table.md").read_text()
+        and "KID" in (tmp_path / "a+" / "report.html").read_text()
+    )
+    with pytest.raises(ValueError, match="--features-n asks for FID"):
+        run(tmp_path, "nef", protocol="nefgpt", features_n=60)
     own = run(tmp_path, "b", n=8, references="fields")
     assert own["references"]["name"] == "test fields" and own["n"] == 6
     again = run(tmp_path, "c", references=str(tmp_path / "fields"))
