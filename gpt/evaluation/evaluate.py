@@ -127,7 +127,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         line["novelty"] = extra
     result = {
         "protocol": protocol_text(config),
-        "features": None if config.features_n is None else features_of_many(config, inputs, classifier),
+        "features": features_of_many(config, inputs, classifier) if config.features_n and classifier else None,
         "n": n,
         "seed": config.seed,
         "without_replacement": not nefgpt,
