@@ -11,47 +11,49 @@ from fields.runtime.flags import Overwrites, Precision, check_numbers, check_tra
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """What a trainer must be told, whatever the task."""
+    """Options of every training, whatever the task."""
 
     out: Path | None = None
-    """Folder for checkpoints, models (best/, last/), curves and samples; None = all in memory."""
+    """Output folder for checkpoints, models (best/, last/), curves and samples; None = keep everything in memory."""
     batch: int = 64
-    """Fields per optimiser step, over all processes and micro-batches."""
+    """Fields per optimiser step, summed over all processes and micro-batches."""
     micro_batch: int | None = None
-    """Fields per forward pass; default: batch / processes. Smaller ones are accumulated and need less memory."""
+    """Fields per forward pass; default: batch / processes. Lower it if memory runs out: gradients of several passes are
+    then accumulated."""
     lr: float = 1e-3
     """Highest learning rate."""
     min_lr: float | None = None
     """Learning rate of the last step; default: a tenth of --lr."""
     clip: float | None = 1.0
-    """Largest norm of the gradient; None = no clipping."""
+    """Largest norm of the gradient; a greater one is scaled down to it. None = no clipping."""
     ema: float | None = None
-    """Decay of a moving average of the weights (0.999, say), which is then validated and saved in best/ and last/."""
+    """Decay per step of an exponential moving average of the weights, such as 0.999. The average is then validated and
+    saved in best/ and last/. None = no average."""
     eval_every: int = 200
     """Steps between validations."""
     patience: int | None = None
-    """Stop after so many validations without improvement; None = never."""
+    """Stop after this many validations in a row without improvement; None = never."""
     sample_every: int | None = 2
-    """Validations between pictures of samples; None = only at the end."""
+    """Number of validations between pictures of samples; None = only at the end."""
     samples: int = 16
-    """Fields in such a picture."""
+    """Number of fields in each picture of samples."""
     save_every: int | None = None
-    """Steps between checkpoints; default: as --eval-every."""
+    """Steps between checkpoints; default: the value of --eval-every."""
     keep: int = 2
-    """Checkpoints kept."""
+    """Number of checkpoints kept; older ones are deleted."""
     log_every: int = 20
     """Steps between log lines."""
     compile: bool = False
-    """torch.compile the model for training."""
+    """Compile the model with torch.compile: faster steps after a slow start."""
     recompute: bool = False
-    """Keep no activations of the blocks but compute them again in the backward pass (gradient checkpointing): a third more
-    time, a fraction of the memory, the same numbers."""
+    """Gradient checkpointing: compute the activations of the blocks again in the backward pass instead of storing them.
+    Training takes a third longer, needs a fraction of the memory, and gives the same numbers."""
     tracker: str | None = None
     """Also log to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
     project: str | None = None
-    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
+    """Project name in the tracker; default: neural-fields-as-data. The run is named after the last two parts of OUT."""
     seed: int = 0
-    """Of weights, order and dropout."""
+    """Random seed of the initial weights, the order of the fields and dropout."""
 
     def __post_init__(self):
         least = {"batch": 1, "micro_batch": 1, "eval_every": 1, "patience": 1, "sample_every": 1, "samples": 0}
@@ -74,45 +76,48 @@ class ModelConfig:
     """Size of the transformer."""
 
     n_layer: int = 4
-    """Blocks."""
+    """Number of transformer blocks."""
     n_head: int = 4
-    """Attention heads."""
+    """Attention heads per block."""
     n_embd: int = 128
-    """Width, a multiple of the heads."""
+    """Width of the embeddings; a multiple of the number of heads."""
     dropout: float = 0.1
-    """On embeddings and residual branches."""
+    """Dropout probability on embeddings and residual branches."""
     tie: bool = False
-    """Use one matrix for token embedding and head."""
+    """Use one matrix for both the token embedding and the output head."""
     unigram: bool = True
-    """Start from how often each code stands at its position in the training fields, instead of learning it."""
+    """Add the log-frequencies of the codes at each position, counted in the training fields, to the logits, so that the
+    model need not learn them."""
     gates: bool = True
-    """Scale token embeddings, and what the head reads, by learnt vectors of the position."""
+    """Scale the token embeddings and the input of the output head by learnt vectors, one for each position."""
     similar: Annotated[bool, tyro.conf.arg(aliases=["--model.alike"])] = True
-    """Initialise codes that lie close to each other with similar weights, where the tokenizer knows which do (--model.alike
-    is the old name of this flag)."""
+    """Initialise codes that are close to each other with similar weights, if the tokenizer knows their distances
+    (--model.alike is the old name of this flag)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(LoopConfig):
-    """How a GPT is optimised: the loop's settings and those of AdamW."""
+    """How a GPT is optimised: the options of every training and those of AdamW."""
 
     steps: int | None = None
-    """Optimiser steps; default 2000, or what --minutes allows."""
+    """Number of optimiser steps; default: 2000, or as many as --minutes allows."""
     warmup: int | None = None
-    """Steps of linear warm-up; default: a twentieth of the run, at most 200."""
+    """Steps in which the learning rate rises linearly to --lr; default: a twentieth of the run, at most 200."""
     weight_decay: float = 0.1
-    """Of matrices (AdamW)."""
+    """Weight decay of matrices (AdamW)."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """Of AdamW."""
+    """AdamW's decay rates of the gradient's mean and square."""
     optimizer: str = "adamw"
-    """adamw; muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; or sgd (plain)."""
+    """adamw; muon: orthogonalised momentum for the blocks' matrices (Jordan 2024) and AdamW for the rest; sgd: plain
+    stochastic gradient descent."""
     token_noise: float = 0.0
-    """While training, up to this share of the codes that a field's GPT reads is replaced by another field's at that place; what
-    it predicts stays. Against errors that pile up in long samples."""
+    """During training, replace up to this share of the codes the GPT reads by those of another field at the same
+    position; the codes it predicts stay as they are. Reduces errors that add up in long samples. 0 = none."""
     label_dropout: float = 0.0
-    """While training, this share of the fields is read without its label, for sample.py --guidance; .1 is usual."""
+    """During training, hide the label of this share of the fields; sample.py --guidance needs it, and 0.1 is usual. 0 =
+    none."""
     eval_fields: int | None = 512
-    """Validation fields used, drawn once; None = all."""
+    """Number of validation fields used, the same ones every time; None = all."""
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -133,33 +138,37 @@ class TrainConfig(OptimizerConfig, Overwrites):
     """Train a GPT on the tokens of a weight dataset."""
 
     fields: str
-    """Weight dataset: a folder, or user/name on the Hub."""
+    """Weight dataset to train on: a folder, or user/name on the Hub."""
     tokenizer: str
-    """Tokenizer: a folder, or user/name on the Hub."""
+    """Tokenizer to use: a folder, or user/name on the Hub."""
     out: Path = field(default=Path("runs/gpt"), kw_only=True)
-    """Folder for checkpoints, the model (best/, last/), curves and samples."""
+    """Output folder for checkpoints, the model (best/, last/), curves and samples."""
     tokens: str | None = None
-    """The dataset's tokens, a folder or user/name on the Hub; default: tokens/ in the tokenizer folder."""
+    """Tokens of the dataset: a folder, or user/name on the Hub; default: tokens/ in the tokenizer's folder."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     stream: bool = False
-    """For more than fits in memory: fields are read shard by shard, tokens mapped from files in OUT-mapped/. Pictures of
-    samples are then drawn without their nearest training fields."""
+    """For datasets larger than memory: read fields shard by shard, and map tokens from files in OUT-mapped/. Pictures
+    of samples are then drawn without the nearest training fields."""
     labels: bool = False
-    """Begin every field with its label, so that samples can be asked for by class."""
+    """Start every sequence with the field's label, so that samples of a given class can be drawn."""
     shifts: int = 0
-    """Shifted copies of every training field, learnt beside it as such (never drawn): for vocabularies of regions, whose codes
-    follow what the field says. 4 is plenty."""
+    """Number of shifted copies of every training field. The GPT learns them as sequences marked as shifted, which are
+    never drawn as samples. For vocabularies of regions, whose codes follow the field's values; 4 is plenty, 0 =
+    none."""
     shift_by: float = 0.15
     """Largest shift along each axis, in coordinates (a picture is 2 wide)."""
     model: ModelConfig = field(default_factory=ModelConfig)
     minutes: float | None = None
-    """Stop after about so many minutes: the number of steps is measured once, before the first one, and kept."""
+    """Stop after about this many minutes: the time of a step is measured once, before the first one, and the number of
+    steps is set from it."""
     resume: bool = True
-    """Go on where the folder's newest complete checkpoint ends. With --no-resume a used folder is refused."""
+    """Continue from the newest complete checkpoint in the output folder. With --no-resume a folder that is in use is
+    refused."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32, on AMD CPUs with AVX-512 by onednn (the same precision, half the
-    time, other roundings); launcher = what accelerate says."""
+    """Number format of training. auto: bf16 on a GPU, or on a CPU with AMX; otherwise fp32, computed by oneDNN on AMD
+    CPUs with AVX-512 (the same precision in half the time, rounded differently). launcher: as accelerate is
+    configured."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
 
@@ -176,10 +185,10 @@ class TrainConfig(OptimizerConfig, Overwrites):
 class PipelineConfig(TrainConfig):
     """Train a GPT on the tokens of neural fields.
 
-    Without --fields and --tokenizer the pipeline is run on the 1,797 digits of scikit-learn, in at most ten minutes on
-    two cores: fields are fitted, a vocabulary of regions is learnt, a GPT is trained, new fields are drawn
-    and evaluated. Each stage whose output lies under runs/digits already is skipped. The defaults below are the pipeline's
-    (labels, steps, batch and dropout differ), or, beside --fields, those of a training.
+    Without --fields and --tokenizer the whole pipeline runs on the 1,797 digits of scikit-learn, in at most ten minutes on
+    two cores: fields are fitted, a vocabulary of regions is learnt, a GPT is trained, and new fields are drawn and evaluated.
+    A stage whose output already exists under runs/digits is skipped. The defaults below are those of the pipeline; with
+    --fields, those of a training apply (labels, steps, batch and dropout differ).
 
     For example:
         python scripts/train_gpt.py
@@ -188,12 +197,14 @@ class PipelineConfig(TrainConfig):
     """
 
     fields: str | None = None  # type: ignore[assignment]  # may be left out here, as the next two
-    """Weight dataset: a folder, or user/name on the Hub; None = the embedded digits, made first where missing."""
+    """Weight dataset to train on: a folder, or user/name on the Hub; None = scikit-learn's digits, which are fitted
+    first if necessary."""
     tokenizer: str | None = None  # type: ignore[assignment]
-    """Tokenizer: a folder, or user/name on the Hub."""
+    """Tokenizer to use: a folder, or user/name on the Hub."""
     out: Path | None = field(default=None, kw_only=True)  # type: ignore[assignment]
-    """Folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields (runs/NAME/gpt
-    for user/name), or, where that was trained otherwise, a name with what differs."""
+    """Output folder for checkpoints, the model (best/, last/), curves and samples; default: gpt beside the fields
+    (runs/NAME/gpt for user/name) or, if that folder holds a model trained with other settings, a name that adds what
+    differs."""
 
     def __post_init__(self):
         if (self.fields is None) != (self.tokenizer is None):
@@ -207,18 +218,19 @@ class PipelineConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """Of shapes, which are compared by points on their surfaces."""
+    """Options for shapes, which are compared by points on their surfaces."""
 
     reference: str = "test"
-    """Split of the references."""
+    """Split the reference shapes come from."""
     points: int = 1024
-    """Points on each surface; HyperDiffusion's tables use 2,048."""
+    """Points sampled on each surface; HyperDiffusion's tables use 2,048."""
     size: int = 64
-    """Cells along an edge of the grid for the surfaces."""
+    """Grid cells along an edge of the cube from which surfaces are extracted."""
     pool: int = 500
-    """Training fields among which each sample's and each reference's nearest is sought, for Z_U and copies."""
+    """Number of training fields searched for the nearest neighbour of each sample and each reference, for Z_U and the
+    search for copies."""
     baselines: bool = True
-    """Rows of noise, means and single weights, too."""
+    """Also evaluate noisy and averaged training fields and weights drawn one by one."""
 
     def __post_init__(self):
         check_numbers(self, "shapes.", least={"points": 2, "size": 8, "pool": 2})
@@ -226,10 +238,10 @@ class ShapeSettings:
 
 @dataclass(frozen=True)
 class EvaluateConfig(Overwrites):
-    """Compare samples with held-out references, with all baselines in one table.
+    """Compare samples with held-out references, and with all baselines, in one table.
 
-    The kind of the fields' signals decides how: pictures by L2, SSIM and a classifier's features; shapes by Chamfer
-    distances between their surfaces, which take minutes.
+    Pictures are compared by L2, SSIM and the features of a classifier; shapes by Chamfer distances between their surfaces,
+    which takes minutes. The weight dataset tells which of the two its fields are.
 
     For example:
         python scripts/evaluate.py --fields runs/digits/fields --samples runs/digits/samples --model runs/digits/gpt
@@ -237,39 +249,45 @@ class EvaluateConfig(Overwrites):
     """
 
     fields: str
-    """Weight dataset (folder or Hub id) whose training split the samples were learnt from."""
+    """Weight dataset whose training split the model was trained on: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder for report.html, metrics.json, table.md, samples.png, curves.png; default: evaluation beside the fields, or, where
-    that holds another one, a name with what differs."""
+    """Output folder for report.html, metrics.json, table.md, samples.png and curves.png; default: evaluation beside the
+    fields or, if that folder holds an evaluation made with other settings, a name that adds what differs."""
     samples: str | None = None
-    """What to evaluate: a weight dataset, a Hub id user/name, or a folder of images; without it the baselines alone."""
+    """Samples to evaluate: a weight dataset, user/name on the Hub, or a folder of pictures; None = evaluate the
+    baselines only."""
     split: str | None = None
-    """Split of the samples' dataset; default `samples`, or its only one."""
+    """Split of the samples' dataset; default: `samples`, or the only one it has."""
     tokenizer: str | None = None
-    """Tokenizer (folder or Hub id) for round trip, unigram and token copies; default: that of --model."""
+    """Tokenizer (a folder, or user/name on the Hub) for the baselines that need tokens: round trip, unigram and copies
+    of tokens; default: the one stored with --model."""
     model: str | None = None
-    """Model (folder or Hub id), for its validation bits and its tokenizer."""
+    """Model (a folder, or user/name on the Hub) that drew the samples, for its validation bits and its tokenizer."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what the dataset says."""
     data_root: Path | None = None
-    """Where the signals' files lie."""
+    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
     references: str = "images"
-    """images = held-out test signals, fields = renders of their fields; or a weight dataset, Hub id or image folder."""
+    """What samples are compared with. images: held-out test signals; fields: renders of the fields fitted to them; or a
+    weight dataset, a name on the Hub, or a folder of pictures."""
     n: int | None = None
-    """Signals on each side, without replacement; fewer where there are not as many. Default: 1,000, of shapes 200."""
+    """Number of samples, and of references, drawn without replacement; fewer if there are not as many. Default: 1,000
+    pictures or 200 shapes."""
     features_n: int | None = None
-    """Signals on each side of a second table with FID and KID alone, which need more signals than --n to settle, 10,000 for
-    example. Default: no such table. For pictures."""
+    """For pictures: number of samples, and of references, of a second table with FID and KID alone, which need more signals
+    than --n to settle, for example 10,000; None = no such table."""
     classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
+    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
+    --classifiers."""
     classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
+    """Folder in which trained classifiers are stored for later evaluations."""
     protocol: Literal["standard", "nefgpt"] = "standard"
-    """nefgpt = NeF-GPT's own: digit 3, 256 vs 256 with replacement, TRAINING references, D = (1-SSIM)/2."""
+    """standard: the project's own protocol. nefgpt: that of the NeF-GPT paper, for comparison with it: digit 3, 256
+    samples against 256 TRAINING references drawn with replacement, D = (1 - SSIM) / 2."""
     seed: int = 0
-    """Of references, baselines, bootstrap and classifier."""
+    """Random seed of the references, baselines, bootstrap and classifier."""
     threads: int | None = None
     """CPU threads; default: all cores."""
     shapes: ShapeSettings = field(default_factory=ShapeSettings)
@@ -280,7 +298,7 @@ class EvaluateConfig(Overwrites):
 
 @dataclass(frozen=True)
 class DiagnoseConfig(Overwrites):
-    """Name the stage that loses most between signals and samples, and what to try next.
+    """Find the stage that loses most quality between the signals and the samples, and say what to try next.
 
     For example:
         python scripts/diagnose.py --model runs/digits/gpt
@@ -288,24 +306,25 @@ class DiagnoseConfig(Overwrites):
     """
 
     model: str
-    """GPT: a training folder, a model folder, or user/name on the Hub."""
+    """Trained GPT: a training folder, a model folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder for report.html, diagnosis.md, diagnosis.json, diagnosis.png; default: MODEL-diagnosis beside the
-    model, or, where that is of other settings, a name with what differs."""
+    """Output folder for report.html, diagnosis.md, diagnosis.json and diagnosis.png; default: MODEL-diagnosis beside
+    the model or, if that folder holds a diagnosis made with other settings, a name that adds what differs."""
     fields: str | None = None
-    """Weight dataset it learnt from (folder or Hub name); default: what the training folder says."""
+    """Weight dataset the model was trained on: a folder, or user/name on the Hub; default: the one named in the
+    training folder."""
     signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what the dataset says."""
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what the dataset says."""
     data_root: Path | None = None
-    """Where the signals' files lie."""
+    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
     n: int = 180
-    """Pictures of each row; fewer where there are not as many."""
+    """Number of pictures per stage; fewer if there are not as many."""
     classifier: Path | None = None
-    """Classifier for FID; default: one is trained from the labelled training signals and cached."""
+    """Classifier for FID; default: one is trained on the labelled training signals and stored in --classifiers."""
     classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
+    """Folder in which trained classifiers are stored for later evaluations."""
     seed: int = 0
-    """Of references, rows and samples."""
+    """Random seed of the references, the fields of each stage and the samples."""
     threads: int | None = None
     """CPU threads; default: all cores."""
 

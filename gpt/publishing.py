@@ -13,9 +13,9 @@ from tokenizers.options import PublishTokenizer, PublishTokens
 
 @dataclass(frozen=True)
 class PublishModel(Publish):
-    """A trained GPT: safetensors and config, its tokenizer, and a card with its evaluation and samples.
+    """A trained GPT: its safetensors and configuration, its tokenizer, and a card with its evaluation and samples.
 
-    The folder is a training run's (its best/ is taken) or a model's.
+    PATH is the folder of a training run (its best/ is published) or of a model.
 
     For example:
         python scripts/publish.py model runs/mnist/gpt user/mnist-gpt --evaluation runs/mnist/evaluation
@@ -23,11 +23,12 @@ class PublishModel(Publish):
     """
 
     evaluation: Path | None = None
-    """What scripts/evaluate.py wrote about it; default: `evaluation` in or beside the folder, if it is of this model."""
+    """Folder written by scripts/evaluate.py for this model; default: `evaluation` in or beside the model's folder, if
+    it belongs to this model."""
     fields: str | None = None
-    """user/name of the weight dataset it was trained on, for the card."""
+    """user/name of the weight dataset it was trained on, to be named on the card."""
     tokenizer: str | None = None
-    """user/name of its tokenizer, for the card; a copy is in the repository anyway."""
+    """user/name of its tokenizer, to be named on the card; the repository contains a copy of it anyway."""
 
 
 PUBLISH: Commands = {
@@ -43,8 +44,8 @@ def parse(args: list[str] | None = None) -> Publish:
     """The command line as options."""
     said = (
         "Publish a weight dataset, tokens, a tokenizer, a model or its demo on the Hugging Face Hub.\n\n"
-        "Token, permission and repository are checked before any work. A push that was interrupted goes on when the "
-        "same command is run again; what the Hub has is not sent. --dry-run shows the whole repository in a folder."
+        "Token, permission and repository are checked first. Run the same command again to continue an interrupted "
+        "push; files that the Hub already has are not sent. --dry-run writes the whole repository to a local folder."
     )
     return tyro.cli(subcommands(PUBLISH), args=args, description=said, prog="scripts/publish.py")
 

@@ -20,17 +20,18 @@ class TokenizerConfig:
     later: ClassVar[tuple[str, ...]] = ()
     """Options that a kind got after its first release."""
     vocab_size: int = 512
-    """Codes asked for, V. There are fewer where the weights have fewer distinct values."""
+    """Number of codes asked for, V. There are fewer if the weights have fewer distinct values."""
     standardize: Mode = "position"
-    """position: training mean and standard deviation of each weight. delta: minus the reference row, one standard
-    deviation for all. none: as they are."""
+    """How weights are scaled before they become codes. position: subtract the training mean of each weight and divide
+    by its standard deviation. delta: subtract the dataset's reference row and divide by one standard deviation for all
+    weights. none: as they are."""
     fit_values: int = 64_000_000
-    """Weights held in memory while fitting, about 50 bytes each at the peak; of more, whole fields are drawn by
-    seed. Means and deviations always see all training fields."""
+    """Number of weights held in memory during the fit, at about 50 bytes each. If the dataset has more, fields are
+    drawn from it at random. Means and standard deviations always come from all training fields."""
     seed: int = 0
-    """Seed of everything random in the fit."""
+    """Random seed of the fit."""
     field: Suppress[dict] = field(default_factory=dict)
-    """The FieldConfig as plain values; comes from the dataset."""
+    """The FieldConfig as plain values, taken from the dataset."""
 
     def __post_init__(self):
         if not isinstance(self.field, dict):  # a FieldConfig
@@ -49,17 +50,18 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class RefitConfig:
-    """Whether and how codes are refitted."""
+    """Whether and how codes are optimised after encoding."""
 
     refit: bool = False
-    """Change codes after encoding so that the decoded field matches its signal best (the field's own values where the
-    signals are not available). Takes minutes for tens of thousands of fields."""
+    """After encoding, change the codes so that the decoded field matches its signal as well as possible (or the
+    original field, if the signals are not available). Takes minutes for tens of thousands of fields."""
     refit_steps: int = 100
-    """Steps of refit."""
+    """Optimiser steps of --refit."""
     refit_lr: float = 0.05
-    """How far a step of refit moves, in distances of neighbouring codes; falls to zero."""
+    """Initial step size of --refit, in units of the distance between neighbouring codes; it falls to zero."""
     refit_rate: float = 0.006
-    """Share of the squared error that refit trades for one bit less per field, where codes are ordered numbers."""
+    """For codes that are ordered numbers: weight of the code length in the loss of --refit, as the share of the squared
+    error that one bit per field is worth. Higher values give fewer bits and a larger error."""
 
     def __post_init__(self):
         check_numbers(self, least={"refit_steps": 1, "refit_rate": 0}, above=("refit_lr",))
@@ -70,18 +72,20 @@ class ReportConfig:
     """What the report measures."""
 
     sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    """Vocabulary sizes of the rate-distortion picture; give none (`--sizes`) to leave it out. Kinds that take long to fit have
-    none: build several and compare them with python -m tokenizers.compare."""
+    """Vocabulary sizes at which the report measures the trade-off between bits and PSNR (rate-distortion); `--sizes`
+    without a number leaves it out. Kinds that take long to fit are not measured at several sizes: build several
+    vocabularies and compare them with python -m tokenizers.compare."""
     sweep_fields: int = 2000
-    """Training fields each of these is fitted on."""
+    """Number of training fields used to fit the vocabulary of each of these sizes."""
     held_out: int = 1000
-    """Held-out fields evaluated, drawn by seed."""
+    """Number of held-out fields evaluated in the report, drawn at random."""
     probe_rows: int = 10_000
-    """Training fields the class probe learns from; 0 = no probe."""
+    """Number of training fields from which a linear probe learns to read the class off the weights before and after
+    encoding; 0 = no probe."""
     signals: str | None = None
-    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
+    """Folder of the pictures the fields were fitted to, for PSNR against them; not needed for the digits."""
     data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
+    """Folder with the idx files of mnist or fashion-mnist, for PSNR against the pictures."""
 
     def __post_init__(self):
         object.__setattr__(self, "sizes", tuple(int(s) for s in self.sizes))
@@ -90,7 +94,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class EncodeConfig(Overwrites):
-    """Turn the fields of a weight dataset into tokens; memory stays the same however many there are.
+    """Turn the fields of a weight dataset into tokens, with constant memory for any number of fields.
 
     For example:
         python -m tokenizers.encode --tokenizer runs/digits/kmeans --fields runs/digits/fields --out runs/digits/tokens
@@ -98,22 +102,22 @@ class EncodeConfig(Overwrites):
     """
 
     tokenizer: str
-    """A tokenizer: a folder, or user/name on the Hub."""
+    """Tokenizer to use: a folder, or user/name on the Hub."""
     fields: str
-    """A weight dataset of the same architecture: a folder, or user/name on the Hub."""
+    """Weight dataset of the architecture the tokenizer was fitted on: a folder, or user/name on the Hub."""
     out: Path
-    """Folder to write: Parquet files and tokens.json."""
+    """Output folder for the Parquet files and tokens.json."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     stream: bool = False
-    """Read the fields shard by shard instead of holding them all, for datasets larger than memory."""
+    """Read the fields shard by shard instead of all at once, for datasets larger than memory."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     device: Device = "auto"
-    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
+    """Device of --refit: auto = a GPU if there is one. Encoding itself runs on the CPU."""
     signals: str | None = None
-    """Folder of the pictures the fields were fitted to, which refit matches; the embedded digits need none."""
+    """For --refit: folder of the pictures the fields were fitted to; not needed for the digits."""
     data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for refit."""
+    """For --refit: folder with the idx files of mnist or fashion-mnist."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +129,18 @@ class DecodeConfig(Overwrites):
     """
 
     tokens: str
-    """Tokens: a folder, the tokenizer's folder that holds `tokens/`, or user/name on the Hub."""
+    """Tokens to decode: a folder, a tokenizer's folder that contains `tokens/`, or user/name on the Hub."""
     tokenizer: str
     """The tokenizer that made them: a folder, or user/name on the Hub."""
     out: Path
-    """Folder to write."""
+    """Output folder for the weight dataset."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
 
 
 @dataclass(frozen=True)
 class CompareConfig(Overwrites):
-    """Bits against PSNR of tokenizers on the same held-out fields, with their sizes and speeds; with --refit both ways.
+    """Compare tokenizers on the same held-out fields: bits, PSNR, size and speed; with --refit, both with and without it.
 
     For example:
         python -m tokenizers.compare runs/mnist/kmeans runs/mnist/pca runs/mnist/vqvae --fields runs/mnist/fields \\
@@ -146,28 +150,29 @@ class CompareConfig(Overwrites):
     """
 
     tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS: with other fields of the same signals."""
+    """Tokenizers to compare, each a folder or user/name on the Hub. TOKENIZER=FIELDS measures one on another weight
+    dataset of the same signals."""
     fields: str
-    """The weight dataset of the tokenizers that name no other."""
+    """Weight dataset for the tokenizers that name none."""
     out: Path
-    """Folder for report.html, compare.json, compare.md and compare.png."""
+    """Output folder for report.html, compare.json, compare.md and compare.png."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     split: str | None = None
-    """Split to evaluate on; default: validation, else test."""
+    """Split to evaluate on; default: validation or, if there is none, test."""
     held_out: int = 1000
-    """Fields evaluated, drawn by seed."""
+    """Number of held-out fields evaluated, drawn at random."""
     counted: int = 20_000
-    """Training fields whose codes are counted for the bits, drawn by seed."""
+    """Number of training fields, drawn at random, whose codes are counted to compute bits per field."""
     signals: str | None = None
-    """Folder of the pictures the fields were fitted to, for PSNR against them; the embedded digits need none."""
+    """Folder of the pictures the fields were fitted to, for PSNR against them; not needed for the digits."""
     data_root: Path | None = None
-    """Folder with the idx files of mnist or fashion-mnist, for PSNR against them."""
+    """Folder with the idx files of mnist or fashion-mnist, for PSNR against the pictures."""
     seed: int = 0
-    """Seed of both draws."""
+    """Random seed that selects the held-out and the counted fields."""
     threads: int | None = None
     """CPU threads; default: all cores."""
     device: Device = "auto"
-    """Where refit computes: auto = a GPU where there is one. Plain codes are found on the CPU."""
+    """Device of --refit: auto = a GPU if there is one. Encoding itself runs on the CPU."""
 
     def __post_init__(self):
         if not self.tokenizers:
@@ -177,7 +182,7 @@ class CompareConfig(Overwrites):
 
 @dataclass(frozen=True)
 class PublishTokenizer(Publish):
-    """A tokenizer: safetensors and config, its report, and a card with the report's numbers.
+    """A tokenizer: its safetensors and configuration, its report, and a card with the numbers of the report.
 
     For example:
         python scripts/publish.py tokenizer runs/mnist/pca user/mnist-pca --fields user/mnist-fields
@@ -185,20 +190,20 @@ class PublishTokenizer(Publish):
     """
 
     fields: str | None = None
-    """user/name of the weight dataset it was learnt from, for the card."""
+    """user/name of the weight dataset it was fitted on, to be named on the card."""
 
 
 @dataclass(frozen=True)
 class PublishTokens(Publish):
-    """The tokens of a dataset: Parquet files of ids, tokens.json with the place of every token, and a card.
+    """The tokens of a dataset: Parquet files of ids, tokens.json with the position of every token, and a card.
 
-    The folder is one of tokens, or a tokenizer's with `tokens/` in it.
+    PATH is a folder of tokens, or a tokenizer's folder that contains `tokens/`.
 
     For example:
         python scripts/publish.py tokens runs/mnist/pca user/mnist-tokens --tokenizer user/mnist-pca
     """
 
     fields: str | None = None
-    """user/name of the weight dataset they were made from, for the card."""
+    """user/name of the weight dataset they were made from, to be named on the card."""
     tokenizer: str | None = None
-    """user/name of their tokenizer, for the card."""
+    """user/name of their tokenizer, to be named on the card."""

@@ -62,7 +62,7 @@ def make_tokenizer(config: Any) -> "WeightTokenizer":
 class BuildConfig(Overwrites):
     """Learn a vocabulary from the training fields of a dataset; write the tokenizer, all tokens, and a report.
 
-    Without arguments: k-means on scikit-learn's digits, whose fields are fitted first if they are not there.
+    Without arguments: k-means on the fields of scikit-learn's digits, which are fitted first if necessary.
 
     For example:
         python -m tokenizers.build
@@ -79,25 +79,25 @@ class BuildConfig(Overwrites):
     tokenizer: Any = field(default_factory=KMeansConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     fields: str = DIGITS
-    """A weight dataset: a folder, or user/name on the Hub."""
+    """Weight dataset to learn from: a folder, or user/name on the Hub."""
     out: Path | None = None
-    """Folder to write; default: next to the fields, or runs/NAME for user/name, named after the kind, and,
-    where that was built otherwise, with what differs."""
+    """Output folder; default: a folder named after the kind of tokenizer, beside the fields (in runs/NAME for
+    user/name) or, if that folder holds a tokenizer built with other settings, a name that adds what differs."""
     threads: int | None = None
     """CPU threads; default: all cores."""
     device: Device = "auto"
-    """Where slow steps are computed, the fit of a learnt vocabulary and refit: auto = a GPU where there is one. Codes are
-    always found on the CPU, in float64, so that ids do not depend on the device."""
+    """Device of the slow steps (--refit and the fit of learnt vocabularies): auto = a GPU if there is one. Encoding
+    itself runs on the CPU in float64, so that ids do not depend on the device."""
     revision: str | None = None
-    """Branch, tag or commit of a dataset on the Hub; or write user/name@v1."""
+    """Branch, tag or commit of a dataset on the Hub; user/name@v1 means the same."""
     stream: bool = False
-    """Read the fields shard by shard instead of holding them all, for datasets larger than memory: a pass to fit, a pass
-    to encode, a pass or two for the report. A dataset on the Hub is streamed and not kept on disk."""
+    """Read the fields shard by shard instead of all at once, for datasets larger than memory. The data are read once to
+    fit, once to encode, and once or twice for the report. A dataset on the Hub is not stored on disk."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     tracker: str | None = None
     """Log the training of a learnt vocabulary to tensorboard (event files in OUT/tensorboard), wandb or trackio."""
     project: str | None = None
-    """Project in the tracker; default: neural-fields-as-data. The run is named by the last two parts of OUT."""
+    """Project name in the tracker; default: neural-fields-as-data. The run is named after the last two parts of OUT."""
 
     def __post_init__(self):
         check_tracker(self.tracker)

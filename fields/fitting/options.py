@@ -13,10 +13,10 @@ How = Literal["match", "sort"]
 
 @dataclass(frozen=True)
 class AlignConfig(Overwrites):
-    """Reorder (and rescale) the hidden neurons of every field to lie close to one another; no field computes another value.
+    """Reorder (and rescale) the hidden neurons of every field so that equal neurons stand at equal places in all rows.
 
-    Fields fitted from random weights differ by permutations of their neurons and, with ReLU, by scales. What is left
-    after alignment is closer in weight space: easier to interpolate, to quantise and to learn.
+    The function of a field does not change. Fields fitted from random weights differ by the order of their neurons and,
+    with ReLU, by scales. Aligned fields are closer in weight space: easier to interpolate, to quantise and to learn.
 
     For example:
         python scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
@@ -25,16 +25,18 @@ class AlignConfig(Overwrites):
     """
 
     fields: str
-    """A weight dataset: a folder, or user/name on the Hub."""
+    """Weight dataset to align: a folder, or user/name on the Hub."""
     out: Path
-    """Folder for the aligned one."""
+    """Output folder for the aligned dataset."""
     how: How = "match"
-    """match: neurons matched to those of one field. sort: without any other field, each layer's neurons ascend by their
-    weights on the output along all paths. A row then depends on its own field alone, but a little noise can swap two."""
+    """match: permute the hidden neurons of every field so that they match those of one field (see --reference). sort:
+    order the neurons of each layer by the total weight of their paths to the output, lowest first. A sorted row depends
+    on its own field alone, but a little noise can swap two of its neurons."""
     reference: str | None = None
-    """Signal id of the training field that all are matched to (--how match); default: the training field with the highest PSNR."""
+    """For --how match: id of the training signal whose field all others are matched to; default: that of the training
+    field with the highest PSNR."""
     threads: int | None = None
-    """CPU threads; None = PyTorch's choice."""
+    """CPU threads; None = PyTorch's default."""
 
     def __post_init__(self):
         if self.reference is not None and self.how != "match":
@@ -44,28 +46,30 @@ class AlignConfig(Overwrites):
 
 @dataclass(frozen=True)
 class FieldOptions:
-    """Changes to the architecture that the signals suggest; None keeps it. See `fields.model.FieldConfig`."""
+    """Changes to the architecture that suits the signals; None keeps it. See `fields.model.FieldConfig`."""
 
     preset: str | None = None
-    """A named architecture instead of the suggested one: digits | default | shape-small | shape-large."""
+    """A named architecture in place of the suggested one: digits | default | shape-small | shape-large."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers."""
+    """Widths of the hidden layers, such as 32 32."""
     octaves: int | None = None
-    """Octaves of the Fourier encoding, 0 = none."""
+    """Octaves of the Fourier encoding: sines and cosines of 1, 2, 4, ... times the coordinate; 0 = none. More of them
+    capture finer detail."""
     in_dim: int | None = None
-    """Coordinates of a point; the signals say it."""
+    """Number of coordinates of a point; set by the signals (2 for pictures, 3 for shapes)."""
     raw_input: bool | None = None
-    """Put the raw coordinate before the encoding."""
+    """Feed the coordinates themselves to the network as well as their encoding."""
     use_pi: bool | None = None
-    """Frequencies 2^k pi instead of 2^k."""
+    """Use the frequencies 2^k pi in the encoding instead of 2^k."""
     activation: str | None = None
-    """relu | sine | elu."""
+    """Activation after every hidden layer: relu | sine | elu."""
     w0: float | None = None
-    """Frequency of the sine activation."""
+    """Frequency of the sine activation, sin(w0 z); unused by the others."""
     output: str | None = None
-    """logit | linear | tanh | offset."""
+    """How the last layer's output y becomes the value: logit: sigmoid(y) | linear: y | tanh: tanh(y) | offset: scale *
+    y + shift."""
     coords: str | None = None
-    """centres | linspace | corner."""
+    """Where pixel i of W lies: centres: (2i+1)/W - 1 | linspace: -1 + 2i/(W-1) | corner: i/W."""
 
 
 @dataclass(frozen=True)
@@ -73,56 +77,62 @@ class FitConfig(SignalsConfig, Overwrites):
     """Fit one neural field to every signal and write a weight dataset.
 
     For example:
-        python scripts/fit_fields.py                                  # the embedded digits
-        python scripts/fit_fields.py --signals mnist --data-root DIR  # files laid by hand, no network
+        python scripts/fit_fields.py                                  # the digits that come with scikit-learn
+        python scripts/fit_fields.py --signals mnist --data-root DIR  # MNIST's files lie in DIR, no download
         python scripts/fit_fields.py --signals photos/ --field.hidden 32 32 --steps 500
         python scripts/fit_fields.py --signals user/name --image-column image --label-column label --resize 32 --crop
     """
 
     out: Path | None = None
-    """Output folder; default runs/SIGNALS/fields, or, where that was fitted otherwise, a name with what differs."""
+    """Output folder; default: runs/SIGNALS/fields or, if that folder holds fits made with other settings, a name that
+    adds what differs."""
     start: Start = "meta"
-    """unconditioned: random weights; conditioned: one fitted field; meta: a start learnt over the training signals;
-    amortised: a row predicted from each signal by an encoder learnt on the training signals; subspace:
-    a row and directions learnt over the training signals, in which all fits move."""
+    """The weights every fit starts from. unconditioned: random weights, different for each field. conditioned: the
+    weights of one fitted field. meta: one row of weights learnt over the training signals (Reptile). amortised: a row
+    predicted from each signal by an encoder learnt on the training signals. subspace: a row and a few directions learnt
+    over the training signals; all fits move along these directions only."""
     reference: str | None = None
-    """For conditioned: the id of a training signal, or a weight dataset whose reference is taken over; for amortised: a
-    weight dataset whose encoder is taken over, for subspace one whose row and directions are."""
+    """Take the start from existing data instead of making it. conditioned: the id of a training signal, or a weight
+    dataset whose reference row is used. amortised: a weight dataset whose encoder is used. subspace: a weight dataset
+    whose row and directions are used."""
     steps: int | None = None
-    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many where the start is not learnt,
-    three quarters where it is amortised."""
+    """Adam steps per field; None = 64 for pictures and 400 for shapes, 3.2 times as many if the start is not learnt,
+    three quarters if it is amortised."""
     lr: float = 1e-2
-    """Learning rate, at the start of the cosine."""
+    """Initial learning rate; it falls to zero along a cosine."""
     betas: tuple[float, float] = (0.5, 0.9)
-    """Of Adam. Short memory suits short fits: better by 3 dB than (0.9, 0.999), and the weights move half as far."""
+    """Adam's decay rates of the gradient's mean and square. The defaults suit short fits: 3 dB better than (0.9,
+    0.999), and the weights move half as far."""
     pixels: float | None = None
-    """Share of the pixels each step sees; None = half of a picture of 256 pixels or more (a quarter for amortised), else
-    all."""
+    """Share of the pixels used in each step, 0 to 1; None = half for pictures of 256 pixels or more (a quarter with
+    --start amortised), otherwise all."""
     target_psnr: float | None = None
-    """Stop a field when it reaches this many dB."""
+    """Stop fitting a field once it reaches this PSNR in dB; None = always take all steps."""
     align: bool = False
-    """Afterwards match the neurons of all fields to those of the best one, which brings fields of --start unconditioned
-    closer together; no field computes another value. As scripts/align_fields.py does with an existing dataset."""
+    """After fitting, match the neurons of all fields to those of the best field, which brings fields of --start
+    unconditioned closer together without changing the function of any of them. scripts/align_fields.py does the same to
+    an existing dataset."""
     fits: int | None = None
-    """Fits per signal, each with its own seed; None = 4 for the few embedded digits, else 1."""
+    """Fits per signal, each with its own seed; None = 4 for the digits, which are few, otherwise 1."""
     jitter: float = 0.01
-    """Standard deviation of the noise on the start of every fit after the first."""
+    """Standard deviation of the noise added to the start of every fit after a signal's first, so that its fits
+    differ."""
     limit: int | None = None
-    """Only the first LIMIT signals of each split, for a trial."""
+    """Use only the first LIMIT signals of each split, for a quick trial; None = all."""
     seed: int = 0
-    """Of starts and pixel subsets."""
+    """Random seed of the starts and of the pixels drawn in each step."""
     meta_steps: int = 300
-    """Outer steps of Reptile."""
+    """For --start meta: outer steps of Reptile."""
     encoder_steps: int = 3000
-    """Steps of the encoder of amortised."""
+    """For --start amortised: optimiser steps of the encoder."""
     dimensions: int = 128
-    """Directions of subspace."""
+    """For --start subspace: number of directions."""
     subspace_steps: int = 4000
-    """Steps in which subspace is learnt."""
+    """For --start subspace: optimiser steps in which the row and the directions are learnt."""
     threads: int | None = None
     """CPU threads per process; None = cores / processes."""
     field: FieldOptions = field(default_factory=FieldOptions)
-    """Changes to the architecture."""
+    """Changes to the architecture. None keeps what suits the signals."""
 
     def __post_init__(self):
         from fields.signals.registry import LOADERS

@@ -26,34 +26,35 @@ else:
 
 @dataclass(frozen=True)
 class Conventions:
-    """What the fields are, where it differs from what the source says; None keeps it. See `fields.model.FieldConfig`."""
+    """Architecture and conventions of the fields, where they differ from the source's. See `fields.model.FieldConfig`."""
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers: files with others are refused. Default: what the files hold."""
+    """Widths of the hidden layers; files with other widths are refused. Default: what the files contain."""
     octaves: int | None = None
-    """Octaves of the Fourier encoding, 0 = none."""
+    """Octaves of the Fourier encoding: sines and cosines of 1, 2, 4, ... times the coordinate; 0 = none."""
     in_dim: int | None = None
-    """Coordinates of a point: 2 for pictures, 3 for shapes."""
+    """Number of coordinates of a point: 2 for pictures, 3 for shapes."""
     out_dim: int | None = None
-    """Channels. Default: what the files hold."""
+    """Number of channels. Default: what the files contain."""
     raw_input: bool | None = None
-    """Put the raw coordinate before the encoding."""
+    """The network reads the coordinates themselves as well as their encoding."""
     use_pi: bool | None = None
-    """Frequencies 2^k pi (True) or 2^k (False)."""
+    """The encoding's frequencies are 2^k pi (True) or 2^k (False)."""
     activation: Activation | None = None
-    """After every hidden layer."""
+    """Activation after every hidden layer."""
     w0: float | None = None
-    """Frequency of the sine activation."""
+    """Frequency of the sine activation, sin(w0 z); unused by the others."""
     output: Output | None = None
-    """From the last layer's y to the value: sigmoid(y), y, tanh(y), output_scale * y + output_shift."""
+    """How the last layer's output y becomes the value: logit: sigmoid(y); linear: y; tanh: tanh(y); offset:
+    output_scale * y + output_shift."""
     output_scale: tuple[float, ...] | None = None
-    """Scale of `offset`: one number, or one per channel."""
+    """Scale of the offset output: one number, or one per channel."""
     output_shift: tuple[float, ...] | None = None
-    """Shift of `offset`: one number, or one per channel."""
+    """Shift of the offset output: one number, or one per channel."""
     coords: Literal["centres", "linspace", "corner"] | None = None
-    """Where pixel i of W lies: (2i+1)/W - 1, -1 + 2i/(W-1), or i/W."""
+    """Where pixel i of W lies: centres: (2i+1)/W - 1; linspace: -1 + 2i/(W-1); corner: i/W."""
     axes: Literal["xy", "yx"] | None = None
-    """Which coordinate stands first: the column's (xy) or the row's (yx)."""
+    """Which coordinate comes first: the column's (xy) or the row's (yx)."""
 
     def given(self) -> dict[str, Any]:
         """What is not None, with a single number as a number."""
@@ -63,11 +64,11 @@ class Conventions:
 
 @dataclass(frozen=True)
 class ImportConfig(Overwrites):
-    """Turn other people's neural-field weights into a weight dataset, and prove by rendering that they are read rightly.
+    """Turn neural-field weights of other projects into a weight dataset, and check by rendering that they are read correctly.
 
-    A source says how its project lays fields down: keys, orientation of matrices, frequencies, coordinates, offset, and
-    what paths mean. Where the pictures are at hand (--signals) every field's PSNR is measured; below --min-psnr the
-    import is refused, and the convention that fits better is named. Else look at preview.png. Nothing in a file is run.
+    A source describes how its project stores fields: keys, orientation of matrices, frequencies, coordinates, offset, and
+    the meaning of paths. If the pictures are available (--signals), every field's PSNR is measured; below --min-psnr the
+    import is refused, and the convention that fits better is named. Otherwise look at preview.png. No code in a file is run.
 
     For example:
         python scripts/import_fields.py nefgpt field.pth --signals mnist --data-root DIR --out runs/nefgpt
@@ -78,25 +79,27 @@ class ImportConfig(Overwrites):
     """
 
     source: Annotated[Name, tyro.conf.Positional]
-    """Whose files they are; generic: any state dicts (.pth, .pt, .ckpt, .safetensors), described by --field.*."""
+    """The project that wrote the files. generic: any state dicts (.pth, .pt, .ckpt, .safetensors), described by
+    --field.*."""
     path: Annotated[Path, tyro.conf.Positional]
-    """A file, or a folder whose files of the source's kind are read, in all subfolders."""
+    """A file, or a folder whose files of that format are read, subfolders included."""
     out: Path
-    """Folder of the dataset. Fields of several architectures go to OUT/ARCHITECTURE each."""
+    """Output folder for the dataset. Fields of several architectures are written to OUT/ARCHITECTURE each."""
     signals: str | None = None
-    """The pictures they were fitted to: mnist, fashion-mnist, digits, or a folder of images."""
+    """The pictures the fields were fitted to, for measuring PSNR: mnist, fashion-mnist, digits, or a folder of
+    pictures."""
     data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw; the network is not touched then."""
+    """Folder with the files of mnist or fashion-mnist (.gz or unpacked); nothing is downloaded then."""
     min_psnr: float = 20.0
-    """Mean PSNR in dB below which the conventions look wrong and nothing is written."""
+    """Lowest mean PSNR in dB that is accepted; below it the conventions are probably wrong, and nothing is written."""
     force: bool = False
-    """Import although the PSNR is below --min-psnr."""
+    """Import even if the PSNR is below --min-psnr."""
     size: tuple[int, int] | None = None
-    """Height and width of the pictures, where neither signals nor source say it."""
+    """Height and width of the pictures in pixels, needed if neither the signals nor the files state them."""
     field_file: Path | None = None
-    """A field.json (or the folder of a weight dataset) whose architecture and conventions the fields have."""
+    """A field.json, or the folder of a weight dataset, whose architecture and conventions the fields share."""
     field: Conventions = field(default_factory=Conventions)
-    """Changes to the source's conventions."""
+    """Changes to the source's conventions. None keeps what the source says."""
 
     def __post_init__(self):
         if self.data_root is not None and self.signals is None:
@@ -107,12 +110,12 @@ class ImportConfig(Overwrites):
 
 @dataclass(frozen=True)
 class ExportConfig(Overwrites):
-    """Write the fields of a weight dataset as other projects' code reads them.
+    """Write the fields of a weight dataset in formats that other projects read.
 
     state-dicts: SPLIT/SIGNAL.pth, each with layers.0.weight, layers.0.bias, ...; safetensors: SPLIT.safetensors with the
-    same keys, all fields stacked along a first axis; dwsnets: folders and a split JSON as DWSNets' MNIST-INRs have them;
-    arena: HDF5 files as fit-a-nef and the Neural Field Arena have them. What a format has no place for (ids, seeds,
-    quality, the field's conventions) goes to fields.json beside the files; fields.formats.importer reads it again.
+    same keys, all fields stacked along a first axis; dwsnets: folders and a split JSON like those of DWSNets' MNIST-INRs;
+    arena: HDF5 files like those of fit-a-nef and the Neural Field Arena. What a format cannot hold (ids, seeds, quality,
+    the field's conventions) goes to fields.json beside the files, which scripts/import_fields.py reads.
 
     For example:
         python scripts/export_fields.py runs/mnist/fields --format safetensors --out runs/mnist/stacked
@@ -121,16 +124,16 @@ class ExportConfig(Overwrites):
     """
 
     fields: Annotated[str, tyro.conf.Positional]
-    """A weight dataset: a folder, or user/name on the Hub."""
+    """Weight dataset to export: a folder, or user/name on the Hub."""
     format: Format
-    """What to write."""
+    """File format to write; see above."""
     out: Path
-    """Folder to write."""
+    """Output folder."""
 
 
 @dataclass(frozen=True)
 class MeshConfig(Overwrites):
-    """Write the surfaces of 3-D fields as meshes, with a contact sheet.
+    """Write the surfaces of fields of three coordinates as mesh files, with a contact sheet.
 
     For example:
         python scripts/mesh.py --fields runs/solids/fields --out runs/solids/meshes --split test --n 100
@@ -138,27 +141,28 @@ class MeshConfig(Overwrites):
     """
 
     fields: Path
-    """Weight dataset of fields with 3 coordinates."""
+    """Folder of a weight dataset of fields with 3 coordinates."""
     out: Path
-    """Output folder."""
+    """Output folder for the meshes and the contact sheet."""
     split: str | None = None
     """Split of the dataset; None = its first."""
     n: int | None = None
-    """Only the first N fields; None = all."""
+    """Export only the first N fields; None = all."""
     size: int = 128
-    """Cells along an edge of the cube; memory and time grow with its third power."""
+    """Grid cells along an edge of the cube: more of them give finer meshes; memory and time grow with the third
+    power."""
     format: Literal["glb", "ply", "obj", "stl", "off"] = "glb"
-    """File format."""
+    """File format of the meshes."""
     level: float = 0.0
-    """Value of the last layer at the surface; HyperDiffusion meshes its logits at 1.386."""
+    """Output of the last layer at which the surface lies; HyperDiffusion meshes its logits at 1.386."""
     inside: Literal["above", "below"] | None = None
-    """Side of the level on which the inside lies; None = as the dataset says."""
+    """Whether the inside of the shape is where the output is above or below --level; None = as the dataset says."""
     picture: int = 192
-    """Pixels along an edge of each view on the contact sheet; 0 = no sheet."""
+    """Size in pixels of each view on the contact sheet; 0 = no contact sheet."""
     sheet: int = 100
-    """Most fields on the contact sheet."""
+    """Largest number of fields on the contact sheet."""
     turntable: int = 0
-    """Fields of which a GIF is made that goes round them."""
+    """Number of fields for which a rotating view is written as a GIF."""
 
     def __post_init__(self):
         from fields.view.mesh import LARGEST

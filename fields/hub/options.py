@@ -14,19 +14,21 @@ class Publish:
     """Options of every kind."""
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The folder to publish."""
+    """Folder to publish."""
     repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
-    """user/name on the Hub."""
+    """Repository on the Hub, user/name; it is created if it does not exist."""
     private: bool = False
-    """Make a new repository private; without it a new one is public. An existing one stays as it is."""
+    """Create a new repository as private; without this flag it is public. The visibility of an existing repository
+    stays as it is."""
     revision: str | None = None
-    """Branch to push to, made where missing; default: main."""
+    """Branch to push to, created if it does not exist; default: main."""
     dry_run: bool = False
-    """Lay the whole repository out in a folder and send nothing; needs no token and no network."""
+    """Write the whole repository to a local folder and upload nothing; needs neither a token nor a network."""
     out: Path | None = None
-    """Where the repository is laid out; default: runs/hub/user/name. It stays after --dry-run only."""
+    """Local folder in which the repository is prepared; default: runs/hub/user/name. It is kept only after
+    --dry-run."""
     license: str | None = None
-    """Licence identifier for the card (cc-by-4.0, mit, ...); default: that of the signals where it is known."""
+    """Licence identifier for the card (cc-by-4.0, mit, ...); default: the licence of the signals, if known."""
 
     def __post_init__(self):
         if not is_repo(self.repo):
@@ -37,18 +39,18 @@ class Publish:
 
 @dataclass(frozen=True)
 class PublishFields(Publish):
-    """A weight dataset: Parquet shards, field.json, a card with a sample picture and thirty lines that render a row.
+    """A weight dataset: Parquet shards, field.json, and a card with a sample picture and thirty lines that render a row.
 
-    The first dataset of a repository is its `default`; one with another start (unconditioned, conditioned, meta, amortised) becomes
-    a config beside it, and one with the same start takes the place of the older.
+    The first dataset in a repository is its `default` configuration. A dataset with another start (unconditioned, conditioned,
+    meta, amortised, subspace) becomes a further configuration; one with the same start replaces the older one.
 
     For example:
         python scripts/publish.py fields runs/mnist/fields user/mnist-fields --dry-run
         python scripts/publish.py fields runs/mnist/fields user/mnist-fields --private
-        python scripts/publish.py fields runs/mnist/unconditioned user/mnist-fields    # a second config
+        python scripts/publish.py fields runs/mnist/unconditioned user/mnist-fields    # a second configuration
     """
 
     preview: bool = True
-    """Add a small picture of every field, which the Hub's viewer shows."""
+    """Add a small picture of every field, which the Hub's dataset viewer shows."""
     variant: str | None = None
-    """Name of the config; default: how the fits began."""
+    """Name of the configuration within the repository; default: how the fits started (unconditioned, meta, ...)."""

@@ -112,8 +112,8 @@ class Overwrites:
     """The flag of every command that makes a folder; its config is a subclass."""
 
     overwrite: bool = dataclasses.field(default=False, kw_only=True)
-    """Remove what this command made in the output folder before, without asking, and begin anew. A folder that another
-    command made is refused."""
+    """Delete, without asking, what this command wrote to the output folder before, and start over. A folder written by
+    another command is refused."""
 
 
 def check_numbers(

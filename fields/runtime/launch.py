@@ -9,7 +9,7 @@ import select
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def _parsed(parse: Callable) -> Any:
     """What a parser of the command line gives. A mistake it explains in a frame ends in one sentence below it."""
     framed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(framed):
+        with contextlib.redirect_stderr(framed), _whole_paragraphs():
             return tyro.cli(parse, description=getdoc(parse)) if dataclasses.is_dataclass(parse) else parse()
     except SystemExit as end:
         if end.code in (None, 0):
@@ -111,6 +111,23 @@ def _parsed(parse: Callable) -> Any:
     finally:
         if sys.exc_info()[0] is not SystemExit:
             print(framed.getvalue(), end="", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _whole_paragraphs() -> Iterator[None]:
+    """The help of an option as one paragraph: read from the source, its lines are indented, and tyro breaks before those."""
+    from docstring_parser.attrdoc import AttributeDocstrings
+
+    read = AttributeDocstrings.get_attr_docs
+
+    def joined(self: AttributeDocstrings, of: Any) -> dict:
+        return {name: (" ".join(text.split()), *rest) for name, (text, *rest) in read(self, of).items()}
+
+    AttributeDocstrings.get_attr_docs = joined  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        AttributeDocstrings.get_attr_docs = read  # type: ignore[method-assign]
 
 
 def usage_sentence(framed: str) -> str:

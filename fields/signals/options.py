@@ -21,18 +21,21 @@ DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """Which points of a shape a field is fitted to."""
+    """The points of a shape to which a field is fitted."""
 
     target: Target = "occupancy"
-    """occupancy: 1 inside, 0 outside; distance: signed, negative inside, clamped and scaled to [-1, 1]."""
+    """What a field's value means. occupancy: 1 inside, 0 outside. distance: signed distance to the surface, negative
+    inside, clamped (see --shape.clamp) and scaled to [-1, 1]."""
     near: int = 4096
-    """Points near the surface."""
+    """Points per shape that are drawn near the surface."""
     uniform: int = 4096
-    """Points anywhere in the cube."""
+    """Points per shape that are drawn uniformly in the cube."""
     spread: float = 0.05
-    """Standard deviation of the near points' distance from the surface; half the cube's edge is 1."""
+    """Standard deviation of the distance between the surface and the points near it, in units of half the cube's
+    edge."""
     clamp: float = 0.1
-    """Distances beyond this are cut, and this one is 1."""
+    """For --shape.target distance: the largest distance, in units of half the cube's edge; greater ones are clamped to
+    it, and it becomes 1."""
 
     def __post_init__(self):
         check_numbers(self, "shape.", least={"near": 0, "uniform": 0}, above=("spread", "clamp"))
@@ -42,36 +45,41 @@ class ShapeOptions:
 
 @dataclass(frozen=True)
 class SignalsConfig:
-    """Which signals, and how they are split."""
+    """The signals, and how they are split."""
 
     signals: str = "digits"
-    """digits, mnist, fashion-mnist, solids, abo, thingi10k, shapenet, a folder of pictures or meshes, or an image dataset of
-    the Hub, user/name."""
+    """What to fit: digits, mnist, fashion-mnist, solids, abo, thingi10k, shapenet, a folder of pictures or meshes, or
+    an image dataset on the Hub (user/name)."""
     data_root: Path | None = None
-    """Folder with the four idx files of mnist or fashion-mnist laid by hand (.gz or raw), no network is used then; or of
-    abo, thingi10k or shapenet."""
+    """Folder with the four idx files of mnist or fashion-mnist (.gz or unpacked), or with the files of abo, thingi10k
+    or shapenet; nothing is downloaded then. None = mnist and fashion-mnist are downloaded."""
     split_seed: int = 0
-    """Seed of the split into train, validation and test."""
+    """Random seed of the split into training, validation and test signals."""
     strict: bool = False
-    """Refuse a folder with unreadable files, instead of leaving them out."""
+    """Stop if a file in the folder cannot be read, instead of leaving it out."""
     resize: int | None = None
-    """For pictures of a folder or the Hub: pixels of the shorter side of each, once it is resized; None = as they are."""
+    """For pictures from a folder or the Hub: resize each so that its shorter side has this many pixels; None = keep its
+    size."""
     crop: bool = False
-    """For pictures of a folder or the Hub: only the square in the middle of each. With --resize N all are N x N."""
+    """For pictures from a folder or the Hub: keep only the square in the middle of each. With --resize N, every picture
+    becomes N x N."""
     image_column: str | None = None
-    """For a dataset of the Hub: its column of pictures; default: the only one, or `image`."""
+    """For a dataset on the Hub: the column that holds the pictures; default: the only such column, or `image`."""
     label_column: str | None = None
-    """For a dataset of the Hub: its column of classes; default: the only one, or `label` if there is one."""
+    """For a dataset on the Hub: the column that holds the classes; default: the only such column, or `label` if there
+    is one."""
     split: str | None = None
-    """For a dataset of the Hub: only this split, divided at random; default: its own training, validation and test splits."""
+    """For a dataset on the Hub: use only this split and divide it at random; default: the dataset's own training,
+    validation and test splits."""
     rows: int | None = None
-    """For a dataset of the Hub: only the first so many rows of each split; None = all."""
+    """For a dataset on the Hub: use only the first ROWS rows of each split; None = all."""
     stream: bool = False
-    """For a dataset of the Hub: read it row by row, and keep no file of it on disk; the pictures, once resized, lie in memory."""
+    """For a dataset on the Hub: read it row by row without storing its files on disk; the pictures are held in memory,
+    resized if --resize is given."""
     count: int | None = None
-    """Solids that are made; None = 2,500."""
+    """For --signals solids: number of solids to generate; None = 2,500."""
     shape: ShapeOptions = field(default_factory=ShapeOptions)
-    """Points of solids and meshes."""
+    """How points are drawn from solids and meshes."""
 
     def __post_init__(self):
         if self.count is not None and (self.count < 1 or self.signals != "solids"):

@@ -12,13 +12,13 @@ class FlowModelConfig:
     """Size of the transformer."""
 
     n_layer: int = 4
-    """Blocks."""
+    """Number of transformer blocks."""
     n_head: int = 4
-    """Attention heads."""
+    """Attention heads per block."""
     n_embd: int = 128
-    """Width."""
+    """Width of the embeddings; a multiple of the number of heads."""
     dropout: float = 0.0
-    """On residual branches."""
+    """Dropout probability on residual branches."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +31,34 @@ class TrainFlowConfig(LoopConfig, Overwrites):
     """
 
     fields: str
-    """Weight dataset: a folder, or user/name on the Hub. Its fields should share a start."""
+    """Weight dataset to train on: a folder, or user/name on the Hub. Its fields should have a common start."""
     out: Path | None = field(default=None, kw_only=True)
-    """Folder for checkpoints, the model (best/, last/) and samples/, a weight dataset; default: flow beside the fields, or, where
-    that was trained otherwise, a name with what differs."""
+    """Output folder for checkpoints, the model (best/, last/) and samples/, a weight dataset; default: flow beside the
+    fields or, if that folder holds a flow trained with other settings, a name that adds what differs."""
     tokenizer: str | None = None
-    """Move the latents of this tokenizer (a folder, or user/name on the Hub) in place of the weights: what it would round to
-    codes. Samples are rounded and decoded by it. None = the weights, a vector per neuron."""
+    """Learn the latents of this tokenizer (a folder, or user/name on the Hub) before they are rounded to codes, instead
+    of the weights; samples are rounded and decoded by the tokenizer. None = learn the weights, one vector per
+    neuron."""
     labels: bool = False
-    """Tell the model each field's label, so that samples can be asked for by class."""
+    """Give the model each field's label, so that samples of a given class can be drawn."""
     unlabelled: float = 0.1
-    """Share of fields whose label is hidden in training, which --guidance needs."""
+    """Share of the fields whose label is hidden during training; --guidance needs it."""
     model: FlowModelConfig = field(default_factory=FlowModelConfig)
     steps: int = 4000
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     ema: float | None = field(default=0.999, kw_only=True)
-    """Decay of a moving average of the weights, which is validated and saved."""
+    """Decay per step of an exponential moving average of the weights, which is validated and saved. None = no
+    average."""
     n: int = 1000
-    """Fields drawn at the end; with labels as many of each class."""
+    """Number of fields drawn at the end; with --labels, equally many of each class."""
     integration: int = 30
-    """Steps of the integration when sampling; each evaluates the model twice."""
+    """Steps of the numerical integration when sampling; each evaluates the model twice. More steps are slower and more
+    exact."""
     guidance: float = 1.0
-    """Scale of classifier-free guidance when sampling; 1 = none. Needs --labels."""
+    """Scale of classifier-free guidance when sampling: above 1 the label counts more; 1 = none. Needs --labels."""
     precision: Precision = "auto"
-    """auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what accelerate says."""
+    """Number format of training. auto: bf16 on a GPU, or on a CPU with AMX; otherwise fp32 (computed by oneDNN on AMD
+    CPUs with AVX-512). launcher: as accelerate is configured."""
     threads: int | None = None
     """CPU threads per process; default: cores / processes."""
 

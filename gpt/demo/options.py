@@ -12,7 +12,7 @@ from fields.storage.fetch import HubName
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """A model to be looked at in a browser: new fields of any size, their weights and tokens, completions, walks.
+    """Explore a model in a browser: new fields at any size, their weights and tokens, completions and interpolations.
 
     For example:
         python scripts/demo.py --model runs/digits/gpt
@@ -20,14 +20,14 @@ class DemoConfig:
     """
 
     model: str
-    """Training folder, model folder, or user/name on the Hub."""
+    """Trained GPT: a training folder, a model folder, or user/name on the Hub."""
     fields: str | None = None
-    """Its training dataset (folder or user/name), for nearest training fields and held-out ones; default: what the training
-    run names, if that is still there."""
+    """Weight dataset the model was trained on (a folder, or user/name on the Hub), for nearest training fields and
+    held-out fields; default: the one named by the training run, if it still exists."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets other machines in."""
+    """Address to listen on; 0.0.0.0 makes the page available to other machines."""
     port: int = 7860
     """Port to listen on; 0 = any free one."""
     threads: int = 1
@@ -51,7 +51,7 @@ class PublishDemo(Publish):
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # type: ignore[assignment]  # no folder
     """user/name of the published model."""
     fields: str | None = None
-    """user/name of the weight dataset it was trained on, for nearest training fields and held-out ones."""
+    """user/name of the weight dataset it was trained on, for nearest training fields and held-out fields."""
 
     def __post_init__(self):
         super().__post_init__()

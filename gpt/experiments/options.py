@@ -18,11 +18,11 @@ Way = Literal["unconditioned", "conditioned", "meta", "aligned"]
 
 @dataclass(frozen=True)
 class CompareVocabulariesConfig(Overwrites):
-    """A GPT over each of several vocabularies, trained equally long, evaluated in the same way: one table, one sheet of samples.
+    """Train a GPT on each of several vocabularies for the same time, evaluate all in the same way, and put them in one table.
 
-    TOKENIZER=FIELDS gives a tokenizer its own weight dataset, other fits of the same signals (aligned ones, say); the
-    others are trained on --fields. All are compared as pictures with the same held-out signals. What is finished is not
-    made again: the same command goes on where it stopped, and one more tokenizer costs only its own training.
+    TOKENIZER=FIELDS gives a tokenizer its own weight dataset, with other fits of the same signals (aligned ones, say); the
+    others are trained on --fields. All are compared, as pictures, with the same held-out signals. Finished results are
+    kept: run the same command again to continue; adding a tokenizer costs only its own training.
 
     For example:
         python scripts/compare_vocabularies.py runs/mnist/kmeans runs/mnist/pca --fields runs/mnist/fields --data-root DIR
@@ -31,44 +31,47 @@ class CompareVocabulariesConfig(Overwrites):
     """
 
     tokenizers: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Tokenizers, folders or user/name on the Hub, each alone or as TOKENIZER=FIELDS."""
+    """Tokenizers to compare, each a folder or user/name on the Hub, alone or as TOKENIZER=FIELDS."""
     fields: str
-    """Weight dataset, a folder or user/name on the Hub; its held-out signals are the references of all."""
+    """Weight dataset (a folder, or user/name on the Hub); its held-out signals are the references for all."""
     out: Path | None = None
-    """Folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per tokenizer; default:
-    comparison beside the fields."""
+    """Output folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per
+    tokenizer; default: comparison beside the fields."""
     minutes: float | None = None
-    """Training time of each GPT, as steps that are measured side by side; default 5, or no limit with --steps."""
+    """Training time of each GPT, converted to a number of steps that is measured for all of them side by side; default:
+    5, or no limit if --steps is given."""
     steps: int | None = None
-    """Optimiser steps of each GPT, at most."""
+    """Largest number of optimiser steps of each GPT."""
     labels: bool = False
-    """Begin every field with its label, and say how many samples are read as theirs."""
+    """Start every sequence with the field's label, and report how many samples a classifier reads as their label."""
     model: ModelConfig = field(default_factory=ModelConfig)
     batch: int = TrainConfig.batch
     """Fields per optimiser step."""
     lr: float = TrainConfig.lr
     """Highest learning rate."""
     eval_every: int = TrainConfig.eval_every
-    """Steps between validations; the best model is sampled."""
+    """Steps between validations; samples are drawn from the best model."""
     n: int = 1000
-    """Fields drawn from each GPT, against as many held-out signals; fewer where there are not as many signals."""
+    """Number of fields drawn from each GPT and compared with equally many held-out signals; fewer if there are not as
+    many signals."""
     temperature: float = 1.0
-    """Of the draws; 1 is the measure."""
+    """Sampling temperature; results are comparable with others at 1."""
     signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, a folder); default: what --fields says."""
+    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what --fields says."""
     data_root: Path | None = None
-    """Where the signals' files lie."""
+    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
     classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
+    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
+    --classifiers."""
     classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
+    """Folder in which trained classifiers are stored for later evaluations."""
     seed: int = 0
-    """Of training, draws, references and classifier."""
+    """Random seed of training, samples, references and classifier."""
     precision: Precision = "auto"
-    """Of training: auto = bf16 on a GPU, or on a CPU with AMX, else fp32 (onednn on AMD CPUs with AVX-512); launcher = what
-    accelerate says."""
+    """Number format of training. auto: bf16 on a GPU, or on a CPU with AMX; otherwise fp32 (computed by oneDNN on AMD
+    CPUs with AVX-512). launcher: as accelerate is configured."""
     threads: int | None = None
-    """CPU threads per process; default: cores / processes. Fields are drawn on one thread."""
+    """CPU threads per process; default: cores / processes. Samples are drawn on one thread."""
 
     def __post_init__(self):
         if not self.tokenizers:
@@ -104,66 +107,71 @@ class ModelOptions:
     """Size of the transformer."""
 
     n_layer: int = 2
-    """Blocks."""
+    """Number of transformer blocks."""
     n_head: int = 2
-    """Attention heads."""
+    """Attention heads per block."""
     n_embd: int = 128
-    """Width, a multiple of the heads."""
+    """Width of the embeddings; a multiple of the number of heads."""
 
 
 @dataclass(frozen=True)
 class MemoriseConfig(Overwrites):
-    """Train regression transformers (each weight of a field predicted from those before it, L1 loss, no tokens) to memorise
-    N fields, for fields that were fitted from random weights, from one fitted field, from a learnt start, and aligned.
+    """Train regression transformers to memorise N fields: each weight is predicted from those before it, without tokens.
 
-    Ends with table.md, roll-outs.png and curves.png in OUT. May be interrupted; finished cells are kept.
+    Compares fields fitted from random weights, from one fitted field and from a learnt start, and aligned fields. Writes
+    table.md, roll-outs.png (fields predicted weight by weight) and curves.png to OUT. May be interrupted and started again.
 
     For example:
-        python scripts/train_regression.py                                   # the embedded digits
+        python scripts/train_regression.py                                   # the digits that come with scikit-learn
         python scripts/train_regression.py --signals mnist --data-root DIR   # the table of the README
         python scripts/train_regression.py --starts conditioned --n 4 --between --seeds 1
     """
 
     signals: str = "digits"
-    """digits | mnist | fashion-mnist | a folder of images."""
+    """Signals to fit: digits | mnist | fashion-mnist | a folder of pictures."""
     data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
+    """Folder with the files of mnist or fashion-mnist (.gz or unpacked)."""
     out: Path | None = None
-    """Folder for fields, models, table and figures; default runs/SIGNALS/regression, or, where that is of other settings, a
-    name with what differs."""
+    """Output folder for fields, models, table and figures; default: runs/SIGNALS/regression or, if that folder holds an
+    experiment with other settings, a name that adds what differs."""
     starts: tuple[Way, ...] = ("unconditioned", "conditioned", "meta", "aligned")
-    """Ways of fitting that are compared; aligned = unconditioned with the neurons matched to one of them."""
+    """Ways of fitting to compare: unconditioned, conditioned and meta as in scripts/fit_fields.py --start; aligned:
+    unconditioned fields whose neurons are then matched to those of one of them."""
     n: tuple[int, ...] = (1, 4, 32)
-    """Numbers of fields to memorise, with all seeds."""
+    """Numbers of fields to memorise, each tried with all seeds."""
     between: tuple[int, ...] = (8, 16)
-    """Numbers of fields tried with the first seed only."""
+    """Further numbers of fields to memorise, tried with the first seed only."""
     seeds: int = 3
-    """Seeds: each has its own digits and its own initial model."""
+    """Number of seeds; each has its own digits and its own initial model."""
     target_psnr: float = 33.0
-    """dB at which every fit stops, so that all ways render equally well."""
+    """PSNR in dB at which every fit stops, so that all ways of fitting render equally well."""
     steps: int = 1600
-    """Optimiser steps of a cell, the same for all."""
+    """Optimiser steps of each training, the same for all."""
     batch: int = 2
-    """Fields per step. With N = 1 the field stands in the batch repeatedly: all cells see as many weights."""
+    """Fields per step. If there are fewer fields than that, they are repeated, so that all trainings see equally many
+    weights."""
     lr: float = 4e-3
     """Highest learning rate."""
     optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: orthogonalised momentum on the blocks' matrices (Jordan 2024), AdamW on the rest; adamw needs several times
-    the steps."""
+    """muon: orthogonalised momentum for the blocks' matrices (Jordan 2024) and AdamW for the rest; adamw: needs several
+    times as many steps."""
     loss: Literal["l1", "mse"] = "l1"
-    """Absolute or squared error of the next weight."""
+    """Loss of the next weight: absolute (l1) or squared (mse) error."""
     scale: float = 0.5
-    """Raw weights are divided by this one number, whatever the start."""
+    """Raw weights are divided by this number, whatever the start."""
     standardize: bool = False
-    """Standardise each position by the mean and deviation of the N fields instead: then all starts look the same."""
+    """Instead of --scale, standardise each position by the mean and standard deviation of the N fields; all starts then
+    look the same to the model."""
     model: ModelOptions = field(default_factory=ModelOptions)
     """Size of the transformer."""
     precision: Precision = "auto"
-    """auto = bf16 where it is fast, else fp32. Roll-outs are always computed in fp32."""
+    """Number format of training. auto: bf16 where it is fast, otherwise fp32. Predictions of whole fields are always
+    computed in fp32."""
     threads: int | None = None
-    """Cells at once, one CPU thread each; None = cores / processes. On a GPU one at a time."""
+    """Number of models trained at once on the CPU, one thread each; None = cores / processes. A GPU trains one at a
+    time."""
     seed: int = 0
-    """Of the digits chosen, of the fits and of the models."""
+    """Random seed of the digits chosen, the fits and the models."""
 
     def __post_init__(self):
         for name in ("starts", "n", "between"):
@@ -187,46 +195,47 @@ class MemoriseConfig(Overwrites):
 
 @dataclass(frozen=True)
 class PictureTokensConfig(Overwrites):
-    """Train a GPT on tokens of pictures, without fields, and measure its samples as those of fields are.
+    """Train a GPT on tokens of pictures, without fields, and evaluate its samples in the same way as those of fields.
 
     For example:
         python scripts/train_pictures.py --signals digits --grid 4 4 --vocab-size 64 --model.dropout 0.2
     """
 
     signals: str = "digits"
-    """digits, mnist, fashion-mnist, or a folder of pictures of one size."""
+    """Signals: digits, mnist, fashion-mnist, or a folder of pictures of one size."""
     data_root: Path | None = None
-    """Where the signals' files lie."""
+    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
     out: Path | None = None
-    """Folder for table.md, result.json and samples.png; default runs/SIGNALS/picture-tokens, or, where that is of other settings,
-    a name with what differs."""
+    """Output folder for table.md, result.json and samples.png; default: runs/SIGNALS/picture-tokens or, if that folder
+    holds results of other settings, a name that adds what differs."""
     grid: tuple[int, int] = (4, 4)
-    """Rows and columns of patches; they must divide height and width."""
+    """Rows and columns of patches; they must divide the height and width of a picture."""
     vocab_size: int = 64
-    """Codes, V."""
+    """Number of codes, V."""
     hidden: int = 512
     """Width of the decoder's network."""
     decoder_steps: int = 1000
-    """Steps of the decoder, with 256 pictures each."""
+    """Optimiser steps of the decoder, 256 pictures each."""
     labels: bool = True
-    """Begin every picture with its label, where there are labels."""
+    """Start every sequence with the picture's label, if there are labels."""
     steps: int = 1500
-    """Steps of the GPT."""
+    """Optimiser steps of the GPT."""
     batch: int = 32
-    """Pictures per step of the GPT."""
+    """Pictures per optimiser step of the GPT."""
     lr: float = 1e-3
     """Highest learning rate of the GPT."""
     model: ModelConfig = field(default_factory=ModelConfig)
     n: int = 180
-    """Samples and references; fewer where there are not as many."""
+    """Number of samples, and of references; fewer if there are not as many."""
     split: str = "test"
-    """Of the references."""
+    """Split the references come from."""
     classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained from the labelled training signals and cached."""
+    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
+    --classifiers."""
     classifiers: Path = Path("runs/classifiers")
-    """Where trained classifiers are kept."""
+    """Folder in which trained classifiers are stored for later evaluations."""
     seed: int = 0
-    """Of everything."""
+    """Random seed of everything drawn."""
     threads: int | None = None
     """CPU threads; default: all cores."""
 

@@ -35,44 +35,53 @@ class SampleConfig(Overwrites):
     """Draw new fields from a trained GPT."""
 
     model: str
-    """Training folder, model folder, or user/name on the Hub."""
+    """Trained GPT: a training folder, a model folder, or user/name on the Hub."""
     out: Path
-    """Folder for the new weight dataset."""
+    """Output folder for the new weight dataset."""
     n: int = 64
-    """Fields."""
+    """Number of fields to draw."""
     first: int = 0
-    """Number of the first field: field i is the same in every set of one seed."""
+    """Index of the first field. Field i of a seed is the same in every set, so --first 64 continues a set of 64
+    fields."""
     label: str | None = None
-    """Class name or index, for models trained with --labels; without it such a model draws the label too."""
+    """Class to draw, by name or index, for models trained with --labels; without it such a model draws the labels
+    too."""
     temperature: float = 1.0
-    """Below 1: likelier codes; 0: always the likeliest, so all fields are equal."""
+    """Below 1, likelier codes are drawn more often; at 0 always the likeliest, so that all fields are equal. 1 samples
+    the distribution the model has learnt."""
     top_k: int | None = None
-    """Only the k likeliest codes."""
+    """Draw only from the TOP_K likeliest codes; None = all."""
     top_p: float | None = None
-    """Only the likeliest codes that together reach this probability."""
+    """Draw only from the likeliest codes that together reach this probability; None = all codes."""
     guidance: float = 1.0
-    """How much the label counts, for models trained with --label-dropout: 1 = as learnt, above 1 more, 0 not at all."""
+    """Strength of the label (classifier-free guidance), for models trained with --label-dropout: 1 = as learnt, above 1
+    stronger, 0 = the label is ignored."""
     seed: int = 0
-    """Of all draws."""
+    """Random seed of all draws."""
     grammar: bool = True
-    """Allow at each place only what belongs there; --no-grammar shows what the model has learnt."""
+    """Allow only tokens that are valid at each position. --no-grammar shows how far the model has learnt this
+    itself."""
     cache: bool = True
-    """Key-value cache; without it the same fields, slowly."""
+    """Use a key-value cache; without it the same fields are drawn, more slowly."""
     block: int = 64
-    """Fields computed together; memory grows with it, not with --n."""
+    """Number of fields drawn together; memory grows with this number, not with --n."""
     size: tuple[int, int] | None = None
-    """Height and width of the pictures that the fields are, instead of the training signals'; a field has any."""
+    """Height and width, in pixels, at which the samples are meant to be rendered; default: the size of the training
+    signals. A field can be rendered at any size."""
     fields: str | None = None
-    """Training dataset (folder or user/name): each sample is drawn beside its nearest neighbour, and the reference row is copied."""
+    """Weight dataset the model was trained on (a folder, or user/name on the Hub): each sample is then drawn beside its
+    nearest training field, and the dataset's reference row is copied."""
     tokenizer: str | None = None
-    """Tokenizer (folder or user/name) to decode with instead of the model's copy; any other than the one it was trained with is refused."""
+    """Tokenizer (a folder, or user/name on the Hub) to decode with instead of the copy stored with the model; it must
+    be the one the model was trained with."""
     revision: str | None = None
-    """Branch, tag or commit of the Hub names given; one alone may have its own: user/name@v1."""
+    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     precision: Literal["fp32", "onednn"] = "fp32"
-    """onednn: float32 as well, faster on AMD CPUs with AVX-512; its other roundings change some four fields in a thousand."""
+    """onednn: float32 too, but faster on AMD CPUs with AVX-512; its different rounding changes about four fields in a
+    thousand."""
     threads: int = 1
-    """CPU threads per block of fields; the order of float sums depends on it, so it is fixed. A process draws as many blocks
-    at a time as it has cores for."""
+    """CPU threads per block of fields. Sums of floating-point numbers depend on it, so keep it fixed to reproduce a
+    set. A process draws as many blocks at once as it has cores for."""
 
     def __post_init__(self):
         check_sampling(self.temperature, self.top_k, self.top_p, self.guidance)
@@ -83,7 +92,7 @@ class SampleConfig(Overwrites):
 
 @dataclass(frozen=True)
 class ShowConfig:
-    """Draw what a folder holds.
+    """Draw a picture of what a folder contains: fields, samples, the fields of tokens or a tokenizer, draws of a model, ...
 
     For example:
         python scripts/show.py runs/digits/fields --n 100
@@ -94,23 +103,24 @@ class ShowConfig:
     """
 
     path: Annotated[str, tyro.conf.Positional]
-    """Weight dataset, samples, tokens, tokenizer, model, evaluation or comparison: a folder, or user/name on the Hub."""
+    """What to draw: a weight dataset, samples, tokens, a tokenizer, a model, an evaluation or a comparison; a folder,
+    or user/name on the Hub."""
     size: tuple[int, int] | None = None
-    """Height and width in pixels; default: the size of the signals. A field can be drawn at any size."""
+    """Height and width of each field in pixels; default: the size of the signals. A field can be drawn at any size."""
     n: int = 64
-    """Fields at most, spread evenly over the split."""
+    """Largest number of fields, spread evenly over the split."""
     rows: tuple[int, ...] | None = None
-    """Positions in the split, instead of N spread over it."""
+    """Positions in the split of the fields to draw, such as 7 12, instead of --n fields spread over it."""
     split: str | None = None
-    """Split of a dataset; default: test, else validation, else the first there is."""
+    """Split of a dataset; default: test, else validation, else the first one."""
     tokenizer: str | None = None
-    """Tokenizer (folder or user/name) of tokens that lie apart from it."""
+    """Tokenizer (a folder, or user/name on the Hub) of tokens that are stored without it."""
     codebook: bool = False
-    """Of a tokenizer of regions: what each code stands for, the most frequent first, instead of fields."""
+    """For a tokenizer of regions: draw what each code stands for, the most frequent first, instead of fields."""
     seed: int = 0
-    """Of what a model draws."""
+    """Random seed of the fields drawn from a model."""
     out: Path | None = None
-    """The PNG to write; default runs/show/NAME.png."""
+    """PNG file to write; default: runs/show/NAME.png."""
 
     def __post_init__(self):
         check_numbers(self, least={"n": 1})

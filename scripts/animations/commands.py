@@ -30,7 +30,7 @@ def parse(args: list[str] | None = None) -> Film:
     """The command line as options."""
     said = (
         "Explanatory animations from real fields, as MP4 for slides or (--readme) as a small GIF.\n\n"
-        "Without options the embedded digits are used, and nothing has to be there before. See NAME --help.\n\n"
+        "Without options, most of them use scikit-learn's digits and need no other files. Options: NAME --help.\n\n"
         "For example:\n"
         "    python scripts/animate.py fit                                  # runs/animations/fit.mp4\n"
         "    python scripts/animate.py permutation --theme dark\n"

@@ -15,22 +15,23 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Film:
-    """Where an animation goes and how it looks; every animation's config has these."""
+    """Output file and look of an animation; every animation has these options."""
 
     out: Path | None = None
-    """File ending in .mp4 or .gif; default runs/animations/NAME.mp4, or NAME.gif with --readme."""
+    """File to write, ending in .mp4 or .gif; default: runs/animations/NAME.mp4, or NAME.gif with --readme."""
     theme: Literal["light", "dark"] = "light"
-    """Dark text on white, or light text on dark."""
+    """light: dark text on white; dark: light text on a dark background."""
     readme: bool = False
-    """A GIF 832 pixels wide and below 3 MB, instead of an MP4 for slides (1280 x 720)."""
+    """Write a GIF for a README, 832 pixels wide and below 3 MB, instead of an MP4 for slides (1280 x 720)."""
     seconds: float | None = None
-    """Of motion, the hold of the last frame not counted; default 12 to 15, and 7 or 8 with --readme."""
+    """Length of the motion in seconds, not counting the still at the end; default: 12 to 15, and 7 or 8 with
+    --readme."""
     fps: float | None = None
-    """Frames per second; default 25 for .mp4, 10 for .gif, 8 with --readme."""
+    """Frames per second; default: 25 for .mp4, 10 for .gif, 8 with --readme."""
     hold: float = 2.5
-    """Seconds for which the last frame stays."""
+    """Seconds for which the last frame is shown."""
     seed: int = 0
-    """Of everything random: the same seed, the same film."""
+    """Random seed; the same seed gives the same film."""
     slide_seconds: ClassVar[float] = 12.0
     readme_seconds: ClassVar[float] = 8.0
 
@@ -77,13 +78,13 @@ class PictureFits:
     """Which pictures an animation's fields are fitted to, and how: all pixels at every step."""
 
     signals: str = "digits"
-    """digits | mnist | fashion-mnist | a folder of images."""
+    """Signals to fit: digits | mnist | fashion-mnist | a folder of pictures."""
     data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist, .gz or raw."""
+    """Folder with the files of mnist or fashion-mnist (.gz or unpacked)."""
     steps: int = 300
     """Adam steps per field."""
     lr: float = 1e-2
-    """Learning rate, at the start of the cosine."""
+    """Initial learning rate; it falls to zero along a cosine."""
 
     def __post_init__(self):
         super().__post_init__()  # of the film, which every animation's config has as its second base
@@ -94,7 +95,7 @@ class PictureFits:
 class AnimateFit(PictureFits, Film):
     """One field being fitted, from random weights and from another fitted field: weights, biases and the picture.
 
-    Rows: unconditioned, conditioned, the conditioning field. Each weight is a cell (row: neuron, column: input).
+    Rows: the unconditioned fit, the conditioned fit, the field it starts from. Each weight is a cell (row: neuron, column: input).
 
     For example:
         python scripts/animate.py fit                                      # a digit of 8 x 8, fitted in a second
@@ -103,9 +104,9 @@ class AnimateFit(PictureFits, Film):
     """
 
     target: str | None = None
-    """Id of the training signal that is fitted, as digits/17; default: drawn by seed."""
+    """Id of the training signal to fit, such as digits/17; default: drawn at random."""
     reference: str | None = None
-    """Id of the training signal whose field is the start of the conditioned fit; default: drawn by seed."""
+    """Id of the training signal whose field the conditioned fit starts from; default: drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class AnimateDelta(AnimateFit):
 
 @dataclass(frozen=True)
 class AnimatePermutation(PictureFits, Film):
-    """Hidden neurons of a fitted field swap places with their edges; P W and W P^T move, the output does not.
+    """Hidden neurons of a fitted field change places: the matrices become P W and W P^T, the output stays the same.
 
     For example:
         python scripts/animate.py permutation
@@ -128,11 +129,11 @@ class AnimatePermutation(PictureFits, Film):
     """
 
     target: str | None = None
-    """Id of the training signal; default: drawn by seed."""
+    """Id of the training signal to fit; default: drawn at random."""
     hidden: int = 8
-    """Neurons of the only hidden layer, 3 to 12."""
+    """Number of neurons in the only hidden layer, 3 to 12."""
     octaves: int = 2
-    """Octaves of the encoding, 0 to 2: each adds four inputs to draw."""
+    """Octaves of the Fourier encoding, 0 to 2; each adds four inputs to the drawing."""
     steps: int = 1500
     """Adam steps of the fit."""
     slide_seconds: ClassVar[float] = 15.0
@@ -147,9 +148,10 @@ class AnimatePermutation(PictureFits, Film):
 
 @dataclass(frozen=True)
 class AnimateAutoregressive(Film):
-    """A GPT draws a field: the sequence of tokens, its odds for each, the weights filling in, the picture or shape forming.
+    """A GPT draws a field token by token: the sequence, the probabilities of each token, the weights, and the picture or shape.
 
-    A shape turns once round in the length of the film. Weights whose tokens are not drawn yet are taken as the mean of the training fields, and the picture says so.
+    A shape turns round once during the film. Weights whose tokens are not drawn yet are shown as the mean of the training
+    fields, and a caption says so.
 
     For example:
         python scripts/train_gpt.py                  # makes runs/digits/gpt in some minutes
@@ -159,15 +161,16 @@ class AnimateAutoregressive(Film):
     """
 
     model: str = "runs/digits/gpt"
-    """Training folder, model folder, or user/name on the Hub."""
+    """Trained GPT: a training folder, a model folder, or user/name on the Hub."""
     label: str | None = None
-    """Class name or index, for models trained with --labels; without it such a model draws the label too."""
+    """Class to draw, by name or index, for models trained with --labels; without it such a model draws the label
+    too."""
     number: int = 0
-    """Which field of the seed is drawn: that of scripts/sample.py --first NUMBER, up to rounding."""
+    """Index of the field to draw: the one scripts/sample.py --first NUMBER draws with the same seed, up to rounding."""
     temperature: float = 1.0
-    """Below 1: likelier codes; 0: always the likeliest."""
+    """Below 1, likelier codes are drawn more often; at 0 always the likeliest."""
     top_p: float | None = None
-    """Only the likeliest codes that together reach this probability."""
+    """Draw only from the likeliest codes that together reach this probability; None = all codes."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -177,23 +180,24 @@ class AnimateAutoregressive(Film):
 
 @dataclass(frozen=True)
 class AnimateVocabulary(PictureFits, Film):
-    """The distribution of weights with the codes of a growing vocabulary, 2 to 64: quantile buckets beside k-means.
+    """The distribution of the weights, and the codes of vocabularies of 2 to 64: quantile buckets beside k-means.
 
-    Below: held-out fields after encoding and decoding, and their PSNR against the fields themselves.
+    Below them: held-out fields after encoding and decoding, with their PSNR against the original fields.
 
     For example:
-        python scripts/animate.py vocabulary                              # digits, fitted here and now
+        python scripts/animate.py vocabulary                              # digits, fitted first
         python scripts/animate.py vocabulary --fields runs/mnist/fields --theme dark
     """
 
     fields: str | None = None
-    """Weight dataset (folder or user/name on the Hub) to learn from; default: fields of --signals are fitted first."""
+    """Weight dataset to learn from (a folder, or user/name on the Hub); default: fields are fitted to --signals
+    first."""
     limit: int = 600
-    """Training fields that the codes are learnt from."""
+    """Number of training fields the codes are learnt from."""
     held_out: int = 64
-    """Held-out fields that the PSNR is measured on."""
+    """Number of held-out fields on which PSNR is measured."""
     steps: int = 64
-    """Adam steps per field, where fields are fitted."""
+    """Adam steps per field, if fields are fitted first."""
     slide_seconds: ClassVar[float] = 14.0
 
     def __post_init__(self):
@@ -203,9 +207,9 @@ class AnimateVocabulary(PictureFits, Film):
 
 @dataclass(frozen=True)
 class AnimateInterpolate(PictureFits, Film):
-    """A straight walk in weight space from one fitted field to another: unconditioned, aligned, and with a common start.
+    """Linear interpolation of weights from one fitted field to another: unconditioned, aligned, and with a common start.
 
-    Below, the PSNR of the field on the way against the blend of the two pictures, as a mean over many pairs.
+    Below: the PSNR of the interpolated field against the blend of the two pictures, averaged over many pairs.
 
     For example:
         python scripts/animate.py interpolate
@@ -213,13 +217,14 @@ class AnimateInterpolate(PictureFits, Film):
     """
 
     a: str | None = None
-    """Id of the training signal at the beginning; default: drawn by seed."""
+    """Id of the training signal at the start of the path; default: drawn at random."""
     b: str | None = None
-    """Id of the training signal at the end; default: drawn by seed."""
+    """Id of the training signal at the end of the path; default: drawn at random."""
     start: Literal["conditioned", "meta"] = "meta"
-    """The common start of the third column: one fitted field, or the start learnt over the training signals."""
+    """Common start of the fields in the third column: conditioned: one fitted field; meta: a start learnt over the
+    training signals."""
     pairs: int = 32
-    """Pairs over which the curves are averaged; the first one is drawn."""
+    """Number of pairs of fields over which the curves are averaged; the first pair is drawn."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -228,9 +233,9 @@ class AnimateInterpolate(PictureFits, Film):
 
 @dataclass(frozen=True)
 class AnimateRegression(Film):
-    """Fields generated by regression transformers, weight after weight, from the first weight alone.
+    """Fields generated by regression transformers, one weight after another, from the first weight alone.
 
-    Each picture shows the field whose first t weights are predicted; the rest are the mean of the fields of that start.
+    Each picture shows the field when its first t weights are predicted; the others are set as --rest says.
 
     For example:
         python scripts/train_regression.py             # makes runs/digits/regression
@@ -238,15 +243,15 @@ class AnimateRegression(Film):
     """
 
     experiment: Path = Path("runs/digits/regression")
-    """Folder of the experiment, with its fields and its finished cells."""
+    """Folder written by scripts/train_regression.py, with its fields and its trained models."""
     starts: tuple[str, str] = ("unconditioned", "conditioned")
-    """The ways of fitting at the left and at the right: unconditioned, conditioned, meta or aligned."""
+    """Ways of fitting shown on the left and on the right: unconditioned, conditioned, meta or aligned."""
     n: tuple[int, ...] = (1, 4, 32)
     """Numbers of memorised fields, one row of pictures each, at most four."""
     columns: int = 2
-    """Fields shown of each seed (of N = 1 there is only one)."""
+    """Number of fields shown for each seed (with --n 1 there is only one)."""
     rest: Literal["mean", "zero"] = "mean"
-    """What the weights are that are not predicted yet."""
+    """What stands for weights that are not predicted yet: their mean over the fields, or zero."""
     slide_seconds: ClassVar[float] = 14.0
     readme_seconds: ClassVar[float] = 7.0
 

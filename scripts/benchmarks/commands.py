@@ -19,7 +19,11 @@ BENCHMARKS: Commands = {
 
 def parse(args: list[str] | None = None) -> Any:
     """The command line as options."""
-    said = "Speed and memory, as ratios measured side by side in one run."
+    said = (
+        "Speed and memory, as ratios measured side by side in one run.\n\n"
+        "For example:\n"
+        "    python scripts/benchmark.py tokenizers --vocab-sizes 16 64"
+    )
     return tyro.cli(subcommands(BENCHMARKS), args=args, description=said, prog="scripts/benchmark.py")
 
 

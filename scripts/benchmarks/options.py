@@ -19,21 +19,22 @@ class Counts:
 
 @dataclass(frozen=True)
 class FitBenchmark(Counts):
-    """Fields fitted per second and their mean PSNR: one at a time, plainly batched, and by `fit_fields` from two starts."""
+    """Fields fitted per second, and their mean PSNR: one at a time, plainly batched, and by `fit_fields` from two starts."""
 
     signals: str = "mnist"
-    """digits | mnist | fashion-mnist."""
+    """Signals to fit: digits | mnist | fashion-mnist."""
     data_root: Path | None = None
-    """Folder with the files of mnist or fashion-mnist."""
+    """Folder with the files of mnist or fashion-mnist (.gz or unpacked)."""
     n: int = 2000
-    """Held-out fields for `fit_fields`; a quarter of them for the plainly batched loop."""
+    """Number of held-out fields fitted by `fit_fields`; the plainly batched loop fits a quarter of them."""
     learn: int = 20_000
-    """Training signals that the starts are learnt from."""
+    """Number of training signals the starts are learnt from."""
     single: int = 3
-    """Fields for the loop that fits one at a time."""
+    """Number of fields for the loop that fits one at a time."""
     threads: int | None = None
     """CPU threads; None = all cores."""
     seed: int = 0
+    """Random seed."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,27 @@ class TokenizersBenchmark(Counts):
     """Scalar k-means: encoding against `KMeans.predict` and `np.searchsorted` over the same values and centres."""
 
     n: int = 4000
-    """Fields of 593 weights (made up: the time does not depend on the values)."""
+    """Number of fields, of 593 weights each (random: the time does not depend on the values)."""
     vocab_sizes: tuple[int, ...] = (16, 32, 64, 256, 1024)
-    """Codes; one table row each."""
+    """Numbers of codes, one table row each."""
     turns: int = 3
-    """Measurements of each, of which the median counts."""
+    """Measurements of each method; their median is reported."""
     threads: int = 1
     """CPU threads."""
     seed: int = 0
+    """Random seed."""
 
 
 @dataclass(frozen=True)
 class ShapesBenchmark(Counts):
-    """Solids: fields fitted per second against one at a time, surfaces, views and Chamfer distances, and peak memory."""
+    """Solids: fields fitted per second, batched and one at a time; time of surfaces, views and Chamfer distances; peak memory."""
 
     n: int = 64
-    """Held-out solids for the batched fit."""
+    """Number of held-out solids for the batched fit."""
     single: int = 1
-    """Solids for the loop that fits one at a time."""
+    """Number of solids for the loop that fits one at a time."""
     train: int = 128
-    """Solids that the start is learnt from."""
+    """Number of solids the start is learnt from."""
     steps: int = 256
     """Adam steps of the batched fit."""
     goal: float = 0.95
@@ -68,49 +70,57 @@ class ShapesBenchmark(Counts):
     threads: int | None = None
     """CPU threads; None = all cores."""
     seed: int = 0
+    """Random seed."""
 
 
 @dataclass(frozen=True)
 class GPTBenchmark(Counts):
-    """Training and sampling of a GPT against nanoGPT's model and loop, and against transformers' cached generate."""
+    """Training and sampling speed of a GPT against nanoGPT's model and loop, and against transformers' cached generation."""
 
     tokens: tuple[int, ...] = (49, 64, 594)
-    """Tokens of a field, T; one table row each."""
+    """Numbers of tokens per field, T, one table row each."""
     codes: int = 512
-    """V."""
+    """Number of codes, V."""
     n_layer: int = 4
+    """Number of transformer blocks."""
     n_head: int = 4
+    """Attention heads per block."""
     n_embd: int = 128
+    """Width of the embeddings."""
     per_step: int = 4096
-    """Tokens of a training step, about: batch = per_step / T."""
+    """Approximate number of tokens per training step: batch = per_step / T."""
     steps: int = 12
-    """Steps measured on each side, in turns of three; the median turn counts."""
+    """Steps measured on each side, three at a time in turn; the median is reported."""
     n: int = 1000
-    """Fields that are drawn."""
+    """Number of fields drawn."""
     plain: int = 64
-    """Fields that the plain model draws without a cache, and transformers with one; the rest is extrapolated."""
+    """Number of fields drawn by the plain model without a cache, and by transformers with one; the time for the rest is
+    extrapolated."""
     threads: int = 1
-    """CPU threads of every side."""
+    """CPU threads of each side."""
     compile: bool = False
-    """torch.compile the models of both sides for training."""
+    """Compile the models of both sides with torch.compile for training."""
     python: Path | None = None
-    """Python interpreter that has transformers; None = this one."""
+    """Python interpreter of an environment that has transformers; None = this one."""
     seed: int = 0
+    """Random seed."""
 
 
 @dataclass(frozen=True)
 class ScaleBenchmark(Counts):
-    """Time and memory against N (fit, encode, train, by their commands) and against T (a GPT's step), with slopes."""
+    """Time and memory as N grows (fit, encode and train, by their commands) and as T grows (a GPT's step), with slopes."""
 
     fits: tuple[int, ...] = (1, 4, 16)
-    """Fits of each of the 1,797 embedded digits: N = 1,797 x fits."""
+    """Numbers of fits of each of the 1,797 digits: N = 1,797 x fits."""
     mapped: tuple[int, ...] = (10_000, 100_000, 1_000_000)
-    """Rows of token sets that are mapped from disk."""
+    """Numbers of rows of the token sets that are mapped from disk."""
     tokens: tuple[int, ...] = (64, 256, 1024)
-    """T of a GPT whose step is measured."""
+    """Numbers of tokens per field, T, for which a GPT's training step is measured."""
     batch: int = 8
-    """Fields of such a step."""
+    """Fields per training step."""
     n_layer: int = 4
+    """Number of transformer blocks."""
     n_embd: int = 128
+    """Width of the embeddings."""
     out: Path = Path("runs/scale.png")
-    """The picture; the numbers stand beside it as JSON."""
+    """Picture to write; the numbers are written beside it as JSON."""

@@ -14,11 +14,13 @@ class KMeansConfig(TokenizerConfig):
     """Centroids of groups of consecutive weights (Lloyd 1982), found in standardised units."""
 
     group: int = 1
-    """Weights per token. Groups do not cross a layer; a layer's last one is padded, and padding does not count."""
+    """Number of consecutive weights per token. Groups do not cross layers; the last group of a layer is padded, and the
+    padding is ignored."""
     codebook: Literal["global", "layer"] = "global"
-    """One list of codes for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
+    """global: one list of codes for all weights. layer: one list per layer (the ids 0 .. V-1 are shared; a token's
+    position tells which list is meant)."""
     fit_groups: int = 200_000
-    """For --group above 1: groups per codebook that scikit-learn sees, drawn by seed."""
+    """For --group above 1: number of groups per codebook, drawn at random, that k-means is fitted on."""
     kind: Suppress[Literal["kmeans"]] = "kmeans"
 
     def __post_init__(self):
@@ -30,22 +32,24 @@ class KMeansConfig(TokenizerConfig):
 
 @dataclass(frozen=True)
 class QuantileConfig(TokenizerConfig):
-    """Buckets aligned with the weight distribution: equal shares each, frequent values a bucket of their own."""
+    """Buckets that follow the weights' distribution: each holds an equal share, and frequent values have buckets of their own."""
 
     codebook: Literal["global", "layer"] = "global"
-    """One list of buckets for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
+    """global: one list of buckets for all weights. layer: one list per layer (the ids 0 .. V-1 are shared; a token's
+    position tells which list is meant)."""
     kind: Suppress[Literal["quantile"]] = "quantile"
 
 
 @dataclass(frozen=True)
 class UniformConfig(TokenizerConfig):
-    """Equally wide buckets, each decoding to its middle: the plain rounding that other vocabularies are held against."""
+    """Equally wide buckets, each decoded to its middle: plain rounding, the baseline for other vocabularies."""
 
     span: float = 4.0
-    """The buckets reach at most this many standard deviations from the mean of the training weights; what lies beyond is
-    clipped to the end buckets. 4 suits hundreds of codes, 3 fewer (64 and less)."""
+    """Range of the buckets: at most this many standard deviations on either side of the training mean. Weights beyond
+    it are clipped to the outermost buckets. 4 suits hundreds of codes, 3 suits 64 and fewer."""
     codebook: Literal["global", "layer"] = "global"
-    """One list of buckets for all weights, or one per layer (the ids 0 .. V-1 are shared; the position tells which)."""
+    """global: one list of buckets for all weights. layer: one list per layer (the ids 0 .. V-1 are shared; a token's
+    position tells which list is meant)."""
     kind: Suppress[Literal["uniform"]] = "uniform"
 
     def __post_init__(self):
@@ -56,14 +60,16 @@ class UniformConfig(TokenizerConfig):
 
 @dataclass(frozen=True)
 class PCAConfig(TokenizerConfig):
-    """Principal components of the weights, each quantised with one k-means codebook for all."""
+    """Principal components of the weights, quantised with one k-means codebook that all components share."""
 
     vocab_size: int = 32
-    """Codes asked for, V. Components share them: those that vary little use few, which costs a GPT few bits."""
+    """Number of codes asked for, V. All components share them; those that vary little use few of them, which costs few
+    bits."""
     components: int = 192
-    """Tokens per field, T; at most as many as the field has weights."""
+    """Number of components, one token each, T; at most the number of weights of a field."""
     metric: Literal["function", "weights"] = "function"
-    """What the components explain best: the rendered values, or the standardised weights."""
+    """What the components explain as well as possible: the rendered values (function) or the standardised weights
+    (weights)."""
     kind: Suppress[Literal["pca"]] = "pca"
 
     def __post_init__(self):

@@ -17,44 +17,49 @@ MOST = 4096
 
 @dataclass(frozen=True)
 class VQVAEConfig(TokenizerConfig):
-    """An autoencoder of the weights with discrete latents, trained by the decoded field's values."""
+    """An autoencoder of the weights with discrete latents, trained on the values of the decoded field."""
 
     vocab_size: int = 128
-    """Codes asked for, V. With fsq, more codes lie closer together: more bits, better pictures."""
+    """Number of codes asked for, V. With --quantizer fsq, more codes are spaced more finely: more bits, better
+    pictures."""
     quantizer: Literal["fsq", "vq", "rvq", "lfq", "simvq"] = "fsq"
-    """fsq: evenly spaced levels. vq: a codebook per latent. rvq: several, each for what the last left. lfq: signs. simvq:
-    one codebook for all latents, a learnt map of fixed vectors."""
+    """How a latent becomes a code. fsq: rounded to evenly spaced levels. vq: the nearest vector of its own codebook. rvq:
+    several codebooks, each for the remainder left by the one before. lfq: the signs of its numbers. simvq: the nearest
+    vector of one codebook that is a learnt map of fixed vectors."""
     latents: int = 192
-    """Latents per field, T: tokens, except with rvq, where each latent gives `--residual` tokens."""
+    """Number of latents per field. Each becomes one token; with --quantizer rvq, --residual tokens."""
     width: int = 1
-    """Numbers per latent, neighbouring components; lfq has log2 V. All latents together have at most P numbers."""
+    """Numbers per latent, taken from neighbouring components; with lfq it is log2 V. All latents together have at most
+    P numbers, P being the weights of a field."""
     levels: tuple[int, ...] = ()
-    """fsq: levels of each number of a latent, their product at most V. Default: V^(1/width) each."""
+    """For fsq: number of levels of each number of a latent; their product is at most V. Default: V^(1/width) each."""
     residual: int = 2
-    """rvq: codes per latent."""
+    """For rvq: number of codes per latent."""
     span: float = 4.0
-    """fsq: where the outermost levels lie, in standard deviations of the first component."""
+    """For fsq: position of the outermost levels, in standard deviations of the first component."""
     hidden: int = 512
-    """Width of the networks added to the linear maps; 0 = none."""
+    """Width of the networks that are added to the linear encoder and decoder; 0 = linear only."""
     steps: int = 8000
-    """Optimiser steps at most; 0 = the start as it is."""
+    """Largest number of optimiser steps; 0 = keep the initialisation."""
     batch: int = 256
     """Fields per step."""
     points: int = 96
     """Random coordinates per step at which decoded and original fields are compared."""
     lr: float = 4e-4
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
+    """Highest learning rate; it warms up over 200 steps and falls along a cosine."""
     rate: float | None = None
-    """fsq with one number a latent: loss per bit of a field, by a logistic model of each latent. Default: 2e-5 there, and
-    nothing elsewhere."""
+    """For fsq with --width 1: loss per bit of a field, estimated by a logistic model of each latent. Higher values give
+    fewer bits and a larger error. Default: 2e-5 there, none elsewhere."""
     weight_loss: float = 0.001
-    """Share of the squared error of standardised weights in the loss."""
+    """Weight in the loss of the squared error of the standardised weights."""
     noise: float = 0.0
-    """Standard deviation of noise on the encoder's standardised input while training."""
+    """Standard deviation of the noise added to the encoder's standardised input during training; 0 = none."""
     eval_every: int = 250
-    """Steps between evaluations on held-out fields; the best state is kept, by held-out PSNR or, with --rate, by the loss."""
+    """Steps between evaluations on held-out fields. The best state is kept, by held-out PSNR or, with --rate, by the
+    loss."""
     patience: int = 10
-    """Evaluations without a better held-out PSNR (with --rate: loss) in the second half of the steps after which training stops."""
+    """In the second half of the steps, stop after this many evaluations in a row without a better held-out PSNR (with
+    --rate: loss)."""
     kind: Suppress[Literal["vqvae", "graph"]] = "vqvae"
 
     def __post_init__(self):
@@ -114,40 +119,45 @@ class VQVAEConfig(TokenizerConfig):
 
 @dataclass(frozen=True)
 class GraphConfig(VQVAEConfig):
-    """An autoencoder of the graph of neurons, for fields without a common start: codes do not depend on the neurons' order."""
+    """An autoencoder of the graph of neurons, for fields without a common start: its codes do not depend on the neurons' order."""
 
     level: Literal["layer", "neuron"] = "layer"
-    """layer: codes per layer, read off a sum over its neurons. neuron: codes per neuron, sorted within each layer."""
+    """layer: each layer has codes of its own, read off a sum over its neurons. neuron: each neuron has codes of its
+    own, sorted within the layer."""
     messages: Literal["learnt", "coordinates"] = "learnt"
-    """learnt: states of the input neurons are learnt. coordinates: they are encodings of a grid, so that the encoder renders
-    the field: an upper reference to compare with, no encoder of weights."""
+    """What the input neurons of the graph carry. learnt: learnt vectors. coordinates: encodings of the points of a
+    grid, so that the encoder renders the field; not an encoder of weights, but an upper reference to compare with."""
     latents: int = 192
-    """Latents per field, T, in equal shares of the layers, or of the neurons; with rvq each gives `--residual` tokens."""
+    """Number of latents per field, divided equally among its layers (or neurons). Each becomes one token; with
+    --quantizer rvq, --residual tokens."""
     channels: int = 512
-    """Numbers per neuron's state, D."""
+    """Size of a neuron's state vector, D."""
     rounds: int = 1
-    """layer: how often the encoder compares the field with what its latents would decode to, and corrects them."""
+    """For --level layer: how many times the encoder compares the field with what its latents would decode to, and
+    corrects them."""
     reference: bool = False
-    """Give edges the weight of the dataset's reference row as a second feature: for fields that started from it and kept
-    their neurons' order."""
+    """Give each edge the corresponding weight of the dataset's reference row as a second feature; for fields that
+    started from that row and kept the order of their neurons."""
     taught: int = 10_000
-    """Training fields whose representatives initialise the decoder."""
+    """Number of training fields that are fitted again from a common start; these representatives initialise the
+    decoder."""
     meta_steps: int = 300
-    """Outer steps of Reptile, which finds the start of those representatives."""
+    """Outer steps of Reptile, which finds that common start."""
     hidden: int = 1024
-    """Width of the encoder's networks; the decoder's has half of it."""
+    """Width of the encoder's networks; the decoder's are half as wide."""
     steps: int = 6000
-    """Optimiser steps at most; 0 = the start as it is."""
+    """Largest number of optimiser steps; 0 = keep the initialisation."""
     lr: float = 1e-3
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
+    """Highest learning rate; it warms up over 200 steps and falls along a cosine."""
     noise: float = 0.03
-    """Noise on the weights while training, relative to each; the noisy field is also what the decoded one must match."""
+    """Noise added to the weights during training, relative to each weight; the decoded field must also match the noisy
+    field."""
     dropout: float = 0.1
-    """Of what the encoder's first heads see."""
+    """Dropout probability on the input of the encoder's first heads."""
     decay: float = 0.05
-    """Weight decay."""
+    """Weight decay of the optimiser."""
     weight_loss: float = 0.02
-    """Share of the squared error of latents against those of the fields' representatives in the loss."""
+    """Weight in the loss of the squared error between the latents and those of the fields' representatives."""
     standardize: Suppress[Literal["position"]] = "position"
     kind: Suppress[Literal["graph"]] = "graph"
 
@@ -166,64 +176,72 @@ class GraphConfig(VQVAEConfig):
 
 @dataclass(frozen=True)
 class RegionsConfig(TokenizerConfig):
-    """Codes of what the field says in each cell of a grid; a decoder from all codes to weights, trained by function."""
+    """One code for the field's values in each cell of a grid; a decoder from all codes to the weights, trained on these values."""
 
     later: ClassVar[tuple[str, ...]] = ("near", "symmetric", "merge", "tune", "adversarial", "representatives", "read")
     vocab_size: int = 512
-    """Codes, V: one codebook for all regions. With fsq at most as many."""
+    """Number of codes, V: one codebook for all regions. With --quantizer fsq there may be fewer."""
     grid: tuple[int, ...] = ()
-    """Regions along each coordinate, for pictures rows and columns: as many numbers as the field has coordinates. Default:
-    7 7 for pictures, 4 4 4 for volumes."""
+    """Number of regions along each coordinate, for pictures rows and columns, such as 8 8. Default: 7 7 for pictures, 4
+    4 4 for volumes."""
     side: int = 4
-    """Points of a region along each coordinate, at which the field is evaluated."""
+    """Points along each coordinate of a region at which the field is evaluated."""
     margin: int = 2
-    """Points beyond its borders that the encoder of a region sees, too; 0 = none."""
+    """Points beyond the borders of a region, on each side, that its encoder also sees; 0 = none."""
     quantizer: Literal["vq", "fsq", "simvq"] = "vq"
-    """vq: k-means, then moving averages. fsq: evenly spaced levels. simvq: a learnt map of fixed vectors."""
+    """How a latent becomes a code. vq: the nearest vector of a codebook, which k-means initialises and moving averages
+    update. fsq: rounded to evenly spaced levels. simvq: the nearest vector of a codebook that is a learnt map of fixed
+    vectors."""
     width: int = 16
-    """Numbers of a latent, at most as many as a region has values; with fsq one per level."""
+    """Numbers per latent, at most the number of values of a region; with fsq one per entry of --levels."""
     levels: tuple[int, ...] = (8, 8, 8)
-    """fsq: levels of each number of a latent, their product at most V."""
+    """For fsq: number of levels of each number of a latent; their product is at most V."""
     encoder: int = 128
-    """Width of the network that reads a region; 0 = only the linear map: principal components of its values."""
+    """Width of the network that encodes a region; 0 = linear only (principal components of its values)."""
     hidden: int = 1024
-    """Width of the decoder's network beside its linear map; 0 = only that."""
+    """Width of the network that is added to the linear decoder; 0 = linear only."""
     steps: int = 3000
-    """Optimiser steps at most; 0 = k-means of principal components and the ridge regression."""
+    """Largest number of optimiser steps; 0 = keep the initialisation (k-means of principal components, and ridge
+    regression as the decoder)."""
     batch: int = 256
     """Fields per step."""
     points: int = 196
     """Random coordinates per step at which decoded and original fields are compared."""
     near: float = 0.0
-    """Share of them that lie where a field of three coordinates changes sign, each field's own."""
+    """For fields of three coordinates: share of these points, 0 to 1, that lie where the field changes sign, which
+    makes surfaces more exact."""
     lr: float = 1e-3
-    """Highest learning rate; warms up over 200 steps and falls as a cosine."""
+    """Highest learning rate; it warms up over 200 steps and falls along a cosine."""
     swap: float = 0.2
-    """While training, up to this share of a field's codes is replaced before they are decoded: seven in ten by one of the
-    8 nearest codes, the others by another field's code of that region."""
+    """During training, up to this share of a field's codes is replaced before decoding, 70 % of them by one of the 8
+    nearest codes and the others by another field's code of that region, so that the decoder tolerates a GPT's errors; 0
+    = none."""
     weight_loss: float = 0.0
-    """Share of the squared error of standardised weights in the loss."""
+    """Weight in the loss of the squared error of the standardised weights; 0 = none."""
     read: Literal["function", "weights"] = "function"
-    """What the encoder sees. function: values of the field, whatever the order of its neurons. weights: the standardised row, by a
-    network with one output per region, for fields with a common start."""
+    """What the encoder sees. function: values of the field, which do not depend on the order of its neurons. weights:
+    the standardised row, read by a network with one output per region; only for fields with a common start."""
     representatives: bool | None = None
-    """Initialise the decoder by training fields that are fitted again from one start, to their own values, as fields without a
-    common start need. None = where the rows of training fields point in different directions."""
+    """Initialise the decoder from training fields that are fitted again, each to its own values, from one common start;
+    fields without a common start need this. None = only if the rows of the training fields point in different
+    directions."""
     symmetric: tuple[int, ...] = ()
-    """Coordinates (0 = x) that may change sign and places with each other without making a field less likely: training
-    sees mirrored and turned fields, too. 0 1 suits shapes in any position about z."""
+    """Coordinates (0 = x) that may change sign and be exchanged without making a field less likely: training also sees
+    mirrored and turned fields. For shapes in any position about the z axis: 0 1."""
     merge: float = 0.0
-    """Codes that lie nearer to each other than this, in standard deviations of the codebook, become one, the one used more: there
-    are many beside the code of empty regions, whose choice says nothing and costs bits. .2 loses no PSNR; 0 = none."""
+    """Merge codes that lie closer together than this, in standard deviations of the codebook, into the one that is used
+    more. Many codes lie close to that of empty regions; choosing between them costs bits and changes nothing. 0.2 loses
+    no PSNR; 0 = none are merged."""
     tune: int = 0
-    """Steps after the others in which only the decoder learns, its codes fixed; --adversarial then counts, too."""
+    """Further steps after --steps in which only the decoder learns, its codes fixed, with the loss of --adversarial; 0
+    = none. Makes samples of a GPT sharper."""
     adversarial: float = 0.03
-    """Share, in the loss of these steps, of what a small network says that learns to tell decoded from fitted fields. Sharper
-    fields for generation, at a lower PSNR; 0 = none. Fields of one to three coordinates."""
+    """Weight of the adversarial loss during --tune: a small network learns to tell decoded from fitted fields. Higher
+    values give sharper fields for generation at a lower PSNR; 0 = none. For fields of one to three coordinates."""
     eval_every: int = 250
-    """Steps between looks at held-out fields; the best state is kept, by held-out PSNR."""
+    """Steps between evaluations on held-out fields. The best state is kept, by held-out PSNR."""
     patience: int = 10
-    """Looks without a better held-out PSNR in the second half of the steps after which training stops."""
+    """In the second half of the steps, stop after this many evaluations in a row without a better held-out PSNR."""
     kind: Suppress[Literal["regions"]] = "regions"
 
     def __post_init__(self):
