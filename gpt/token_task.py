@@ -24,6 +24,9 @@ SHIFTED = 4096
 HOPELESS = 10.0
 """A loss beyond this many times that of a uniform guess is divergence, though every number be finite."""
 
+MEMORISED = 0.9
+"""Share of the bits by counting below which training fields are known better than held-out ones can be."""
+
 
 class TokenTask(Task[GPT]):
     """A GPT on sequences of tokens, without any file.
@@ -136,6 +139,20 @@ class TokenTask(Task[GPT]):
         """Bits of a field beside those of the unigram."""
         unigram = numbers["unigram_bits_per_field"]
         return f"{numbers['bits_per_field']:,.1f} bits/field (unigram {unigram:,.1f})"
+
+    def advise(self, numbers: dict[str, Any], loss: float | None) -> str:
+        """What to do where held-out fields cost more bits than by counting codes: fewer steps if it has memorised, else more."""
+        bits, counted = numbers["bits_per_field"], numbers["unigram_bits_per_field"]
+        if bits <= counted or loss is None:
+            return ""
+        told = loss * self.bits_per_loss
+        held_out = f"held-out fields cost {bits:,.1f} bits, more than the {counted:,.1f} of counting codes"
+        if told < MEMORISED * counted:
+            return (
+                f"{held_out}, and training fields {told:,.1f}: the model has memorised its {plural(len(self), 'field')}. Take fewer "
+                "--steps, a smaller --eval-every (the best model is kept) or more --model.dropout; or fit more signals."
+            )
+        return f"{held_out}, and so do training fields ({told:,.1f}): train longer (--steps), or with another --lr."
 
     @property
     def bits_per_loss(self) -> float:

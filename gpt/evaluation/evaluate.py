@@ -29,6 +29,8 @@ from gpt.evaluation.scores import Scorer
 from gpt.evaluation.selection import digit, protocol_text, select_references, select_samples
 from gpt.options import EvaluateConfig, ShapeSettings
 
+FEW = 40
+"""Pictures a side below which scores say little: half of an interval of 1-NNA is .15 and more."""
 FREE = (
     "threads",
     "workers",
@@ -117,6 +119,10 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     if samples is not None and len(samples):
         n = min(n, len(samples))
     refs = refs.pick(torch.arange(n))
+    if n < FEW:
+        inputs.notes.append(
+            f"N = {n}: scores of so few pictures differ more by chance than models do; fit more held-out signals"
+        )
     setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
     distances = ("ssim",) if nefgpt else tuple(distances_for(inputs.data.kind.name))

@@ -82,6 +82,10 @@ class Task(Generic[Model]):
         """The numbers of `validate` in half a line."""
         return f"{self.score} {numbers[self.score]:.4f}"
 
+    def advise(self, numbers: dict[str, Any], loss: float | None) -> str:
+        """What the best model's numbers of `validate` and the last training loss advise; empty where nothing."""
+        return ""
+
     def save(self, path: Path, model: Any, info: dict[str, Any]) -> None:
         """Write a model folder; `info`: step, validation, ema."""
         model.save_pretrained(path)

@@ -399,6 +399,10 @@ class Trainer:
         if self.config.samples:
             self.task.draw(out / "samples.png", self.task.load(out))
         if best:
+            rows = MetricsLog(out / "metrics.jsonl").read()
+            advice = self.task.advise(best, next((row["loss"] for row in reversed(rows) if "loss" in row), None))
+            if advice:
+                self.accelerator.print(f"warning: {advice}")
             said = self.task.describe_validation(best)
             self.accelerator.print(
                 f"best: step {best['step']}, {said}; model in {out}/best, samples in {out}/samples.png"

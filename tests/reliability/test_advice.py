@@ -1,7 +1,10 @@
 """Each warning of a tokenizer's report where it is right, and where it stays away."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from gpt.token_task import TokenTask
 from tokenizers.report.report import warnings
 
 GOOD = {"codes_made": 128, "codes_asked": 128, "codes_used": 128, "evaluated_on": "test", "evaluated_fields": 40,
@@ -25,3 +28,16 @@ def test_lost_variance_is_said_where_the_signal_shows_it(loss, fields, warned):
     found = warnings({**GOOD, "layer_error": [0.1, 0.9], "psnr_loss": loss, "evaluated_fields": fields})
     assert any("more than 50" in said for said in found) == warned
     assert not warnings({**GOOD, "evaluated_fields": fields, "psnr_loss": loss})
+
+
+@pytest.mark.parametrize(
+    ("bits", "loss", "said"),
+    [(124.8, 1.0, "has memorised its 32 fields"), (45.0, 8.9, "train longer"), (44.0, 1.0, ""), (50.0, None, "")],
+)
+def test_a_model_worse_than_counting_is_said(bits, loss, said):
+    class Task(SimpleNamespace):
+        def __len__(self):
+            return 32
+
+    found = TokenTask.advise(Task(bits_per_loss=5.0), {"bits_per_field": bits, "unigram_bits_per_field": 44.6}, loss)
+    assert said in found and bool(found) == bool(said)
