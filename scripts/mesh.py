@@ -9,4 +9,4 @@ from fields.formats.options import MeshConfig
 from fields.runtime.launch import run_cli
 
 if __name__ == "__main__":
-    run_cli("fields.formats.surfaces:main", MeshConfig)
+    run_cli("fields.formats.surfaces:main", MeshConfig, alone="python scripts/mesh.py")

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fields.metrics.clouds import is_closed, signed_volume
+from fields.runtime.text import one_line
 
 EXTENSIONS = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf", ".npz"}
 REACH = 0.9
@@ -106,8 +107,13 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     else:
         import trimesh
 
-        scene = trimesh.load_scene(path, process=False)  # one mesh is a scene of one
-        parts = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
+        try:
+            scene = trimesh.load_scene(path, process=False)  # one mesh is a scene of one
+            parts = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
+        except Exception as error:  # nearly any type, with words about its parser
+            if isinstance(error, OSError) or not path.stat().st_size:
+                raise
+            raise ValueError(f"it cannot be read as {path.suffix[1:].upper()} ({one_line(str(error), 80)})") from None
         if not parts:
             raise ValueError("it has no triangles")
         starts = np.cumsum([0] + [len(m.vertices) for m in parts])

@@ -205,6 +205,12 @@ def load_meshes(
         if strict:
             raise ValueError(f"{root}: {len(skipped)} files cannot be used: {listed}.")
         print(f"{root}: {len(skipped)} of {len(kept) + len(skipped)} files left out: {listed}", file=sys.stderr)
+    repaired = [(n, one["placed"]["how"]) for n, one in kept if one["placed"]["how"] != "closed"]
+    if repaired:
+        first = "; ".join(f"{n}: {how}" for n, how in repaired[:3])
+        print(
+            f"{root}: {len(repaired)} of {len(kept)} meshes had to be repaired: {first}{' ...' * (len(repaired) > 3)}"
+        )
     names, name = [n for n, _ in kept], name or root.resolve().name or "root"
     held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
     if classes is None and files is None and all("/" in n for n in names):

@@ -118,11 +118,10 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     samples = select_samples(config, inputs, refs, classifier, label)
     if samples is not None and len(samples):
         n = min(n, len(samples))
-    refs = refs.pick(torch.arange(n))
     if n < FEW:
-        inputs.notes.append(
-            f"N = {n}: scores of so few pictures differ more by chance than models do; fit more held-out signals"
-        )
+        more = "fit more held-out signals" if n == len(refs) else "draw more samples"
+        inputs.notes.append(f"N = {n}: scores of so few pictures differ more by chance than models do; {more}")
+    refs = refs.pick(torch.arange(n))
     setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
     distances = ("ssim",) if nefgpt else tuple(distances_for(inputs.data.kind.name))

@@ -105,3 +105,22 @@ def test_what_a_command_line_starts_from():
     assert defaults(["--steps", "10"]) == DIGITS and DIGITS.labels
     for words in (["--fields", "a", "--tokenizer", "b"], ["--tokenizer=b", "--fields=a"]):
         assert defaults(words) == PipelineConfig() and not PipelineConfig().labels
+
+
+SEVERAL = {
+    "compare_vocabularies.py",
+    "fit_fields.py",
+    "sample.py",
+    "train_flow.py",
+    "train_gpt.py",
+    "train_regression.py",
+}
+"""Commands that several processes share; all others are the work of one and refuse more."""
+
+
+@pytest.mark.parametrize(
+    "command", [*(f"scripts/{s}" for s in SCRIPTS), *(f"{m.replace('.', '/')}.py" for m in MODULES)]
+)
+def test_commands_of_one_process_say_so(command):
+    text = (ROOT / command).read_text()
+    assert ("alone=" in text) == (Path(command).name not in SEVERAL) and "run_cli(" in text

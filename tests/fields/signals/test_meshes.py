@@ -151,6 +151,19 @@ def test_a_folder_of_meshes(folder, tmp_path, capsys):
         load_meshes(folder, options, strict=True, cache=tmp_path / "cache")
 
 
+def test_repairs_are_said(tmp_path, capsys):
+    import trimesh
+
+    (tmp_path / "m").mkdir()
+    for name, faces in (("whole", CUBE), ("open", CUBE[2:])):
+        trimesh.Trimesh(CORNERS, faces, process=False).export(tmp_path / "m" / f"{name}.ply")
+    (tmp_path / "m" / "page.glb").write_bytes(b"<html>")
+    found = load_meshes(tmp_path / "m", ShapeOptions(near=64, uniform=64), cache=tmp_path / "cache")
+    said = capsys.readouterr()
+    assert "1 of 2 meshes had to be repaired: open.ply: open: 1 openings capped" in said.out
+    assert found.skipped[0][0] == "page.glb" and found.skipped[0][1].startswith("it cannot be read as GLB (")
+
+
 def test_points_near_the_surface_are_near():
     surface = meshes.prepare(CORNERS, CUBE)
     points = around_surface(surface, ShapeOptions(near=500, uniform=500, spread=0.02))
