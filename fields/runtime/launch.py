@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import re
@@ -32,6 +33,18 @@ SMALLER = ("micro_batch", "batch", "block", "resolution", "threads")
 """Flags that lower the need of memory."""
 COMPILERS = ("g++", "clang++", "c++", "cl")
 """Names of C++ compilers, any of which will do."""
+TODO = {
+    errno.ENOTDIR: "A part of this path is a file: choose another folder.",
+    errno.EEXIST: "Choose another folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Its links lead in a circle: choose another folder.",
+    errno.EROFS: "Its disk can only be read: choose another folder.",
+    errno.EFBIG: "The system bounds the size of a file (see `ulimit -f`): raise the bound and run the same command again.",
+    errno.EDQUOT: "The quota of this disk is used up: free some space and run the same command again.",
+    errno.EMFILE: "Too many files are open (see `ulimit -n`): raise the bound and run the same command again.",
+    errno.EIO: "The disk reports a fault: copy what is there to another one.",
+}
+"""What to do about errors of the system."""
 ROOM = 1 << 20
 """A disk with fewer free bytes is full."""
 
@@ -191,8 +204,9 @@ def sentence(error: BaseException, configs: Any = (), known: bool = True) -> str
         return f"no space left on the disk ({text[:160]}). Free some space and run the same command again."
     if isinstance(error, PermissionError):
         return f"{error.filename or text}: permission denied. Change its mode or owner, or choose another folder."
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{one_line(str(error.filename))}: {error.strerror}."
+    if isinstance(error, OSError) and error.strerror:
+        file = f"{one_line(str(error.filename), 300)}: " if error.filename else ""
+        return f"{file}{error.strerror}.{' ' * (error.errno in TODO)}{TODO.get(error.errno or 0, '')}"
     return text or f"{type(error).__name__} without a message"
 
 

@@ -124,10 +124,13 @@ def check_room(folder: Path, size: int, what: str) -> None:
     folder, here = Path(folder), Path(folder)
     while not here.exists() and here != here.parent:
         here = here.parent
-    if size < LARGE and size <= shutil.disk_usage(here).free:
+    disk = shutil.disk_usage(here)
+    if not disk.total or (
+        size < LARGE and size <= disk.free
+    ):  # a disk of no size is the system's, and refuses by itself
         return
     there = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else 0
-    free = shutil.disk_usage(here).free
+    free = disk.free
     if size - there > free:
         raise RuntimeError(
             f"{what} need about {gibibytes(size)} in {folder}, and {gibibytes(free)} are free there. Free some space, or choose "

@@ -112,6 +112,12 @@ def claim(
         RuntimeError: if another process writes there.
     """
     out, config = Path(out), plain(config)
+    if out.is_symlink() and not out.exists():
+        raise ValueError(
+            f"--out {out} is a link to {os.readlink(out)}, which is not there. Make that folder, or choose another."
+        )
+    if (above := next((p for p in out.parents if p.exists()), None)) is not None and not above.is_dir():
+        raise ValueError(f"--out {out}: {above} is a file, not a folder. Choose another folder.")
     overwrite = bool(config.pop("overwrite", False)) or overwrite
     locks.take(out)
     sweep(out)

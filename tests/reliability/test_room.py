@@ -28,12 +28,12 @@ from tokenizers.registry import BuildConfig
 def test_room_on_the_disk(tmp_path, monkeypatch, capsys):
     check_room(tmp_path / "new" / "er", 1 << 20, "fields")
     assert not capsys.readouterr().out and not (tmp_path / "new").exists()
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(free=4 << 30))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=1 << 40, free=4 << 30))
     check_room(tmp_path, 3 << 30, "fields")
     assert "fields: about 3.0 GiB in" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match=r"fields need about 5.0 GiB in .*, and 4.0 GiB are free there"):
         check_room(tmp_path, 5 << 30, "fields")
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=1 << 40, free=100))
     (tmp_path / "part").write_bytes(bytes(950))  # of an interrupted job
     check_room(tmp_path, 1000, "fields")
     assert gibibytes(3 << 19) == "1.5 MiB"
@@ -41,7 +41,7 @@ def test_room_on_the_disk(tmp_path, monkeypatch, capsys):
 
 def test_a_run_without_room_begins_nothing(tmp_path, monkeypatch):
     settings = config(make_corpus(tmp_path))
-    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: SimpleNamespace(total=1 << 40, free=1000))
     with pytest.raises(RuntimeError, match="checkpoints and models need about"):
         train(settings)
     assert not (settings.out / "checkpoints").exists()

@@ -1,5 +1,6 @@
 """Output folders and launching."""
 
+import errno
 import json
 import os
 import re
@@ -151,3 +152,30 @@ def test_a_default_folder_is_named_for_what_it_is_made_from(tmp_path):
         tmp_path / "pca", {f"setting_{i}": i for i in range(40)}, parents={"fields": "0" * 16}, kind="build"
     )
     assert re.fullmatch("pca-[0-9a-f]{8}", many.name)
+
+
+def test_folders_that_cannot_be_are_refused_by_name(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out, said in (
+        ("gone", "is a link to .*nowhere, which is not there"),
+        ("loop", "is a link to"),
+        ("file/x/y", ".*file is a file"),
+    ):
+        with pytest.raises(ValueError, match=f"--out .*{out}.*{said}"):
+            runs.claim(tmp_path / out, {})
+    assert sorted(os.listdir(tmp_path)) == ["file", "gone", "loop"]
+
+
+@pytest.mark.parametrize(
+    "number, said", [(errno.EFBIG, "ulimit -f"), (errno.EROFS, "can only be read"), (errno.EDQUOT, "quota")]
+)
+def test_errors_of_the_system_say_what_to_do(number, said):
+    for error in (OSError(number, os.strerror(number)), OSError(number, os.strerror(number), "a/b.json")):
+        told = launch.sentence(error)
+        assert (
+            said in told
+            and "Errno" not in told
+            and told.startswith("a/b.json: " if error.filename else os.strerror(number))
+        )
