@@ -118,12 +118,12 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     samples = select_samples(config, inputs, refs, classifier, label)
     if samples is not None and len(samples):
         n = min(n, len(samples))
-    if n < FEW:
-        more = "fit more held-out signals" if n == len(refs) else "draw more samples"
-        inputs.notes.append(f"N = {n}: scores of so few pictures differ more by chance than models do; {more}")
+    few = "fit more held-out signals" if n == len(refs) else "draw more samples"
     refs = refs.pick(torch.arange(n))
     setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
+    if n < FEW:
+        inputs.notes.append(f"N = {n}: scores of so few pictures differ more by chance than models do; {few}")
     distances = ("ssim",) if nefgpt else tuple(distances_for(inputs.data.kind.name))
     scorer = Scorer(refs, classifier, config.seed, distances, with_fid=not nefgpt)
     lines = [scorer.line(row) for row in bar(rows, desc="evaluation", unit="row", leave=False)]
