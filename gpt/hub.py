@@ -12,6 +12,7 @@ from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import escape_markdown, inside
+from fields.view.page import estimate_text
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_gpt, save_model
 from gpt.evaluation.config import model_bits_of
@@ -243,16 +244,9 @@ def _cells(row: dict, name: str) -> list[str]:
     distance, digits = row.get(name) or {}, (3, 3, DISTANCES[name].digits, 1, 3)
     parts = [distance.get(m, {}) for m in ("1-nna", "cov", "mmd")] + [row.get("fid", {}), row.get("label_accuracy", {})]
     copies = (row.get("novelty") or {}).get("near_copies")
-    return [_estimate(p, d) for p, d in zip(parts, digits, strict=True)] + [
+    return [estimate_text(p, f".{d}f").rstrip("*") for p, d in zip(parts, digits, strict=True)] + [
         "n/a" if copies is None else f"{copies:.1%}"
     ]
-
-
-def _estimate(part: dict, digits: int) -> str:
-    if part.get("value") is None:
-        return "n/a"
-    low, high = part.get("low"), part.get("high")
-    return f"{part['value']:.{digits}f}" + ("" if low is None else f" ±{(high - low) / 2:.{digits}f}")
 
 
 # -- the command -----------------------------------------------------------------------------------------------------

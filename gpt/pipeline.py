@@ -117,7 +117,10 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
         f"   {report['saved']} of {report['asked']} sampled fields are readable, {report['distinct']} are distinct"
     )
     for name, measure in (
-        ("1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)", _one_nna),
+        (
+            "1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)",
+            lambda row: _shown(row["l2"]["1-nna"]["value"], ".2f"),
+        ),
         ("FID", _fid),
         ("label accuracy (share read as the digit asked for)", _accuracy),
     ):
@@ -132,10 +135,6 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
         f"   to look at it: python scripts/demo.py --model {out}   (needs: .venv/bin/python -m pip install -e '.[demo]')",
     ]
     return "\n".join(lines)
-
-
-def _one_nna(row: dict) -> str:
-    return _shown(row["l2"]["1-nna"]["value"], ".2f")
 
 
 def _fid(row: dict) -> str:

@@ -25,7 +25,7 @@ from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim, write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.storage.dataset import WeightDataset
-from fields.view.page import Page
+from fields.view.page import Page, value_under
 from tokenizers.base import WeightTokenizer
 from tokenizers.encode import check_field, divide
 from tokenizers.options import CompareConfig
@@ -160,13 +160,13 @@ def compare_row(
     ids = tokenizer.encode(bench.weights)
     middle = time.perf_counter()
     tokenizer.decode(ids)
-    end = time.perf_counter()
+    end, stored = time.perf_counter(), Path(path) / "model.safetensors"
     row = {
         "kind": tokenizer.config.kind,
         **measure(tokenizer, data, bench, counts, ids),
         "encode_per_s": len(ids) / (middle - start),
         "decode_per_s": len(ids) / (end - middle),
-        "tokenizer_bytes": _bytes(Path(path) / "model.safetensors"),
+        "tokenizer_bytes": stored.stat().st_size if stored.is_file() else None,
         "token_bytes_per_field": _token_bytes(Path(path) / "tokens", data),
     }
     row["bits_nominal"] = row["bits_per_weight_raw"] * data.config.size
@@ -191,10 +191,6 @@ def _refitted(
     better = refit(bench.weights, ids, [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen])
     seconds = time.perf_counter() - start
     return {**measure(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
-
-
-def _bytes(path: Path) -> int | None:
-    return path.stat().st_size if path.is_file() else None
 
 
 def _token_bytes(folder: Path, data: WeightDataset) -> float | None:
@@ -224,9 +220,7 @@ COLUMNS = (
 
 
 def _cell(row: dict, key: str, form: str) -> str:
-    found: Any = row
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
+    found = value_under(row, key)
     return "-" if found is None else format(found, form)
 
 

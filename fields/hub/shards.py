@@ -85,16 +85,13 @@ def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int
         table = split.with_format("arrow")[at : min(end, at + group)]
         if preview:
             images = previews(data, matrix(table["weights"], data.config.size), extents(table["extent"]))
-            column = pa.array([None if i is None else {"bytes": i, "path": None} for i in images], _image_type())
+            column = pa.array(
+                [None if i is None else {"bytes": i, "path": None} for i in images],
+                pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+            )
             table = table.append_column("preview", column)
             table = table.select(["preview", *split.features])
         yield table
-
-
-def _image_type():
-    import pyarrow as pa
-
-    return pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes | None]:

@@ -20,7 +20,7 @@ are train.
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,7 +57,8 @@ def load_folder(
     root = Path(root)
     files, skipped = find_files(root)
     names, pictures = [], []
-    for relative in _progress(files):
+    quiet = os.environ.get("RANK", "0") != "0"  # progress on the first process
+    for relative in bar(files, desc="reading pictures", unit="file", quiet=quiet, leave=False):
         try:
             pictures.append(fitted(read_picture(root / relative), resize, crop))
             names.append(relative)
@@ -302,8 +303,3 @@ def _labels(names: list[str]) -> tuple[torch.Tensor | None, list[str] | None]:
     classes = sorted(set(first))
     place = {c: i for i, c in enumerate(classes)}
     return torch.tensor([place[c] for c in first], dtype=torch.int64), classes
-
-
-def _progress(files: list[str]) -> Iterator[str]:
-    """The files, with progress on the first process."""
-    return iter(bar(files, desc="reading pictures", unit="file", quiet=os.environ.get("RANK", "0") != "0", leave=False))

@@ -246,11 +246,6 @@ def _good(folders: list[Path], file: str) -> bool:
     return bool(paths)
 
 
-def _present(folders: list[Path], file: str) -> list[Path]:
-    """What lies under a file's name, in whatever state."""
-    return [path for folder in folders for path in folder.glob(f"{file}*") if path.is_file()]
-
-
 def _fetch(name: str, root: Path) -> None:
     """Download what is missing or unreadable; a bad file goes when its good copy has come."""
     mirrors, checksums = _sources(name)
@@ -259,7 +254,8 @@ def _fetch(name: str, root: Path) -> None:
         if _good(folders, file):
             continue
         print(f"downloading {file}.gz of {name} to {root}", file=sys.stderr)
-        bad, reasons = _present(folders, file), []
+        bad = [path for folder in folders for path in folder.glob(f"{file}*") if path.is_file()]  # in whatever state
+        reasons = []
         for mirror in list(mirrors):
             try:
                 _download(f"{mirror}{file}.gz", root / f"{file}.gz", checksums[f"{file}.gz"])

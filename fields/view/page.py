@@ -174,6 +174,31 @@ def command_line(words: Sequence[str]) -> str:
     return scrub(shlex.join(["python", *(one_line(str(word)) for word in words)])) if words else "(not recorded)"
 
 
+def value_under(row: Any, key: str) -> Any:
+    """What lies under a dotted key, None where there is nothing."""
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def estimate_text(value: dict[str, Any], form: str = ".3f", *, classifier: bool = False) -> str:
+    """An estimate in a table: its number, half of its interval, and a star where there is a note.
+
+    Args:
+        value: what `Estimate.to_dict` gives.
+        form: of the number.
+        classifier: name the classifier and the N that it depends on.
+    """
+    if value.get("value") is None:
+        return "n/a"
+    text = format(value["value"], form)
+    if value.get("low") is not None:
+        text += f" ±{format((value['high'] - value['low']) / 2, form)}"
+    if classifier and "classifier" in value:
+        text += f" ({value['classifier'][:8]}, {value['n']})"
+    return text + ("*" if value.get("note") else "")
+
+
 def estimate_tip(value: dict[str, Any], digits: int = 3) -> str:
     """What stands behind an estimate of a table: its interval, N, classifier and note."""
     parts = []

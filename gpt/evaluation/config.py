@@ -42,7 +42,7 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
     data = WeightDataset.load(items.local_or_fetched(config.fields, "--fields"))
     if not len(data.splits.get("train", ())):
         raise ValueError(f"--fields {config.fields} has no training split: it has {', '.join(data.splits)}.")
-    source = open_samples(config)
+    source = None if config.samples is None else items.open_source(config.samples, "--samples", config.split)
     notes: list[str] = []
     if source is not None and source.data is not None:
         seen = source.data.signals.get("seen") or ""
@@ -76,11 +76,6 @@ def located(config: EvaluateConfig) -> EvaluateConfig:
     model = at(config.model, config.revision)
     where = None if model is None else str(fetch(model, "model", patterns=MODEL_FILES, flag="--model"))
     return replace(config, **found, model=where)
-
-
-def open_samples(config: EvaluateConfig) -> SignalSource | None:
-    """The samples, if there are any."""
-    return None if config.samples is None else items.open_source(config.samples, "--samples", config.split)
 
 
 def open_tokenizer(config: EvaluateConfig, data: WeightDataset) -> WeightTokenizer | None:

@@ -162,7 +162,10 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     ]
     before, after = (fields_row("", data, w, size).images for w in (fields, trip.weights) if w is not None)
     numbers = {
-        "psnr": {"fit": _mean(data.quality(split)[where]), "round_trip": _mean(_psnr(before, after))},
+        "psnr": {
+            "fit": _mean(data.quality(split)[where]),
+            "round_trip": _mean(psnr(before.flatten(1), after.flatten(1))),
+        },
         "bits": {
             "uniform": codes.shape[1] * float(torch.tensor(float(tokenizer.codes)).log2()),
             "unigram": unigram_bits(seen, codes, tokenizer.codes),
@@ -184,10 +187,6 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
 
 def _labels(labels: Tensor | None, where: Tensor) -> Tensor | None:
     return None if labels is None else labels[where]
-
-
-def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    return psnr(a.flatten(1), b.flatten(1))
 
 
 def _mean(values: Tensor) -> float | None:

@@ -205,7 +205,7 @@ def look_for_copies(setup: Setup, rows: list[SignalSet], samples: SignalSet | No
     every = rows + ([held] if held is not None else [])
     found = novelty.neighbours(every, training)
     beside = found[-1] if held is not None else None
-    limit = novelty.near_limit(beside) if beside is not None and len(beside.pixels) else None
+    limit = float(torch.quantile(beside.pixels, novelty.NEAR)) if beside is not None and len(beside.pixels) else None
     token_copies = novelty.token_copies(every, setup)
     lines = [novelty.novelty_line(f, beside) | {"token_copies": t} for f, t in zip(found, token_copies, strict=True)]
     summary_ = {

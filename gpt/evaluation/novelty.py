@@ -161,11 +161,6 @@ def novelty_line(found: Neighbours, held_out: Neighbours | None) -> dict:
     }
 
 
-def near_limit(held_out: Neighbours) -> float:
-    """The distance below which two samples are near duplicates."""
-    return float(torch.quantile(held_out.pixels, NEAR))
-
-
 def _median(values: Tensor | None) -> float | None:
     return float(values.median()) if values is not None and len(values) and values.isfinite().all() else None
 

@@ -9,7 +9,7 @@ from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.glossary import explain
-from fields.view.page import Cell, Page, estimate_tip
+from fields.view.page import Cell, Page, estimate_text, estimate_tip
 from fields.view.render import save_png, sheet
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 
@@ -136,24 +136,14 @@ def _cells(row: dict, distances: list[str]) -> list[str]:
     cells = [row["name"], str(row["n"])]
     for d in distances:
         for name, metric in SET_METRICS.items():
-            cells.append(_estimate(row[d][name], DISTANCES[d].digits if metric.in_distance else 3))
+            cells.append(estimate_text(row[d][name], f".{DISTANCES[d].digits if metric.in_distance else 3}f"))
     lost, new = row["unreadable"], row["novelty"]
-    cells += [_estimate(row["fid"], 1), _estimate(row["label_accuracy"])]
+    cells += [
+        estimate_text(row[name], form, classifier=True) for name, form in (("fid", ".1f"), ("label_accuracy", ".3f"))
+    ]
     cells += ["n/a" if lost["share"] is None else f"{lost['count']} of {lost['of']}"]
     cells += [_number(new["z_u_pixels"], "+.1f"), _number(new["z_u_weights"], "+.1f")]
     return cells + [_number(new["near_copies"], ".1%"), _number(new["token_copies"], ".1%")]
-
-
-def _estimate(value: dict, digits: int = 3) -> str:
-    """A number, half of its interval, and the classifier and N it depends on."""
-    if value["value"] is None:
-        return "n/a"
-    text = f"{value['value']:.{digits}f}"
-    if value["low"] is not None:
-        text += f" ±{(value['high'] - value['low']) / 2:.{digits}f}"
-    if "classifier" in value:
-        text += f" ({value['classifier'][:8]}, {value['n']})"
-    return text + ("*" if value["note"] else "")
 
 
 def _number(value: float | None, form: str) -> str:
@@ -169,10 +159,7 @@ def footnotes(result: dict) -> list[str]:
     lines.append(
         "± is half of a 95 % interval: bootstrap of per-point scores (1,000 rounds); FID: jackknife of 20 groups."
     )
-    if classifier is not None:
-        accuracy = classifier["held_out"]
-        known = "not measured" if accuracy is None else f"{accuracy:.2%} (N = {classifier['held_out_n']})"
-        lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
+    lines += classifier_note(classifier)
     lines.append(
         f"Z_U: Mann-Whitney z of distances to the nearest of {new['of']} {new['against']} against those of held-out "
         "data; negative = copying. Near copies: their distance to the nearest training signal, divided by that to the "
@@ -199,6 +186,15 @@ def footnotes(result: dict) -> list[str]:
     lines += [f"{row['name']}: {note}." for row in result["rows"] for note in row["notes"]]
     notes = {f"* {row['name']}: {part['note']}" for row in result["rows"] for part in _estimates(row) if _starred(part)}
     return lines + sorted(notes) + [f"{note}." for note in result["notes"]]
+
+
+def classifier_note(classifier: dict | None) -> list[str]:
+    """What is known of a classifier, if there is one."""
+    if classifier is None:
+        return []
+    accuracy = classifier["held_out"]
+    known = "not measured" if accuracy is None else f"{accuracy:.2%} (N = {classifier['held_out_n']})"
+    return [f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}."]
 
 
 def _estimates(row: dict) -> list[dict]:

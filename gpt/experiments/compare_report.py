@@ -9,9 +9,10 @@ from torch import Tensor
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
-from fields.view.page import Cell, Page, estimate_tip
+from fields.view.page import Cell, Page, estimate_text, estimate_tip, value_under
 from fields.view.render import caption, save_png, sheet
 from gpt.evaluation.items import SignalSet, row_kind
+from gpt.evaluation.report import classifier_note
 
 PAD = 2
 SHOWN = 16
@@ -106,14 +107,6 @@ def _explained(row: dict[str, Any], key: str, form: str) -> str | Cell:
     return Cell(cell(row, key, form), estimate_tip(found)) if isinstance(found, dict) else cell(row, key, form)
 
 
-def value_under(row: dict[str, Any], key: str) -> Any:
-    """What lies under a dotted key, None where there is nothing."""
-    found: Any = row
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
-
-
 def number(row: dict[str, Any], key: str) -> float | None:
     """The number under a dotted key, of an estimate its value."""
     found = value_under(row, key)
@@ -122,15 +115,8 @@ def number(row: dict[str, Any], key: str) -> float | None:
 
 def cell(row: dict[str, Any], key: str, form: str) -> str:
     """A number, with half of its 95 % interval where there is one; a star where there is a note."""
-    found, value = value_under(row, key), number(row, key)
-    if value is None:
-        return "n/a"
-    text = format(value, form)
-    if isinstance(found, dict):
-        if found.get("low") is not None:
-            text += f" ±{format((found['high'] - found['low']) / 2, form)}"
-        text += "*" if found.get("note") else ""
-    return text
+    found = value_under(row, key)
+    return estimate_text(found if isinstance(found, dict) else {"value": found}, form)
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -164,11 +150,12 @@ def footnotes(result: dict[str, Any]) -> list[str]:
         "Z_U: Mann-Whitney z of distances to the nearest training field against those of held-out fields; negative = "
         "copying. Near copies: nearer to one training signal, relative to the next, than 99 % of held-out fields.",
     ]
-    if classifier is not None:
-        accuracy = classifier["held_out"]
-        known = "not measured" if accuracy is None else f"{accuracy:.2%} (N = {classifier['held_out_n']})"
-        lines.append(f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}.")
-    lines += [f"{row['name']}: its own fields, {row['source_fields']}." for row in result["rows"] if _own(row, result)]
+    lines += classifier_note(classifier)
+    lines += [
+        f"{row['name']}: its own fields, {row['source_fields']}."
+        for row in result["rows"]
+        if row["fields"] != result["fields"]["fingerprint"]
+    ]
     for row in result["rows"]:
         lost = row["evaluated"]["unreadable"]
         if lost["count"]:
@@ -183,10 +170,6 @@ def stars(result: dict[str, Any]) -> list[str]:
     return sorted(
         {part["note"] for part in found if isinstance(part, dict) and part["value"] is not None and part["note"]}
     )
-
-
-def _own(row: dict[str, Any], result: dict[str, Any]) -> bool:
-    return row["fields"] != result["fields"]["fingerprint"]
 
 
 def row_line(name: str, row: dict[str, Any]) -> str:

@@ -28,6 +28,8 @@ from tokenizers.tokens import TokenDataset
 __all__ = ["Draws", "SampleConfig", "sample", "sample_ids"]
 FREE = ("model", "tokenizer", "fields", "revision", "cache")
 """Where things lie (their content is named by fingerprint), and what changes no field."""
+FORMER = {"guidance": 1.0, "precision": "fp32"}
+"""What was used before there was a choice."""
 
 
 def find_label(label: str | None, names: list[str] | None) -> int | None:
@@ -101,13 +103,14 @@ def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
 
 def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
     return claim(
-        config.out, config, parents=parents, seed=config.seed, free=FREE, upgrade=_with_guidance, kind="sample"
+        config.out,
+        config,
+        parents=parents,
+        seed=config.seed,
+        free=FREE,
+        upgrade=lambda config: {**FORMER, **config},
+        kind="sample",
     )
-
-
-def _with_guidance(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration saved before there was guidance, or a choice of products."""
-    return {"guidance": 1.0, "precision": "fp32", **config}
 
 
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:

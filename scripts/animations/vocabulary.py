@@ -41,7 +41,12 @@ def animate_vocabulary(options: AnimateVocabulary) -> Animation:
     """Histograms above, pictures and PSNR below."""
     config, train, held_out, size, name = rows_of(options)
     z = standardised(config, train)
-    books = {kind: [learn(kind, config, train, v, options.seed) for v in _bar(kind)] for kind in KINDS}
+    books = {
+        kind: [
+            learn(kind, config, train, v, options.seed) for v in bar(SIZES, desc=kind, unit="vocabulary", leave=False)
+        ]
+        for kind in KINDS
+    }
     own = render(config, held_out, *size)
     decoded = {kind: [t.decode(t.encode(held_out)) for t in made] for kind, made in books.items()}
     scores = {kind: [float(psnr(render(config, d, *size), own).mean()) for d in rows] for kind, rows in decoded.items()}
@@ -69,10 +74,6 @@ def animate_vocabulary(options: AnimateVocabulary) -> Animation:
                 set_image(image, picture)
 
     return Animation(stage, options.frames, show)
-
-
-def _bar(kind: str) -> Any:
-    return bar(SIZES, desc=kind, unit="vocabulary", leave=False)
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

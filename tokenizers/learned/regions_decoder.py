@@ -100,7 +100,14 @@ def train_regions(tokenizer: RegionsTokenizer, rows: Tensor, held_out: Tensor | 
         used = torch.bincount(ids.flatten(), minlength=tokenizer.config.codes)
         tokenizer.books[0] = merged(tokenizer.books[0], used, tokenizer.config.merge)
     if tokenizer.config.tune:
-        train_vocabulary(tokenizer, rows, held_out, begin=_differ, make=DecoderTrainer, stage="decoder")
+        train_vocabulary(
+            tokenizer,
+            rows,
+            held_out,
+            begin=lambda _, rows: bool((rows - rows[:1]).abs().max() > 0),
+            make=DecoderTrainer,
+            stage="decoder",
+        )
 
 
 def merged(book: Tensor, used: Tensor, share: float) -> Tensor:
@@ -119,8 +126,3 @@ def merged(book: Tensor, used: Tensor, share: float) -> Tensor:
             found[near[code] & (found < 0)] = code
             found[code] = code
     return book[found]
-
-
-def _differ(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
-    """Whether training fields do."""
-    return bool((rows - rows[:1]).abs().max() > 0)

@@ -124,10 +124,7 @@ class VQVAETokenizer(WeightTokenizer):
         return z
 
     def _encode(self, weights: Tensor) -> Tensor:
-        return torch.cat([self._encode_chunk(part) for part in weights.split(self.chunk)])
-
-    def _encode_chunk(self, weights: Tensor) -> Tensor:
-        return self.round_latents(self.to_latents(weights))
+        return torch.cat([self.round_latents(self.to_latents(part)) for part in weights.split(self.chunk)])
 
     def _decode(self, ids: Tensor) -> Tensor:
         return torch.cat([self._decode_chunk(part) for part in ids.split(self.chunk)])
