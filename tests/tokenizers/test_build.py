@@ -71,7 +71,7 @@ def test_build_writes_it_all_and_finds_it_again(kind, folder, capsys):
     assert "the tokenizer exists" in capsys.readouterr().out
     assert times == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
     with pytest.raises(ValueError, match="vocab_size: 16 there, 8 now"):
-        build(replace(settings, tokenizer=TOKENIZERS[kind][0](vocab_size=8, **small)))
+        build(replace(settings, out=out, tokenizer=TOKENIZERS[kind][0](vocab_size=8, **small)))
 
 
 def test_only_training_fields_are_learnt_from(dataset, tmp_path):
