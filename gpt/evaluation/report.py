@@ -92,7 +92,13 @@ def many(result: dict) -> tuple[list[str], list[list[str]]]:
         thousand = {
             k: v * 1000 if k in ("value", "low", "high") and v is not None else v for k, v in row["kid"].items()
         }
-        lines.append([row["name"], str(row["n"]), _estimate(row["fid"], 1), _estimate(thousand, 1)])
+        lines.append(
+            [
+                row["name"],
+                str(row["n"]),
+                *(estimate_text(part, ".1f", classifier=True) for part in (row["fid"], thousand)),
+            ]
+        )
     return ["", "N", "FID (classifier, N)", "KID x 1000 (classifier, N)"], lines
 
 
