@@ -136,7 +136,7 @@ def _whole_paragraphs() -> Iterator[None]:
     def joined(self: AttributeDocstrings, of: Any) -> dict:
         return {name: (" ".join(text.split()), *rest) for name, (text, *rest) in read(self, of).items()}
 
-    AttributeDocstrings.get_attr_docs = joined  # type: ignore[method-assign]
+    AttributeDocstrings.get_attr_docs = joined  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
