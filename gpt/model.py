@@ -25,6 +25,18 @@ INITIAL = 0.02
 """Standard deviation of initial weights."""
 
 
+def check_sizes_of(config: Any, *counts: str, even: bool = False) -> None:
+    """Refuse sizes of a transformer that mean nothing; `counts` are its own, `even` heads have an even width."""
+    for name in (*counts, "n_layer", "n_head", "n_embd"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}.")
+    if config.n_embd % (config.n_head * (2 if even else 1)):
+        times = "2 n_head" if even else "n_head"
+        raise ValueError(f"n_embd must be a multiple of {times}, got {config.n_embd} and {config.n_head}.")
+    if not 0 <= config.dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {config.dropout}.")
+
+
 @dataclass(frozen=True)
 class GPTConfig:
     """Sizes of a GPT."""
@@ -51,17 +63,11 @@ class GPTConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "slot_sizes", tuple(int(s) for s in self.slot_sizes))  # JSON brings lists
-        for name in ("codes", "tokens_per_field", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_sizes_of(self, "codes", "tokens_per_field")
         if self.labels < 0 or any(s < 1 for s in self.slot_sizes):
             raise ValueError(
                 f"labels must be 0 or more and slot sizes 1 or more, got {self.labels}, {self.slot_sizes}."
             )
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
 
     @property
     def vocab(self) -> Vocab:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from gpt.model import attend
+from gpt.model import attend, check_sizes_of
 
 TIME_SCALE = 1000.0
 """Times in [0, 1] are multiplied by this before their sines and cosines."""
@@ -37,15 +37,9 @@ class FlowConfig:
     kind: Literal["flow"] = "flow"
 
     def __post_init__(self):
-        for name in ("tokens", "numbers", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        check_sizes_of(self, "tokens", "numbers", even=True)
         if self.labels < 0:
             raise ValueError(f"labels must be 0 or more, got {self.labels}.")
-        if self.n_embd % (2 * self.n_head):
-            raise ValueError(f"n_embd must be a multiple of 2 n_head, got {self.n_embd} and {self.n_head}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
 
 
 class FlowBlock(nn.Module):

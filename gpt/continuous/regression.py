@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from gpt.model import KVCache, TransformerBlock, initialise
+from gpt.model import KVCache, TransformerBlock, check_sizes_of, initialise
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,7 @@ class RegressionConfig:
     def __post_init__(self):
         if self.weights < 2:
             raise ValueError(f"a field needs at least 2 weights to predict one from another, got {self.weights}.")
-        for name in ("n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--model.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}.")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}.")
+        check_sizes_of(self)
 
     @property
     def context(self) -> int:

@@ -6,6 +6,7 @@ Nothing here knows of a browser; `board` makes pictures of what this returns, `a
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,60 +92,33 @@ class Studio:
     # -- new fields ----------------------------------------------------------------------------------------------------
 
     def draw(
-        self, n: int, label: str | None, temperature: float, top_p: float, seed: int, guidance: float = 1.0
-    ) -> Drawn:
+        self, n: int, label: str | None, temperature: float, top_p: float, seed: int, guidance: float = 1.0,
+        *, prompt: Tensor | None = None,
+    ) -> Drawn:  # fmt: skip
         """The first n fields of a seed; fewer where one cannot be decoded.
 
+        Args:
+            prompt: (T,) codes that stay, -1 where the model draws one.
         Raises:
             ValueError: for settings out of range, or a label that the model does not have.
         """
-        return self._sampled(n, label, temperature, top_p, seed, guidance, None)
+        number, guidance = find_label(label, self.label_names), guidance if self.guided else 1.0
+        rules: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "guidance": guidance}
+        draws = sample_ids(self.model, n, seed=seed, label=number, block=BLOCK, prompt=prompt, **rules)
+        draws = draws.pick(draws.complete)
+        weights = self.tokenizer.decode(draws.codes)
+        fine = weights.isfinite().all(1)
+        return Drawn(weights[fine], draws.codes[fine], draws.labels[fine])
 
-    def complete(
-        self,
-        codes: Tensor,
-        kept: Tensor,
-        n: int,
-        label: str | None,
-        temperature: float,
-        top_p: float,
-        seed: int,
-        guidance: float = 1.0,
-    ) -> Drawn:
+    def complete(self, codes: Tensor, kept: Tensor, *asked: Any) -> Drawn:
         """Fields that have some of their tokens in common with a given one.
 
         Args:
             codes: (T,) of the field.
             kept: (T,) bool, which of them stay; the model draws the others from left to right.
+            asked: what `draw` takes.
         """
-        return self._sampled(n, label, temperature, top_p, seed, guidance, torch.where(kept, codes, -1))
-
-    def _sampled(
-        self,
-        n: int,
-        label: str | None,
-        temperature: float,
-        top_p: float,
-        seed: int,
-        guidance: float,
-        prompt: Tensor | None,
-    ) -> Drawn:
-        number = find_label(label, self.label_names)
-        draws = sample_ids(
-            self.model,
-            n,
-            seed=seed,
-            label=number,
-            temperature=temperature,
-            top_p=top_p,
-            block=BLOCK,
-            prompt=prompt,
-            guidance=guidance if self.guided else 1.0,
-        )
-        draws = draws.pick(draws.complete)
-        weights = self.tokenizer.decode(draws.codes)
-        fine = weights.isfinite().all(1)
-        return Drawn(weights[fine], draws.codes[fine], draws.labels[fine])
+        return self.draw(*asked, prompt=torch.where(kept, codes, -1))
 
     # -- given fields --------------------------------------------------------------------------------------------------
 
