@@ -164,11 +164,11 @@ def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier 
     if signals is not None and signals.labels is not None and len(torch.unique(signals.extent, dim=0)) == 1:
         held_out = _labelled(signals, signals.labels, "test")
         if config.classifier is not None:
-            return features.measure(features.load_classifier(config.classifier), *held_out, signals.label_names), ""
+            return features.with_accuracy(features.load(config.classifier), *held_out, signals.label_names), ""
         train, labels = _labelled(signals, signals.labels, "train")
         name, names = f"{signals.name} training images", signals.label_names
     elif config.classifier is not None:
-        return features.load_classifier(config.classifier), ""
+        return features.load(config.classifier), ""
     elif data.label_names is not None:
         extent = items.common_extent(data, "train")
         train, labels = fields_row("", data, data.weights("train"), extent).images, data.labels("train")
@@ -177,7 +177,7 @@ def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier 
         return None, "no labels and no --classifier: FID and label accuracy cannot be said"
     with torch.enable_grad():
         settings = {"name": name, "seed": config.seed, "label_names": names, "held_out": held_out}
-        classifier, path = features.cached_classifier(config.classifiers, train, labels, **settings)
+        classifier, path = features.cached(config.classifiers, train, labels, **settings)
     print(f"classifier {classifier.fingerprint} from {name}: {path}")
     return classifier, ""
 

@@ -6,7 +6,7 @@ through these.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
 
 from torch import Tensor
 
@@ -73,9 +73,18 @@ SET_METRICS: dict[str, SetMetric] = {
 }
 """Key in metrics.json -> metric, in the table's order."""
 
-FEATURES: dict[str, ModuleType] = {"images": features}
-"""Kind of signals -> module whose `load_classifier`, `cached_classifier` and `measure` give FID and label accuracy; other
-kinds go without."""
+
+@dataclass(frozen=True)
+class Features:
+    """The classifier behind FID and label accuracy: read from a file, learnt and kept, and told how accurate it is."""
+
+    load: Callable[..., features.Classifier] = features.load_classifier
+    cached: Callable[..., tuple[features.Classifier, Path]] = features.cached_classifier
+    with_accuracy: Callable[..., features.Classifier] = features.with_accuracy
+
+
+FEATURES: dict[str, Features] = {"images": Features()}
+"""Kind of signals -> what gives FID and label accuracy; other kinds go without."""
 
 
 @dataclass(frozen=True)

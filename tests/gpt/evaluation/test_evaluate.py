@@ -201,6 +201,9 @@ def test_digits_against_their_pictures_their_fields_and_another_dataset(tmp_path
     )
     with pytest.raises(ValueError, match="--features-n asks for FID"):
         run(tmp_path, "nef", protocol="nefgpt", features_n=60)
+    (known,) = (tmp_path / "classifiers").rglob("*.safetensors")
+    named = run(tmp_path, "named", n=8, classifier=known)
+    assert named["rows"] == images["rows"] and named["classifier"]["held_out_n"] == 180
     own = run(tmp_path, "b", n=8, references="fields")
     assert own["references"]["name"] == "test fields" and own["n"] == 6
     again = run(tmp_path, "c", references=str(tmp_path / "fields"))
