@@ -22,7 +22,7 @@ from fields.view.mesh import Mesh, mesh_field
 from fields.view.render import render
 from gpt.checkpoint import load_model, save_model
 from gpt.corpus import load_corpus
-from gpt.hub import publish_model
+from gpt.hub import evaluation_section, publish_model
 from gpt.model import GPT, GPTConfig
 from gpt.publishing import PublishModel, parse
 from tokenizers.hub import publish_tokenizer, publish_tokens
@@ -295,3 +295,20 @@ def test_command_line():
     options = parse(["model", "a", "user/b", "--evaluation", "c", "--private"])
     assert options == PublishModel(*map(type(options.path), "a"), "user/b", private=True, evaluation=options.evaluation)
     assert parse(["fields", "a", "user/b", "--dry-run", "--no-preview"]).preview is False
+
+
+def test_the_numbers_of_a_model_of_shapes():
+    part = {"value": 0.25, "low": 0.2, "high": 0.3, "note": ""}
+    samples = {"name": "samples", "n": 9, "chamfer": {"mmd": part, "cov": part, "1-nna": part}}
+    samples |= {"novelty": {"z_u": 0.1, "near_copies": 0.5}}
+    metrics = {
+        "rows": [samples],
+        "references": {"name": "test fields"},
+        "n": 9,
+        "seed": 0,
+        "protocol": "Chamfer distance",
+    }
+    bits = {"model_bits_per_field": None, "unigram_bits_per_field": None, "step": None}
+    text = "\n".join(evaluation_section(metrics, bits))
+    assert "| set | N | 1-NNA Chamfer (.5 is ideal) | COV Chamfer | MMD Chamfer | FID |" in text
+    assert "| samples | 9 | 0.250 ±0.050 | 0.250 ±0.050 | 0.2500 ±0.0500 | n/a | n/a | 50.0% |" in text
