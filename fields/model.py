@@ -134,10 +134,12 @@ FIELDS: dict[str, FieldConfig] = {
     "digits": FieldConfig(hidden=(8, 8), octaves=2),
     "default": FieldConfig(),
     "shape-small": FieldConfig(hidden=(32, 32, 32, 32), octaves=2, in_dim=3),
+    "shape-medium": FieldConfig(hidden=(64, 64, 64), octaves=4, in_dim=3, use_pi=False),
     "shape-large": FieldConfig(hidden=(128, 128, 128), octaves=4, in_dim=3),
 }
 """Named architectures. `digits` is the default for 8 x 8 pictures, `default` for all others; `shape-small` (3,713 weights)
-is the default for shapes, `shape-large` (36,737) has the size of HyperDiffusion's (arXiv:2303.17015)."""
+is the default for solids, `shape-medium` (10,177, with low frequencies: higher ones leave pieces in empty space) for meshes,
+`shape-large` (36,737) has the size of HyperDiffusion's (arXiv:2303.17015)."""
 
 
 def fourier_encoding(config: FieldConfig, coords: Tensor) -> Tensor:

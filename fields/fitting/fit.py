@@ -34,6 +34,7 @@ from fields.signals.base import Signals
 from fields.signals.options import HUB_OPTIONS
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
+from fields.signals.shapes import Shapes
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.reference import Reference
 
@@ -65,7 +66,9 @@ def _fit(config: FitConfig, stream: bool) -> tuple[WeightDataset, Path]:
         del claimed["encoder_steps"]
     if config.start != "subspace":
         del claimed["dimensions"], claimed["subspace_steps"]
-    if signals.kind != "shapes":
+    if isinstance(signals, Shapes):
+        claimed["shape"] = signals.options.to_dict()
+    else:
         del claimed["shape"], claimed["count"]  # of solids and meshes alone
     older = {"content": claimed["content"]}  # folders of before do not say it
     how: dict[str, Any] = {"free": ("threads", "strict"), "upgrade": lambda made: {**older, **made}, "kind": "fit"}
@@ -149,7 +152,7 @@ def architecture_for(signals: Signals, options: FieldOptions | None = None) -> F
         if preset not in FIELDS:
             raise ValueError(f"--field.preset is one of {', '.join(FIELDS)}, got {preset!r}.")
         named = FIELDS[preset]
-        changes = {k: getattr(named, k) for k in ("hidden", "octaves", "in_dim")} | changes
+        changes = {k: getattr(named, k) for k in ("hidden", "octaves", "in_dim", "use_pi")} | changes
     return replace(signals.architecture(), **changes)
 
 
@@ -230,11 +233,21 @@ class Worker:
         targets = self.signals.values(list(block.indices)).to(self.device)  # (n, M, C)
         points = self._points(block)
         rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule, basis=self.basis)
-        reached = quality(self.architecture, rows, targets, points.coords, self.kind)
+        reached = self._quality(block, rows, targets, points)
         for bad in (~(rows.isfinite().all(1) & reached.isfinite())).nonzero().flatten().tolist():
             one = points.pick(torch.tensor([bad], device=self.device))
             rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one)
         return rows.cpu(), reached.cpu()
+
+    def _quality(self, block: FitBlock, rows: Tensor, targets: Tensor, points: Points, only: int | None = None) -> Tensor:
+        """(n,) how close rows are to their signals, at other points than the fitted ones where the signals have such."""
+        if not self.signals.fresh:
+            return quality(self.architecture, rows, targets, points.coords, self.kind)
+        reached = []
+        for i, row in zip(block.indices if only is None else block.indices[only : only + 1], rows, strict=True):
+            coords, wanted = (t.to(self.device) for t in self.signals.measured(self.architecture, [i]))
+            reached.append(quality(self.architecture, row[None], wanted, coords, self.kind))
+        return torch.cat(reached)
 
     def _points(self, block: FitBlock) -> Points:
         key = (block.extent, block.number)
@@ -269,7 +282,7 @@ class Worker:
         for rate in (self.schedule.lr / 3, self.schedule.lr / 30):
             slower = replace(self.schedule, lr=rate)
             row = fit_block(self.architecture, self._start(block, at), target, points, slower, basis=self.basis)
-            reached = quality(self.architecture, row, target, points.coords, self.kind)
+            reached = self._quality(block, row, target, points, only=at)
             if row.isfinite().all() and reached.isfinite().all():
                 said = self.kind.measure.text(float(reached))
                 say(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")

@@ -47,8 +47,8 @@ def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor,
         for size in sizes.unique(dim=0):
             rows = known[(sizes == size).all(1)]
             for part in rows.split(1_000):
-                said = values(config, weights[part], signals.points(config, at[part]))
-                out[part] = kind.quality(config, said, signals.values(at[part]))
+                points, wanted = signals.measured(config, at[part])
+                out[part] = kind.quality(config, values(config, weights[part], points), wanted)
                 shown.update(len(part))
     return out
 

@@ -1,7 +1,7 @@
 """Shapes: IoU of inside and outside; a thumbnail is a shaded view of the surface."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class ShapeKind(Kind):
     measure = Measure("IoU", digits=3, poor=0.8)
     noun = "shape"
     axes = ("points",)
+
+    def __post_init__(self) -> None:
+        where = self.signals.get("measured")
+        if isinstance(where, str):  # otherwise at the points that the fits have seen, as before there were others
+            object.__setattr__(self, "measure", replace(self.measure, name=f"{self.measure.name} ({where[:40]})"))
 
     @staticmethod
     def suits(config: FieldConfig) -> bool:

@@ -39,6 +39,8 @@ class Signals:
     kind = "points"
     shared = True
     in_dim = 2
+    fresh = False
+    """Whether `measured` gives other points than those that fields are fitted to."""
     comparable = False
     """Whether an evaluation compares generated fields with the signals themselves; else with the signals' fields."""
 
@@ -77,6 +79,11 @@ class Signals:
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """Where n signals of one extent have their values: (M, d) if `shared`, else (n, M, d); float32."""
         raise NotImplementedError
+
+    def measured(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Points ([n,] K, d) and values (n, K, C) by which fields of n signals of one extent are measured: here those
+        that they are fitted to."""
+        return self.points(config, indices), self.values(indices)
 
     def count(self, extent: Sequence[int]) -> int:
         """Points of a signal of this extent, M."""

@@ -1,6 +1,6 @@
 """Which signals a user asks for, and which points of a shape. Nothing here imports PyTorch."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +26,13 @@ class ShapeOptions:
     target: Target = "occupancy"
     """What a field's value means. occupancy: 1 inside, 0 outside. distance: signed distance to the surface, negative
     inside, clamped (see --shape.clamp) and scaled to [-1, 1]."""
-    near: int = 4096
-    """Points per shape that are drawn near the surface."""
-    uniform: int = 4096
-    """Points per shape that are drawn uniformly in the cube."""
+    near: int | None = None
+    """Points per shape that are drawn near the surface; None = 4,096 for solids, 32,768 for meshes."""
+    fine: int | None = None
+    """Further points per shape, drawn five times nearer to the surface (thin parts need them); None = 0 for solids, 32,768
+    for meshes where --shape.near is not given either."""
+    uniform: int | None = None
+    """Points per shape that are drawn uniformly in the cube; None = 4,096 for solids, 65,536 for meshes."""
     spread: float = 0.05
     """Standard deviation of the distance between the surface and the points near it, in units of half the cube's
     edge."""
@@ -38,9 +41,32 @@ class ShapeOptions:
     it, and it becomes 1."""
 
     def __post_init__(self):
-        check_numbers(self, "shape.", least={"near": 0, "uniform": 0}, above=("spread", "clamp"))
-        if self.near + self.uniform < 1:
+        check_numbers(self, "shape.", least={"near": 0, "fine": 0, "uniform": 0}, above=("spread", "clamp"))
+        if self.near == 0 and self.uniform == 0 and not self.fine:
             raise ValueError("a shape needs at least 1 point: --shape.near and --shape.uniform are both 0.")
+
+    def counted(self, meshes: bool) -> "ShapeOptions":
+        """The same with numbers of points for what was not given, for meshes or for solids."""
+        near, fine, uniform = (32768, 32768, 65536) if meshes else (4096, 0, 4096)
+        fine = 0 if self.near is not None else fine
+        asked = zip((self.near, self.fine, self.uniform), (near, fine, uniform), strict=True)
+        near, fine, uniform = (own if given is None else given for given, own in asked)
+        return replace(self, near=near, fine=fine, uniform=uniform)
+
+    @property
+    def total(self) -> int:
+        """Points of a shape, once they are `counted`."""
+        return (self.near or 0) + (self.fine or 0) + (self.uniform or 0)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON; without `fine` where it is 0, as before there was such a choice."""
+        return {k: v for k, v in asdict(self).items() if k != "fine" or v}
+
+    @classmethod
+    def of(cls, described: dict) -> "ShapeOptions":
+        """The options that a dataset was fitted with, from what it says of its signals; the usual ones where it says nothing."""
+        points = {k: v for k, v in (described.get("points") or {}).items() if k in cls.__dataclass_fields__}
+        return cls(**({"fine": 0} | points)) if points else cls()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fields.runtime.runs import read_json, write_json
 from fields.signals.hub import is_hub_name
-from fields.signals.options import HUB_OPTIONS, SignalsConfig
+from fields.signals.options import HUB_OPTIONS, ShapeOptions, SignalsConfig
 from fields.signals.registry import LOADERS
 
 ORIGIN = "signals.json"
@@ -82,4 +82,5 @@ def locate(
         return None, f"signals {name!r} of the dataset are not at hand; give --signals PATH"
     how = {} if name in LOADERS else {"resize": origin.get("resize"), "crop": origin.get("crop", False)}
     how |= {k: origin[k] for k in HUB_OPTIONS if origin.get(k) is not None} if origin.get("signals") == name else {}
-    return SignalsConfig(name, data_root, described.get("split_seed") or 0, **how), ""
+    shape = ShapeOptions.of(described)
+    return SignalsConfig(name, data_root, described.get("split_seed") or 0, shape=shape, **how), ""

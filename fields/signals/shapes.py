@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,10 @@ COUNT = 2500
 """Solids made where nobody asks for another number."""
 VERSION = 1
 """Of what is kept in the cache."""
+FRESH = {"near": 2048, "fine": 0, "uniform": 16384}
+"""Points by which a field is measured; none of them was seen by its fit."""
+KEPT = 1 << 30
+"""Bytes of points of meshes held in memory; others are read again."""
 REPAIR = 2
 """Of the repair of open meshes; what an older one closed is closed anew."""
 
@@ -39,8 +44,8 @@ REPAIR = 2
 class Around(Protocol):
     """Makes the points of one shape."""
 
-    def __call__(self) -> np.ndarray:
-        """(M, 4) float32 of x, y, z, signed distance."""
+    def __call__(self, fresh: bool = False) -> np.ndarray:
+        """(M, 4) float32 of x, y, z, signed distance; `fresh`: of other points, by which fields are measured."""
 
 
 class Shapes(Signals):
@@ -52,7 +57,7 @@ class Shapes(Signals):
     """
 
     kind = "shapes"
-    shared = False
+    shared, fresh = False, True
     in_dim = 3
 
     def __init__(
@@ -73,18 +78,24 @@ class Shapes(Signals):
         recipe: what the points come from, for `describe`.
         about: labels, label_names, channels, skipped, split_seed of `Signals`.
         """
-        extent = torch.full((len(ids), 1), options.near + options.uniform)
+        self.options, self.recipe = options.counted(placed is not None), recipe
+        extent = torch.full((len(ids), 1), self.options.total)
         super().__init__(name, ids, split, extent, **about)
-        self.options, self.recipe = options, recipe
         self.placed = None if placed is None else list(placed)
         self._around = list(around)
         self._made: dict[int, Tensor] = {}
+        self._lock = Lock()
 
     def around(self, index: int) -> Tensor:
         """(M, 4) float32 of x, y, z, signed distance of one shape."""
-        if index not in self._made:
-            self._made[index] = torch.from_numpy(self._around[index]())
-        return self._made[index]
+        made = self._made.get(index)
+        if made is None:
+            made = torch.from_numpy(self._around[index]())
+            with self._lock:
+                if self.placed is not None and (len(self._made) + 1) * made.nbytes > KEPT:
+                    self._made.clear()
+                self._made[index] = made
+        return made
 
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, M, 3) float32."""
@@ -94,7 +105,15 @@ class Shapes(Signals):
 
     def values(self, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, M, 1) float32: 1 inside and 0 outside, or the clamped distance in [-1, 1], negative inside."""
-        distance = torch.stack([self.around(i)[:, 3:] for i in positions(indices, len(self)).tolist()])
+        return self._said(torch.stack([self.around(i)[:, 3:] for i in positions(indices, len(self)).tolist()]))
+
+    def measured(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(n, K, 3) points that no fit has seen, near the surface and anywhere in the cube, and (n, K, 1) values there."""
+        at = positions(indices, len(self)).tolist()
+        found = torch.stack([torch.from_numpy(self._around[i](fresh=True)) for i in at])
+        return found[..., :3], self._said(found[..., 3:])
+
+    def _said(self, distance: Tensor) -> Tensor:
         if self.options.target == "occupancy":
             return (distance < 0).float()
         return (distance / self.options.clamp).clamp(-1, 1)
@@ -109,22 +128,23 @@ class Shapes(Signals):
             yield np.frombuffer(self.recipe.encode(), np.uint8) if self.placed is None else self._around[i]()
 
     def architecture(self) -> FieldConfig:
-        """`shape-small`, with a logit for occupancy and tanh for distance."""
-        return replace(FIELDS["shape-small"], output="logit" if self.options.target == "occupancy" else "tanh")
+        """`shape-small` for solids, `shape-medium` for meshes, with a logit for occupancy and tanh for distance."""
+        suited = FIELDS["shape-small" if self.placed is None else "shape-medium"]
+        return replace(suited, output="logit" if self.options.target == "occupancy" else "tanh")
 
     def steps(self) -> int:
-        """Shapes have edges and points of their own: they take longer than pictures."""
-        return 400
+        """Shapes have edges and points of their own: they take longer than pictures, thin parts of meshes longer still."""
+        return 400 if self.placed is None else 3000
 
     def share(self) -> float:
-        """About 512 points a step."""
-        return min(1.0, 512 / (self.options.near + self.options.uniform))
+        """About 512 points a step, 1,024 of meshes."""
+        return min(1.0, (512 if self.placed is None else 1024) / self.options.total)
 
     def describe(self) -> dict:
         """Plain values for JSON, with what the points are."""
         inside = "above 0" if self.options.target == "occupancy" else "below 0"
-        points = {k: getattr(self.options, k) for k in ("target", "near", "uniform", "spread", "clamp")}
-        said = super().describe() | {"inside": inside, "points": points, "recipe": self.recipe}
+        said = super().describe() | {"inside": inside, "points": self.options.to_dict(), "recipe": self.recipe}
+        said |= {"measured": "fresh points"}
         if self.placed is not None:  # so that an export stands where its mesh stood
             said["placed"] = dict(zip(self.ids, self.placed, strict=True))
         return said
@@ -141,7 +161,7 @@ def load_solids(config: SignalsConfig) -> Shapes:
 
     Solid number i is the same however many are made; `split_seed` splits them, it does not change them.
     """
-    n, options, seed, split_seed = config.count or COUNT, config.shape, 0, config.split_seed
+    n, options, seed, split_seed = config.count or COUNT, config.shape.counted(False), 0, config.split_seed
     made = [solids.solid(seed, i) for i in range(n)]
     held = n // 10 if n >= SMALLEST_SPLIT else 0
     return Shapes(
@@ -157,9 +177,11 @@ def load_solids(config: SignalsConfig) -> Shapes:
     )
 
 
-def _around_solid(item: solids.Solid, options: ShapeOptions, seed: int, number: int) -> np.ndarray:
-    generator = np.random.default_rng([solids.VERSION, seed, number, 1])  # the solid's own took 3 numbers
-    return solids.sample_points(item, generator, near=options.near, uniform=options.uniform, spread=options.spread)
+def _around_solid(item: solids.Solid, options: ShapeOptions, seed: int, number: int, fresh: bool = False) -> np.ndarray:
+    # the solid's own numbers are from a generator of three
+    generator, spread = np.random.default_rng([solids.VERSION, seed, number, 1 + fresh]), options.spread
+    points = FRESH if fresh else {"near": options.near, "fine": options.fine, "uniform": options.uniform}
+    return solids.sample_points(item, generator, spread=spread, **points)
 
 
 def load_meshes(
@@ -188,12 +210,12 @@ def load_meshes(
     Raises:
         ValueError: if there is no usable mesh; with `strict`, naming every bad file.
     """
-    root, kept, skipped = Path(root), [], list(skipped)
+    root, kept, skipped, options = Path(root), [], list(skipped), options.counted(True)
     found, unusable = find_files(root, meshes.EXTENSIONS) if files is None else (files, [])
     skipped += unusable
     for relative in bar(found, desc="meshes", unit="mesh", leave=False):
         try:
-            kept.append((relative, sample_mesh(root / relative, options, cache=cache or CACHE)))
+            kept.append((relative, sample_mesh(root / relative, options, cache=cache or CACHE)["placed"]))
         except Exception as error:  # trimesh raises nearly any type on a broken file; one must not end the reading
             skipped.append((relative, " ".join(str(error).split())[:200] or type(error).__name__))
     skipped.sort()
@@ -220,9 +242,9 @@ def load_meshes(
         name,
         [f"{name}/{n}" for n in names],
         held_out(len(names), split_seed, held, held),
-        [partial(_kept, sampled["points"]) for _, sampled in kept],
+        [partial(_kept, root / n, options, cache or CACHE) for n in names],
         options=options,
-        placed=[sampled["placed"] | ({} if licences is None else {"licence": licences[n]}) for n, sampled in kept],
+        placed=[placed | ({} if licences is None else {"licence": licences[n]}) for n, placed in kept],
         recipe="meshes, closed and scaled into the cube",
         labels=None if classes is None or known is None else torch.tensor([known.index(classes[n]) for n in names]),
         label_names=known,
@@ -231,20 +253,22 @@ def load_meshes(
     )
 
 
-def _kept(points: np.ndarray) -> np.ndarray:
-    return points
+def _kept(path: Path, options: ShapeOptions, cache: Path, fresh: bool = False) -> np.ndarray:
+    return sample_mesh(path, options, cache=cache)["fresh" if fresh else "points"]
 
 
 def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:
     """Points around the mesh of a file, from the cache if they are there.
 
     Returns:
-        `points` (M, 4) float32 of x, y, z, signed distance; `placed` with scale, offset and how.
+        `points` (M, 4) float32 of x, y, z, signed distance; `fresh` (K, 4) others, by which fields are measured;
+        `placed` with scale, offset and how.
     Raises:
         ValueError: saying why the mesh cannot be used.
     """
-    content = path.read_bytes()
-    key = digest(VERSION, path.suffix.lower(), content, options.near, options.uniform, options.spread)
+    content, options = path.read_bytes(), options.counted(True)
+    asked = (options.near, options.uniform, options.spread, *((options.fine,) if options.fine else ()))
+    key = digest(VERSION, path.suffix.lower(), content, *asked)
     file = cache / f"{key}.npz"
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as old:
@@ -252,15 +276,18 @@ def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:
             if "open:" in how and int(old["repair"]) != REPAIR:
                 raise ValueError("closed by an older repair")
             placed = {"scale": float(old["scale"]), "offset": tuple(old["offset"].tolist()), "how": how}
-            return {"points": old["points"], "placed": placed}
+            return {"points": old["points"], "fresh": old["fresh"], "placed": placed}
     except Exception:  # not there, older, or damaged: whatever a damaged file raises
         pass
     surface = meshes.prepare(*meshes.read_mesh(path))
-    points = around_surface(surface, options, seed=int(key[:8], 16))
+    seed = int(key[:8], 16)
+    made = {"points": around_surface(surface, options, seed=seed)}
+    made["fresh"] = around_surface(surface, replace(options, **FRESH), seed=seed + 1)
     with write_atomic(file) as temporary:
         text = np.frombuffer(surface.how.encode(), np.uint8)
-        np.savez(temporary, points=points, scale=surface.scale, offset=np.array(surface.offset), how=text)
-    return {"points": points, "placed": {"scale": surface.scale, "offset": surface.offset, "how": surface.how}}
+        about = {"scale": surface.scale, "offset": np.array(surface.offset), "how": text, "repair": REPAIR}
+        np.savez(temporary, **made, **about)
+    return made | {"placed": {"scale": surface.scale, "offset": surface.offset, "how": surface.how}}
 
 
 def around_surface(surface: meshes.Surface, options: ShapeOptions, *, seed: int = 0) -> np.ndarray:
@@ -268,9 +295,11 @@ def around_surface(surface: meshes.Surface, options: ShapeOptions, *, seed: int 
     from fields.metrics.clouds import on_surface
 
     generator = np.random.default_rng(seed)
-    near = on_surface(surface.vertices, surface.faces, options.near, seed=seed) if options.near else np.empty((0, 3))
-    near = (near + generator.normal(0, options.spread, near.shape)).clip(-1, 1)
-    points = np.concatenate([near, generator.uniform(-1, 1, (options.uniform, 3))]).astype(np.float32)
+    close, fine = options.near or 0, options.fine or 0
+    near = on_surface(surface.vertices, surface.faces, close + fine, seed=seed) if close + fine else np.empty((0, 3))
+    spread = np.repeat([options.spread, options.spread / solids.FINE], [close, fine])[:, None]
+    near = (near + spread * generator.normal(size=near.shape)).clip(-1, 1)
+    points = np.concatenate([near, generator.uniform(-1, 1, (options.uniform or 0, 3))]).astype(np.float32)
     return np.concatenate([points, surface.distance(points)[:, None].astype(np.float32)], 1)
 
 

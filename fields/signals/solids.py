@@ -16,6 +16,8 @@ FAMILIES = ("superquadric", "box", "cylinder", "torus", "union", "cut", "frame")
 """Class labels. `frame` has thin parts and holes."""
 REACH = 0.9
 """Half the edge of the cube that a solid fills at most."""
+FINE = 5
+"""Fine points lie nearer the surface by this factor."""
 Shape = Callable[[np.ndarray], np.ndarray]
 
 
@@ -97,16 +99,22 @@ def solid(seed: int, number: int) -> Solid:
     return Solid(family, MAKERS[family](g), g.uniform(0, 2 * np.pi))
 
 
-def sample_points(item: Solid, generator: np.random.Generator, *, near: int, uniform: int, spread: float) -> np.ndarray:
+def sample_points(
+    item: Solid, generator: np.random.Generator, *, near: int, uniform: int, spread: float, fine: int = 0
+) -> np.ndarray:
     """Points around a solid with their distances.
 
     Args:
         near: points at a normal distance of standard deviation `spread` from the surface.
         uniform: points anywhere in the cube.
+        fine: further points, at a fifth of that distance.
     Returns:
-        (near + uniform, 4) float32 of x, y, z, signed distance.
+        (near + fine + uniform, 4) float32 of x, y, z, signed distance.
     """
-    close = item.surface(near, generator) + generator.normal(0, spread, (near, 3)) if near else np.empty((0, 3))
+    close, count = np.empty((0, 3)), near + fine
+    if count:
+        scale = np.repeat([spread, spread / FINE], [near, fine])[:, None]
+        close = item.surface(count, generator) + scale * generator.normal(size=(count, 3))
     points = np.concatenate([close.clip(-1, 1), generator.uniform(-1, 1, (uniform, 3))]).astype(np.float32)
     return np.concatenate([points, item.distance(points)[:, None].astype(np.float32)], 1)
 

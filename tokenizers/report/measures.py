@@ -107,7 +107,7 @@ def make_bench(
 def _shapes(
     data: WeightDataset, split: str, weights: Tensor, chosen: Tensor, signals: str | None, data_root: Path | None
 ) -> HeldOutFields:
-    """Shapes at their signals' own points, or else at random points beside the fields themselves."""
+    """Shapes at points of their signals that no fit has seen, or else at random points beside the fields themselves."""
     source, against = find_signals(data, signals, data_root)
     names, found = data.ids(split), []
     places = None if source is None else source.find([names[i] for i in chosen.tolist()])
@@ -118,7 +118,7 @@ def _shapes(
             # of a logit the values are probabilities: inside and outside as signals give them
             targets = (targets > 0.5).float() if OUTPUTS[data.config.output].is_logit else targets
         else:
-            points, targets = source.points(data.config, places[rows]), source.values(places[rows])
+            points, targets = source.measured(data.config, places[rows])
         found.append((rows, points, targets))
     against = against.replace("own render", "own insides")
     bench = HeldOutFields(split, weights, against, chosen, shapes=found)

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fields.fitting.fit import fit
 from fields.fitting.options import FitConfig
-from fields.signals import meshes
+from fields.signals import meshes, shapes
 from fields.signals.options import ShapeOptions, SignalsConfig
+from fields.signals.origin import locate
 from fields.signals.registry import load_signals
-from fields.signals.shapes import around_surface, load_meshes
+from fields.signals.shapes import FRESH, around_surface, load_meshes
 
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -164,6 +166,28 @@ def test_repairs_are_said(tmp_path, capsys):
     assert found.skipped[0][0] == "page.glb" and found.skipped[0][1].startswith("it cannot be read as GLB (")
 
 
+def test_fields_of_meshes_are_measured_at_points_that_no_fit_has_seen(folder, tmp_path):
+    options = ShapeOptions(near=60, fine=30, uniform=50, target="distance")
+    found = load_meshes(folder, options, cache=tmp_path / "cache")
+    points, values = found.measured(found.architecture(), [0])
+    assert points.shape == (1, sum(FRESH.values()), 3) and bool((values.abs() <= 1).all())
+    assert torch.equal(found.measured(found.architecture(), [0])[0], points)
+    seen = {tuple(p) for p in found.around(0)[:, :3].tolist()}
+    assert not seen & {tuple(p) for p in points[0].tolist()}
+    assert found.around(0).shape == (140, 4) and found.describe()["points"]["fine"] == 30
+    near, fine = (float(found.around(0)[where, 3].abs().mean()) for where in (slice(60), slice(60, 90)))
+    assert fine < near / 2
+
+
+def test_points_of_meshes_beyond_the_memory_are_read_again(folder, tmp_path, monkeypatch):
+    found = load_meshes(folder, ShapeOptions(near=20, uniform=20), cache=tmp_path / "cache")
+    first = found.around(0)
+    monkeypatch.setattr(shapes, "KEPT", 2 * first.nbytes)
+    for i in range(4):
+        found.around(i)
+    assert len(found._made) <= 2 and torch.equal(found.around(0), first)
+
+
 def test_points_near_the_surface_are_near():
     surface = meshes.prepare(CORNERS, CUBE)
     points = around_surface(surface, ShapeOptions(near=500, uniform=500, spread=0.02))
@@ -184,5 +208,7 @@ def test_meshes_are_fitted(folder, tmp_path, monkeypatch):
         shape=ShapeOptions(near=512, uniform=512),
     )
     data = fit(config)
-    assert data.kind.measure.name == "IoU" and data.quality("train").min() > 0.6
+    assert data.kind.measure.name == "IoU (fresh points)" and data.quality("train").min() > 0.6
+    again = load_signals(locate(data.signals, data.origin, None, None)[0])
+    assert again.options.near == 512 and again.options.fine == 0 and again.digest() == data.signals["digest"]
     assert isinstance(load_signals(SignalsConfig(str(folder))).name, str)
