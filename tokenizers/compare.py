@@ -24,8 +24,10 @@ from torch import Tensor
 from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim, write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
+from fields.signals.shapes import Shapes
 from fields.storage.dataset import WeightDataset
 from fields.view.page import Page, value_under
+from fields.view.render import save_png, sheet
 from tokenizers.base import WeightTokenizer
 from tokenizers.encode import check_field, divide
 from tokenizers.options import CompareConfig
@@ -33,6 +35,7 @@ from tokenizers.refit import Refit
 from tokenizers.registry import load_tokenizer
 from tokenizers.report.codecs import rows_beside
 from tokenizers.report.measures import HeldOutFields, make_bench, measure
+from tokenizers.report.surfaces import POINTS, RADIUS, SIZE, compare_surfaces
 from tokenizers.selection import draw
 from tokenizers.vocab import Counts
 
@@ -58,6 +61,8 @@ def compare(config: CompareConfig) -> dict:
     others = {text: fields for text, (_, fields) in pairs.items() if fields != config.fields}
     prints |= {f"fields of {names[text]}": loaded[fields].fingerprint for text, fields in others.items()}
     asked = {k: v for k, v in asdict(config).items() if k not in NOT_ASKED}
+    if loaded[config.fields].kind.name != "shapes":
+        del asked["surfaces"]  # of shapes alone
     parents = {"fields": loaded[config.fields].fingerprint, **prints}
     claim(
         config.out,
@@ -97,13 +102,15 @@ def compare(config: CompareConfig) -> dict:
         "rows": rows,
         "pictures": pictures,
     }
+    if bench.shapes and config.surfaces:
+        result |= _surfaces(main, bench, {names[text]: found[text] for text in found if text not in others}, config)
     write_json(config.out / "compare.json", result)
     with write_atomic(config.out / "compare.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
     if bench.targets:
         draw_picture(config.out / "compare.png", result)
     page(config.out, result).write(config.out / "report.html")
-    print(f"report.html, compare.md, compare.png and compare.json are in {config.out}")
+    print(f"report.html, compare.md, compare.json and a picture are in {config.out}")
     return result
 
 
@@ -193,6 +200,23 @@ def _refitted(
     return {**measure(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
 
 
+def _surfaces(
+    data: WeightDataset, bench: HeldOutFields, tokenizers: dict[str, WeightTokenizer], config: CompareConfig
+) -> dict[str, Any]:
+    """Surfaces of shapes, fields and round trips, with `surfaces.png`; nothing where the shapes are not at hand."""
+    if not isinstance(bench.source, Shapes):
+        return {}
+    rows = torch.arange(len(bench.weights))[: config.surfaces]
+    known = data.ids(bench.split)
+    places = bench.source.find([known[i] for i in bench.chosen[rows].tolist()])
+    columns = {"fields": bench.weights[rows]}
+    columns |= {name: one.decode(one.encode(bench.weights[rows])).cpu() for name, one in tokenizers.items()}
+    sides, views = compare_surfaces(data, bench.source, places, columns, seed=config.seed)
+    save_png(config.out / "surfaces.png", sheet(views, len(sides), captions=[s["name"] for s in sides] * len(rows)))
+    print("\n".join(surface_line(side) for side in sides))
+    return {"surfaces": {"shapes": len(rows), "size": SIZE, "points": POINTS, "radius": RADIUS, "rows": sides}}
+
+
 def _token_bytes(folder: Path, data: WeightDataset) -> float | None:
     """Bytes on disk of a field's tokens, ids and labels with them; None without tokens of all fields."""
     files = list(folder.glob("*.parquet"))
@@ -248,7 +272,41 @@ def markdown(result: dict) -> str:
         "",
         markdown_table(head, body),
     ]
+    if "surfaces" in result:
+        named = [surface_cells(side) for side in result["surfaces"]["rows"]]
+        lines += ["", surface_note(result["surfaces"]), "", markdown_table(["", *(n for n, _, _ in SURFACE)], named)]
     return "\n".join(lines) + "\n"
+
+
+SURFACE = (
+    ("IoU", "iou", ".3f"),
+    ("Chamfer x10^4", "chamfer", ".2f"),
+    ("F-score", "f_score", ".3f"),
+    ("closed", "closed", ".0%"),
+    ("no surface", "without_surface", ".0%"),
+    ("parts", "parts", ".1f"),
+)
+
+
+def surface_cells(side: dict) -> list[str]:
+    """One row of the table of surfaces."""
+    scaled = side | {"chamfer": None if side["chamfer"] is None else 1e4 * side["chamfer"]}
+    return [side["name"], *(_cell(scaled, key, form) for _, key, form in SURFACE)]
+
+
+def surface_line(side: dict) -> str:
+    """One row of surfaces for the terminal."""
+    name, *cells = surface_cells(side)
+    return f"{name}: " + ", ".join(f"{what} {cell}" for (what, _, _), cell in zip(SURFACE, cells, strict=True))
+
+
+def surface_note(found: dict) -> str:
+    """What the table of surfaces says."""
+    return (
+        f"Surfaces of {found['shapes']} shapes on grids of {found['size']}^3 cells, {found['points']:,} points of each: sum of "
+        f"the mean squared distances both ways, and F-score within {found['radius']} (the cube's edge is 2). The row of the "
+        "shapes is of other points of the same surfaces; parts are connected ones."
+    )
 
 
 def page(out: Path, result: dict) -> Page:
@@ -267,11 +325,19 @@ def page(out: Path, result: dict) -> Page:
     named = [[r["name"], *(row[i] for i in told)] for r, row in zip(every(result), rows, strict=True)]
     made.table(["tokenizer", *(COLUMNS[i][0] for i in told)], named)
     made.notes([CODECS] if result["pictures"] else [])
-    made.heading("Bits and what they buy")
-    made.picture(
-        out / "compare.png",
-        "PSNR over bits of a field: dots as encoded, hollow ones nominal, crosses after refit",
-    )
+    if (out / "compare.png").is_file():
+        made.heading("Bits and what they buy")
+        made.picture(
+            out / "compare.png",
+            "PSNR over bits of a field: dots as encoded, hollow ones nominal, crosses after refit",
+        )
+    if "surfaces" in result:
+        made.heading("Surfaces")
+        made.table(
+            ["", *(name for name, _, _ in SURFACE)], [surface_cells(side) for side in result["surfaces"]["rows"]]
+        )
+        made.text(surface_note(result["surfaces"]))
+        made.picture(out / "surfaces.png", "Each row a shape, its field, and what each tokenizer makes of the field")
     made.made_by(out / "run.json")
     return made
 

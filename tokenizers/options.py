@@ -163,6 +163,8 @@ class CompareConfig(Overwrites):
     """Number of held-out fields evaluated, drawn at random."""
     counted: int = 20_000
     """Number of training fields, drawn at random, whose codes are counted to compute bits per field."""
+    surfaces: int = 8
+    """For shapes: number of shapes whose surfaces are meshed and drawn, each beside its field and every round trip; 0 = none."""
     signals: str | None = None
     """Folder of the pictures the fields were fitted to, for PSNR against them; not needed for the digits."""
     data_root: Path | None = None
@@ -177,7 +179,7 @@ class CompareConfig(Overwrites):
     def __post_init__(self):
         if not self.tokenizers:
             raise ValueError("name at least one tokenizer to compare.")
-        check_numbers(self, least={"held_out": 1, "counted": 1})
+        check_numbers(self, least={"held_out": 1, "counted": 1, "surfaces": 0})
 
 
 @dataclass(frozen=True)

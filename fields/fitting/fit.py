@@ -239,7 +239,9 @@ class Worker:
             rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one)
         return rows.cpu(), reached.cpu()
 
-    def _quality(self, block: FitBlock, rows: Tensor, targets: Tensor, points: Points, only: int | None = None) -> Tensor:
+    def _quality(
+        self, block: FitBlock, rows: Tensor, targets: Tensor, points: Points, only: int | None = None
+    ) -> Tensor:
         """(n,) how close rows are to their signals, at other points than the fitted ones where the signals have such."""
         if not self.signals.fresh:
             return quality(self.architecture, rows, targets, points.coords, self.kind)

@@ -15,6 +15,7 @@ What is done with a file, in order:
 Sign and distance are libigl's: the fast winding number (Barill et al. 2018) and the nearest point by an AABB tree.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def oriented(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, str |
         if not is_closed(turned):
             return faces, None
         faces, how = np.ascontiguousarray(turned), "closed; faces turned to look the same way"
-    parts = _parts(faces)
+    parts = parts_of(faces)
     flipped = False
     for part in range(int(parts.max()) + 1):
         mine = parts == part
@@ -230,8 +231,8 @@ def oriented(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, str |
     return faces, f"{how}; turned inside out" if flipped else how
 
 
-def _parts(faces: np.ndarray) -> np.ndarray:
-    """(F,) number of the connected part of each face."""
+def parts_of(faces: np.ndarray) -> np.ndarray:
+    """(F,) int64, the number of the connected part of each of (F, 3) faces, from 0."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -360,3 +361,24 @@ def _voxel_close(shut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if how is None:
         raise ValueError("it cannot be closed")
     return v, f
+
+
+def distances_of(inside: np.ndarray, step: float, distance: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Signed distances on a grid over [-1, 1]^3, exact beside the surface and by steps of the grid elsewhere.
+
+    Args:
+        inside: (S, S, S) bool.
+        step: edge of a cell.
+        distance: (M, 3) points -> (M,) signed distances.
+    Returns:
+        (S, S, S) float32, negative inside.
+    """
+    from scipy import ndimage
+
+    if inside.all() or not inside.any():
+        return np.where(inside, -1, 1).astype(np.float32)
+    far = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)  # in cells
+    found = (far * step).astype(np.float32)
+    near = np.argwhere(np.abs(far) < 2)
+    found[tuple(near.T)] = distance(near * step - 1)
+    return found

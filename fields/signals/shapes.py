@@ -9,8 +9,8 @@ import gzip
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -42,10 +42,19 @@ REPAIR = 2
 
 
 class Around(Protocol):
-    """Makes the points of one shape."""
+    """Makes the points of one shape, and its surface."""
 
     def __call__(self, fresh: bool = False) -> np.ndarray:
         """(M, 4) float32 of x, y, z, signed distance; `fresh`: of other points, by which fields are measured."""
+        ...
+
+    def surface(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Vertices (V, 3) and faces (F, 3), closed; None where the shape has none of its own."""
+        ...
+
+    def volume(self, size: int) -> np.ndarray:
+        """(size + 1,) * 3 float32 signed distances on a grid over [-1, 1]^3, about right far from the surface."""
+        ...
 
 
 class Shapes(Signals):
@@ -102,6 +111,17 @@ class Shapes(Signals):
         if config.in_dim != 3:
             raise ValueError(f"a shape needs a field of 3 coordinates, this one has {config.in_dim}: {config}.")
         return torch.stack([self.around(i)[:, :3] for i in positions(indices, len(self)).tolist()])
+
+    def surface(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """The closed surface of one shape: vertices (V, 3) float64 in [-1, 1]^3 and faces (F, 3) int64.
+
+        None for procedural solids, which are known by their distances (`volume`).
+        """
+        return self._around[index].surface()
+
+    def volume(self, index: int, size: int = 96) -> Tensor:
+        """(size + 1,) * 3 float32 signed distances of one shape on a grid over [-1, 1]^3, for pictures."""
+        return torch.from_numpy(self._around[index].volume(size))
 
     def values(self, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, M, 1) float32: 1 inside and 0 outside, or the clamped distance in [-1, 1], negative inside."""
@@ -168,7 +188,7 @@ def load_solids(config: SignalsConfig) -> Shapes:
         "solids",
         [f"solids/{seed}/{i}" for i in range(n)],
         held_out(n, split_seed, held, held),
-        [partial(_around_solid, item, options, seed, i) for i, item in enumerate(made)],
+        [_Solid(item, options, seed, i) for i, item in enumerate(made)],
         options=options,
         recipe=f"procedural solids, version {solids.VERSION}, seed {seed}",
         labels=torch.tensor([solids.FAMILIES.index(item.family) for item in made]),
@@ -177,11 +197,32 @@ def load_solids(config: SignalsConfig) -> Shapes:
     )
 
 
-def _around_solid(item: solids.Solid, options: ShapeOptions, seed: int, number: int, fresh: bool = False) -> np.ndarray:
-    # the solid's own numbers are from a generator of three
-    generator, spread = np.random.default_rng([solids.VERSION, seed, number, 1 + fresh]), options.spread
-    points = FRESH if fresh else {"near": options.near, "fine": options.fine, "uniform": options.uniform}
-    return solids.sample_points(item, generator, spread=spread, **points)
+@dataclass(frozen=True)
+class _Solid:
+    """A procedural solid."""
+
+    item: solids.Solid
+    options: ShapeOptions
+    seed: int
+    number: int
+
+    def __call__(self, fresh: bool = False) -> np.ndarray:
+        # the solid's own numbers are from a generator of three
+        generator, o = np.random.default_rng([solids.VERSION, self.seed, self.number, 1 + fresh]), self.options
+        points = FRESH if fresh else {"near": o.near or 0, "fine": o.fine or 0, "uniform": o.uniform or 0}
+        return solids.sample_points(self.item, generator, spread=o.spread, **points)
+
+    def surface(self) -> None:
+        return None
+
+    def volume(self, size: int) -> np.ndarray:
+        return self.item.distance(grid(size)).reshape((size + 1,) * 3).astype(np.float32)
+
+
+def grid(size: int) -> np.ndarray:
+    """((size + 1)^3, 3) corners of `size`^3 cells over [-1, 1]^3, z fastest."""
+    line = np.linspace(-1, 1, size + 1)
+    return np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
 
 
 def load_meshes(
@@ -242,7 +283,7 @@ def load_meshes(
         name,
         [f"{name}/{n}" for n in names],
         held_out(len(names), split_seed, held, held),
-        [partial(_kept, root / n, options, cache or CACHE) for n in names],
+        [_File(root / n, options, cache or CACHE) for n in names],
         options=options,
         placed=[placed | ({} if licences is None else {"licence": licences[n]}) for n, placed in kept],
         recipe="meshes, closed and scaled into the cube",
@@ -253,8 +294,30 @@ def load_meshes(
     )
 
 
-def _kept(path: Path, options: ShapeOptions, cache: Path, fresh: bool = False) -> np.ndarray:
-    return sample_mesh(path, options, cache=cache)["fresh" if fresh else "points"]
+@dataclass(frozen=True)
+class _File:
+    """A mesh in a file."""
+
+    path: Path
+    options: ShapeOptions
+    cache: Path
+
+    def __call__(self, fresh: bool = False) -> np.ndarray:
+        return sample_mesh(self.path, self.options, cache=self.cache)["fresh" if fresh else "points"]
+
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        closed = _prepared(self.path)
+        return closed.vertices, closed.faces
+
+    def volume(self, size: int) -> np.ndarray:
+        closed = _prepared(self.path)
+        inside = closed.inside(grid(size)).reshape((size + 1,) * 3)
+        return meshes.distances_of(inside, 2 / size, closed.distance)
+
+
+@lru_cache(2)
+def _prepared(path: Path) -> meshes.Surface:
+    return meshes.prepare(*meshes.read_mesh(path))
 
 
 def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:

@@ -10,6 +10,7 @@ from fields import layout
 from fields.activations import OUTPUTS
 from fields.metrics.pairs import psnr
 from fields.model import values
+from fields.signals.base import Signals
 from fields.signals.images import Images
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
@@ -40,6 +41,7 @@ class HeldOutFields:
         chosen: (N,) which rows of the split they are.
         before: (N,) dB of the fields as they are; None where pictures are compared with the fields' own.
         shapes: of shapes instead: per block of fields (rows (n,), points (n, M, 3) or (M, 3), values (n, M, 1)).
+        source: their signals, where they can be had.
     """
 
     split: str
@@ -50,6 +52,7 @@ class HeldOutFields:
     before: Tensor | None = None
     fitted: float | None = None
     shapes: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    source: Signals | None = None
 
     def quality(self, data: WeightDataset, weights: Tensor) -> Tensor:
         """(N,) IoU of other weights for the same fields, of shapes."""
@@ -121,7 +124,7 @@ def _shapes(
             points, targets = source.measured(data.config, places[rows])
         found.append((rows, points, targets))
     against = against.replace("own render", "own insides")
-    bench = HeldOutFields(split, weights, against, chosen, shapes=found)
+    bench = HeldOutFields(split, weights, against, chosen, shapes=found, source=source)
     return bench if source is None else replace(bench, before=bench.quality(data, weights))
 
 
