@@ -345,11 +345,21 @@ def sample_mesh(path: Path, options: ShapeOptions, *, cache: Path) -> dict:
     surface = meshes.prepare(*meshes.read_mesh(path))
     seed = int(key[:8], 16)
     made = {"points": around_surface(surface, options, seed=seed)}
-    made["fresh"] = around_surface(surface, replace(options, **FRESH), seed=seed + 1)
+    near, fine, uniform = FRESH.values()
+    others = replace(options, near=near, fine=fine, uniform=uniform)
+    made["fresh"] = around_surface(surface, others, seed=seed + 1)
     with write_atomic(file) as temporary:
         text = np.frombuffer(surface.how.encode(), np.uint8)
-        about = {"scale": surface.scale, "offset": np.array(surface.offset), "how": text, "repair": REPAIR}
-        np.savez(temporary, **made, **about)
+        offset = np.array(surface.offset)
+        np.savez(
+            temporary,
+            points=made["points"],
+            fresh=made["fresh"],
+            scale=surface.scale,
+            offset=offset,
+            how=text,
+            repair=REPAIR,
+        )
     return made | {"placed": {"scale": surface.scale, "offset": surface.offset, "how": surface.how}}
 
 

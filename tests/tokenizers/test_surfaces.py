@@ -27,6 +27,7 @@ def data(shapes):
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     monkeypatch.setattr(surfaces, "SIZE", 24)
+    monkeypatch.setattr(surfaces, "FINE", 32)
     monkeypatch.setattr(surfaces, "POINTS", 500)
     monkeypatch.setattr(surfaces, "SIDE", 32)
 
