@@ -1,4 +1,4 @@
-"""How close surfaces are to one another: points on them, Chamfer distances, and matrices between sets.
+"""How close surfaces are to one another: points on them, Chamfer distances, F-score, and matrices between sets.
 
 The convention of sets is HyperDiffusion's (arXiv:2303.17015): 2,048 points by area, each cloud minus its mean per axis and
 divided by one standard deviation over all its coordinates; the Chamfer distance is the sum of the mean squared distances
@@ -86,6 +86,13 @@ def _tree(cloud: np.ndarray) -> Any:
 
 def _chamfer(a: np.ndarray, tree_a: Any, b: np.ndarray, tree_b: Any) -> float:
     return float((tree_b.query(a)[0] ** 2).mean() + (tree_a.query(b)[0] ** 2).mean())
+
+
+def f_score(a: np.ndarray, b: np.ndarray, radius: float) -> float:
+    """Harmonic mean of the shares of points that have one of the other cloud within `radius`, in [0, 1]."""
+    precision = float((_tree(b).query(a)[0] < radius).mean())
+    recall = float((_tree(a).query(b)[0] < radius).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def chamfer_matrix(

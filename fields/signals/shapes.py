@@ -216,10 +216,10 @@ class _Solid:
         return None
 
     def volume(self, size: int) -> np.ndarray:
-        return self.item.distance(grid(size)).reshape((size + 1,) * 3).astype(np.float32)
+        return self.item.distance(_grid(size)).reshape((size + 1,) * 3).astype(np.float32)
 
 
-def grid(size: int) -> np.ndarray:
+def _grid(size: int) -> np.ndarray:
     """((size + 1)^3, 3) corners of `size`^3 cells over [-1, 1]^3, z fastest."""
     line = np.linspace(-1, 1, size + 1)
     return np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
@@ -311,7 +311,7 @@ class _File:
 
     def volume(self, size: int) -> np.ndarray:
         closed = _prepared(self.path)
-        inside = closed.inside(grid(size)).reshape((size + 1,) * 3)
+        inside = closed.inside(_grid(size)).reshape((size + 1,) * 3)
         return meshes.distances_of(inside, 2 / size, closed.distance)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fields.fitting.memory import fit
+from fields.model import FieldConfig
 from fields.signals.options import ShapeOptions, SignalsConfig
 from fields.signals.registry import load_signals
 from tokenizers.build import build
@@ -21,7 +22,8 @@ def shapes():
 
 @pytest.fixture(scope="module")
 def data(shapes):
-    return fit(shapes, steps=120, meta_steps=10, quiet=True)
+    field = FieldConfig(hidden=(16,), octaves=1, in_dim=3)
+    return fit(shapes, field=field, steps=120, meta_steps=10, quiet=True)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ def test_a_shape_meets_itself_and_an_empty_field_has_no_surface(data, shapes):
     sides, views = surfaces.compare_surfaces(data, shapes, places, {"fields": rows, "empty": empty})
     own, fields, none = sides
     assert own["iou"] == 1 and own["closed"] == 1 and own["parts"] >= 1 and own["without_surface"] == 0
-    assert own["chamfer"] < fields["chamfer"] and fields["iou"] > 0.5 and own["f_score"] > fields["f_score"] > 0
+    assert own["chamfer"] < fields["chamfer"] and fields["iou"] > 0.2 and own["f_score"] > fields["f_score"] > 0
     assert none["without_surface"] == 1 and none["chamfer"] is None and none["closed"] == 0 and none["iou"] == 0
     assert views.shape == (6, 32, 32, 3) and bool((views[2] == 1).all()) and not bool((views[0] == 1).all())
 

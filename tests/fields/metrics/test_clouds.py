@@ -62,3 +62,9 @@ def test_standardised_clouds():
     cloud = clouds.standardised(made(1)[0] * [1, 2, 3] + 5)
     assert cloud.mean(0) == pytest.approx([0, 0, 0], abs=1e-12) and cloud.std() == pytest.approx(1)
     assert cloud.std(0).min() < 0.8  # one number for all axes: proportions stay
+
+
+def test_f_score():
+    a = np.random.default_rng(0).normal(size=(50, 3))
+    assert clouds.f_score(a, a, 0.01) == 1 and clouds.f_score(a, a + 100, 0.01) == 0
+    assert clouds.f_score(a, np.concatenate([a, a + 100]), 0.01) == pytest.approx(2 / 3)
