@@ -268,7 +268,7 @@ def load_meshes(
         if strict:
             raise ValueError(f"{root}: {len(skipped)} files cannot be used: {listed}.")
         print(f"{root}: {len(skipped)} of {len(kept) + len(skipped)} files left out: {listed}", file=sys.stderr)
-    repaired = [(n, one["placed"]["how"]) for n, one in kept if one["placed"]["how"] != "closed"]
+    repaired = [(n, one["how"]) for n, one in kept if one["how"] != "closed"]
     if repaired:
         first = "; ".join(f"{n}: {how}" for n, how in repaired[:3])
         print(
