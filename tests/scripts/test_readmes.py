@@ -37,6 +37,17 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
+def test_a_readme_names_the_modules_beside_it():
+    packages = [p for p in READMES if (p.parent / "__init__.py").is_file() or p.parent == ROOT / "scripts"]
+    missing = [
+        f"{path.relative_to(ROOT)}: {module.stem}"
+        for path in packages
+        for module in path.parent.glob("*.py")
+        if module.stem != "__init__" and not re.search(rf"\b{module.stem}\b", path.read_text(encoding="utf-8"))
+    ]
+    assert len(packages) > 20 and not missing
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     """An empty folder with the small results of the digits that the READMEs' lines read."""
