@@ -106,5 +106,7 @@ def load_corpus(
 
     train = split("train")
     if train is None:
-        raise ValueError(f"the tokens in {where} have no training fields (splits: {', '.join(ids.splits) or 'none'}).")
+        raise ValueError(
+            f"the tokens in {where} have no training fields (splits: {', '.join(ids.splits) or 'none'}). Fit signals that have a training split, or name one so."
+        )
     return Corpus(data, words, ids, vocab, train, split("validation"), names, stream)

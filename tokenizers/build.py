@@ -63,7 +63,9 @@ def build(config: BuildConfig) -> WeightTokenizer:
 def check_training_fields(data: WeightDataset) -> None:
     """Only training fields are learnt from."""
     if "train" not in data.splits or len(data.splits["train"]) == 0:
-        raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
+        raise ValueError(
+            f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}). Fit signals that have a training split, or name one so."
+        )
 
 
 def _dataset(path: str | Path, revision: str | None = None, stream: bool = False) -> WeightDataset:

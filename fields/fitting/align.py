@@ -144,7 +144,9 @@ def draw_walks(
 def _check_training(data: WeightDataset) -> None:
     """They are matched to, and measured."""
     if "train" not in data.splits or not len(data.splits["train"]):
-        raise ValueError(f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}).")
+        raise ValueError(
+            f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}). Fit signals that have a training split, or name one so."
+        )
 
 
 def _reference(data: WeightDataset, name: str | None) -> int:

@@ -154,7 +154,9 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     accelerator = start(threads=config.threads, precision=config.precision)
     data = WeightDataset.load(config.fields, flag="--fields")
     if "train" not in data.splits or not len(data.splits["train"]):
-        raise ValueError(f"--fields {config.fields} has no training fields.")
+        raise ValueError(
+            f"--fields {config.fields} has no training fields. Fit signals that have a training split, or name one so."
+        )
     if config.labels and not data.label_names:
         raise ValueError(f"--labels needs a data set with labels; {config.fields} has none. Leave the flag out.")
     tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer)

@@ -18,7 +18,7 @@ def test_a_good_tokenizer_has_no_warning():
 @pytest.mark.parametrize(("loss", "advised"), [(0.1, True), (8.0, False), (None, False)])
 def test_fewer_codes_are_advised_where_nothing_is_lost(loss, advised):
     (said,) = warnings({**GOOD, "codes_used": 40, "psnr_loss": loss})
-    assert "40 of 128 codes are used" in said and ("Ask for fewer" in said) == advised
+    assert "40 of 128 codes used" in said and ("Ask for fewer" in said) == advised
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,9 @@ def test_a_model_worse_than_counting_is_said(bits, loss, said):
 
     found = TokenTask.advise(Task(bits_per_loss=5.0), {"bits_per_field": bits, "unigram_bits_per_field": 44.6}, loss)
     assert said in found and bool(found) == bool(said)
+
+
+@pytest.mark.parametrize(("made", "used", "said"), [(1, 1, True), (4, 1, True), (4, 4, False), (2, 2, False)])
+def test_a_vocabulary_of_one_field_says_that_all_become_it(made, used, said):
+    found = warnings({**GOOD, "codes_made": made, "codes_asked": made, "codes_used": used, "training_fields": 1})
+    assert any("all are decoded as one: it was learnt from 1 training field. Fit more" in one for one in found) == said

@@ -138,7 +138,7 @@ def test_report_warns_of_unused_codes(dataset):
     tokenizer = make_tokenizer(QuantileConfig(vocab_size=64, field=dataset.config.to_dict())).fit(weights)
     tokens = TokenDataset.from_ids(tokenizer, {"train": {"ids": tokenizer.encode(weights[:1] * 0)}}, dataset)
     values = report(tokenizer, dataset, tokens, ReportConfig(sizes=(), probe_rows=0))
-    assert any("codes are used" in text for text in values["warnings"])
+    assert any("codes used" in text for text in values["warnings"])
     assert values["probe"] == {"skipped": "--probe-rows 0"}
 
 

@@ -102,13 +102,18 @@ def _sweep(
 def warnings(result: dict) -> list[str]:
     """Warnings that a reader of the numbers needs."""
     found, lost = [], result["psnr_loss"]
+    if result["codes_used"] == 1:
+        of = plural(result.get("training_fields", 0), "training field")
+        found.append(
+            f"all fields get the same codes, so all are decoded as one: it was learnt from {of}. Fit more signals."
+        )
     if result["codes_made"] < result["codes_asked"]:
         asked, made = result["codes_asked"], result["codes_made"]
-        found.append(f"{made} codes of {asked} asked for: the training weights have no more distinct values.")
+        found.append(f"{plural(made, 'code')} of {asked} asked for: the training weights have no more distinct values.")
     if result["codes_used"] < USED * result["codes_made"]:
         # that the rest can be done without is true only where the decoded signals lose nothing
         fewer = " Ask for fewer." if lost is not None and lost < LOSSLESS else ""
-        found.append(f"only {result['codes_used']} of {result['codes_made']} codes are used.{fewer}")
+        found.append(f"only {result['codes_used']} of {plural(result['codes_made'], 'code')} used.{fewer}")
     if result["evaluated_on"] == "train":
         found.append("evaluated on the training fields: there are no others.")
     poor = [i for i, error in enumerate(result["layer_error"]) if error > POOR]
