@@ -217,7 +217,7 @@ def vacant(
         return out  # `claim` refuses it
     if upgrade is not None:
         before = {**before, "config": upgrade(before["config"])}
-    differing = _differing(before, config, parents, (*free, "out"))
+    differing = _differing(before, config, parents, free)
     if not differing:
         return out
     parts = [part for key, old, new in differing for part in _parts(key, old, new, config, parents, before["config"])]
@@ -261,6 +261,8 @@ def _differing(
     """The settings and parents that differ from a folder's: key, value there, value now; in the order of their names."""
     old = {**before["config"], **{f"parent {k}": v for k, v in before["parents"].items()}}
     new = {**config, **{f"parent {k}": v for k, v in parents.items()}}
+    told = {key.removeprefix("parent ") for key in set(old) & set(new) if key.startswith("parent ")}
+    free = (*free, "out", *told)  # where a folder and what it is made from lie; what lies there is compared
     keys = sorted(k for k in set(old) | set(new) if k not in free and old.get(k) != new.get(k))
     return [(key, old.get(key), new.get(key)) for key in keys]
 

@@ -77,7 +77,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     on_all(accelerator, _check_fits, config, model, tokenizer, accelerator)  # before the folder is claimed
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
     on_main(accelerator, _claim, config, parents)
-    if (config.out / "samples.json").is_file():
+    if all((config.out / name).is_file() for name in ("samples.json", "field.json")):
         accelerator.print(f"{config.out} holds these samples already.")
         return read_json(config.out / "samples.json", "Delete the folder and run the command again.", dict)
     draws = _draw(config, model.to(accelerator.device), label, accelerator)

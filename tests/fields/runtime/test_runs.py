@@ -179,3 +179,13 @@ def test_errors_of_the_system_say_what_to_do(number, said):
             and "Errno" not in told
             and told.startswith("a/b.json: " if error.filename else os.strerror(number))
         )
+
+
+def test_a_moved_folder_is_the_same_folder(tmp_path):
+    made = {"model": "runs/gpt", "out": "runs/s", "n": 2}
+    runs.claim(tmp_path / "s", made, parents={"model": "0123"})
+    os.rename(tmp_path / "s", tmp_path / "t")
+    moved = {"model": "/elsewhere/gpt", "out": "/elsewhere/t", "n": 2}
+    assert runs.claim(tmp_path / "t", moved, parents={"model": "0123"})
+    with pytest.raises(ValueError, match="parent model: '0123' there, '4567' now"):
+        runs.claim(tmp_path / "t", moved, parents={"model": "4567"})
