@@ -10,6 +10,7 @@ from fields import layout
 from fields.formats.readers import Raw
 from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
+from fields.storage.columns import PLAUSIBLE
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Translated:
     columns: dict[str, list]
     """N entries for each key of `fields.formats.sidecars.COLUMNS`."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    """(row, reason) of fields that are not finite."""
+    """(row, reason) of fields that are not finite or not plausible."""
 
 
 def translate(source: WeightFormat, raw: Raw, given: dict[str, Any]) -> tuple[FieldConfig, Tensor]:
@@ -133,10 +134,13 @@ def _fitting(numbers: int, config: FieldConfig) -> str:
 
 
 def finite(config: FieldConfig, weights: Tensor, made: dict[str, list], relative: str) -> Translated:
-    """Rows without those that are not finite, which are named."""
-    good = weights.isfinite().all(1)
+    """Rows without those that are not finite or beyond what weights can be, which are named."""
+    good = (weights.abs() <= PLAUSIBLE).all(1)  # False for what is not a number
     names = [relative if len(weights) == 1 else f"{relative} row {i}" for i in range(len(weights))]
-    skipped = [(names[i], "has weights that are not finite") for i in (~good).nonzero().flatten().tolist()]
+    skipped = [
+        (names[i], f"has weights that are not finite, or above {PLAUSIBLE:.0g}")
+        for i in (~good).nonzero().flatten().tolist()
+    ]
     kept = good.nonzero().flatten().tolist()
     return Translated(config, weights[good], {k: [v[i] for i in kept] for k, v in made.items()}, skipped)
 

@@ -246,7 +246,9 @@ def floats(name: str, tensor: Tensor) -> Tensor:
     Raises:
         ValueError: for integers and other types, which are no weights.
     """
-    if not tensor.is_floating_point() or tensor.layout != torch.strided:
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} is stored sparsely ({tensor.layout}): save it as a dense tensor")
+    if not tensor.is_floating_point():
         raise ValueError(f"{name} must hold floating-point numbers, got {tensor.dtype}")
     return tensor.detach().to(torch.float32)
 

@@ -176,6 +176,9 @@ def usage_sentence(framed: str) -> str:
     if "Missing from" in first:
         flags = [m[1] for line in first["Missing from"] if (m := flag.match(line))]
         return f"missing: {', '.join(flags) or 'an argument'}. All flags: --help."
+    alone = re.search(r"Missing value for argument '(\w+)'", plain)
+    if alone and f"--{alone[1]}" in sys.argv:
+        return f"{alone[1]} stands alone here: leave --{alone[1]} out and keep its value. All flags: --help."
     said: list[str] = []
     for line in first.get("said", ()):
         if said and not line.strip():

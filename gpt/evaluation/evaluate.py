@@ -118,7 +118,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
     samples = select_samples(config, inputs, refs, classifier, label)
     if samples is not None and len(samples):
         n = min(n, len(samples))
-    few = "fit more held-out signals" if n == len(refs) else "draw more samples"
+    few = "draw more samples" if n < len(refs) else "raise --n" if n == config.n else "fit more held-out signals"
     refs = refs.pick(torch.arange(n))
     setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)

@@ -280,7 +280,9 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path):
     save([1, 2], tmp_path / "n" / "nef_train_19.pth")
     leaky = {"state_dict": good, "model_config": {"use_leaky_relu": True, "multires": 4}}
     save(leaky, tmp_path / "n" / "nef_train_20.pth")
-    with pytest.raises(RuntimeError, match="11 of 14 files .or rows. are not in the dataset: .*nef_train_10.pth"):
+    save({**good, "layers.0.bias": torch.full((6,), 1e20)}, tmp_path / "n" / "nef_train_21.pth")
+    save({**good, "layers.0.bias": torch.ones(6).to_sparse()}, tmp_path / "n" / "nef_train_22.pth")
+    with pytest.raises(RuntimeError, match="13 of 16 files .or rows. are not in the dataset: .*nef_train_10.pth"):
         main(ImportConfig("nefgpt", tmp_path / "n", tmp_path / "o"))
     data = WeightDataset.load(tmp_path / "o")
     assert torch.equal(data.weights("train"), weights)
@@ -289,10 +291,11 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path):
         10: "truncated or corrupt", 11: "empty file", 12: "truncated or corrupt", 13: "layers.1.weight has no bias",
         14: "do not fit together", 15: "expected widths (16, 6, 6, 1)", 16: "not finite", 17: "unexpected key gamma",
         18: "floating-point", 19: "expected a state dict, got a list", 20: "its use_leaky_relu is True",
+        21: "above 1e+06", 22: "stored sparsely",
     }  # fmt: skip
     for number, text in expected.items():
         assert text in said[f"nef_train_{number}.pth"], said
-    with pytest.raises(RuntimeError, match="11 of 14"):  # the second time, too
+    with pytest.raises(RuntimeError, match="13 of 16"):  # the second time, too
         main(ImportConfig("nefgpt", tmp_path / "n", tmp_path / "o"))
 
 
@@ -346,7 +349,7 @@ def test_rows_that_are_not_finite_leave_a_stack(tmp_path):
     weights[1, 4] = torch.inf
     WRITERS["arena"](tmp_path / "a", config, weights, [0, 1, 2], [0, 1, 2])
     report = import_fields(ImportConfig("arena", tmp_path / "a", tmp_path / "o"))
-    assert report["skipped"] == [("nefs_0-3.hdf5 row 1", "has weights that are not finite")]
+    assert report["skipped"] == [("nefs_0-3.hdf5 row 1", "has weights that are not finite, or above 1e+06")]
     data = WeightDataset.load(tmp_path / "o")
     assert data.ids("train") == ["mnist/train/0", "mnist/train/2"] and data.labels("train").tolist() == [0, 2]
 

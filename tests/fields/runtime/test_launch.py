@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,3 +179,10 @@ def test_help_is_help(capsys):
         launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=["--help"]))
     shown = capsys.readouterr()
     assert end.value.code == 0 and "usage" in shown.out and "error" not in shown.err
+
+
+def test_a_flag_where_a_word_stands_alone():
+    call = [sys.executable, "scripts/export_fields.py", "--fields", "runs/f", "--format", "arena", "--out", "runs/x"]
+    done = subprocess.run(call, cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: fields stands alone here: leave --fields out")
