@@ -1,4 +1,4 @@
-"""Neural fields as data: what a field is, fitting them by the thousand, storing, drawing and measuring them.
+"""Neural fields as data: the field itself, and fitting, storing, drawing and measuring thousands of them.
 
 In memory, three lines:
 
@@ -6,7 +6,7 @@ In memory, three lines:
     weights = data.weights("train")            # (N, P)
     pictures = render(data.config, weights, 8, 8)            # (N, H, W, C)
 
-Names are imported on first use. Rooms: `signals` (what fields are fitted to), `kinds` (what differs between pictures and
+Names are imported on first use. Sub-packages: `signals` (what fields are fitted to), `kinds` (what differs between pictures and
 shapes), `fitting`, `storage`, `view`, `metrics`, `formats` (other projects' files), `hub`, `runtime`.
 """
 

@@ -63,7 +63,7 @@ class FieldConfig:
         if self.octaves < 0:
             raise ValueError(f"--field.octaves must be 0 or more, got {self.octaves}.")
         if self.octaves == 0 and not self.raw_input:
-            raise ValueError("a field without raw input needs --field.octaves of at least 1: it would see nothing.")
+            raise ValueError("a field without raw input needs --field.octaves of at least 1: it would have no input.")
         if self.in_dim < 1 or self.out_dim < 1:
             raise ValueError(
                 f"--field.in-dim and --field.out-dim must be at least 1, got {self.in_dim}, {self.out_dim}."
@@ -83,7 +83,7 @@ class FieldConfig:
 
     @property
     def encoded_dim(self) -> int:
-        """Numbers that enter the first layer, E."""
+        """Inputs of the first layer, E: the encoding of a point."""
         return self.in_dim * (int(self.raw_input) + 2 * self.octaves)
 
     @property
@@ -101,7 +101,7 @@ class FieldConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def against(self, other: "FieldConfig") -> str:
-        """The keys in which another one differs, with both values: conventions do not show in a short description."""
+        """The keys in which another config differs, with both values; the short description does not show conventions."""
         ours, theirs = self.to_dict(), other.to_dict()
         return ", ".join(f"{k}: {ours[k]} against {theirs[k]}" for k in ours if ours[k] != theirs[k])
 
@@ -180,7 +180,7 @@ def forward(config: FieldConfig, weights: Tensor, coords: Tensor) -> Tensor:
 
     Args:
         weights: (N, P).
-        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), each field's own.
+        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), separate for each field.
     Returns:
         (N, M, out_dim).
     """
@@ -200,12 +200,12 @@ CACHE, MEMORY = 4 << 20, 128 << 20
 
 
 def values(config: FieldConfig, weights: Tensor, coords: Tensor, *, memory: int | None = None) -> Tensor:
-    """What the fields say at the coordinates, in chunks of fields and points.
+    """Values of the fields at the coordinates, in chunks of fields and points.
 
     Args:
         weights: (N, P).
-        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), each field's own.
-        memory: bytes the hidden activations may take, None = CACHE or MEMORY; ignored where gradients are asked for, as
+        coords: (M, in_dim), shared by all fields; or (N, M, in_dim), separate for each field.
+        memory: bytes that the hidden activations may take, None = CACHE or MEMORY; ignored if gradients are needed, because
             autograd keeps them.
     Returns:
         (N, M, out_dim): in [0, 1] for `logit`.

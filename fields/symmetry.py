@@ -236,9 +236,9 @@ def _ties(config: FieldConfig, rows: Tensor, i: int) -> Tensor:
 
 
 def canonical(config: FieldConfig, weights: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
-    """Fields balanced and sorted (`sort_neurons`); each is checked to compute what it did before.
+    """Fields balanced and sorted (`sort_neurons`); the function of each is checked to be unchanged.
 
-    They are sorted before as well, so that the rounding of `balance` does not depend on the order they came in.
+    They are also sorted before balancing, so that the rounding of `balance` does not depend on their original order.
 
     Args:
         weights: (N, P).
@@ -255,7 +255,7 @@ def canonical(config: FieldConfig, weights: Tensor, *, batch: int = 4096, quiet:
 
 
 def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
-    """Fields balanced and matched to a reference row; each is checked to compute what it did before.
+    """Fields balanced and matched to a reference row; the function of each is checked to be unchanged.
 
     Args:
         weights: (N, P).
@@ -284,7 +284,7 @@ def _checked(
         if len(moved) and not float(moved.max()) <= TOLERANCE:
             worst = int(moved.argmax())
             raise RuntimeError(
-                f"field {at + worst} computes something else after alignment (a value moved by {float(moved[worst]):.1e}, "
+                f"field {at + worst} computes different values after alignment (a value moved by {float(moved[worst]):.1e}, "
                 f"at most {TOLERANCE:g} is rounding). Leave it out."
             )
     return torch.cat(parts) if parts else weights.clone()

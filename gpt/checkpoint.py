@@ -56,7 +56,7 @@ def model_class(kind: str) -> Any:
     """
     if kind not in MODELS:
         raise ValueError(
-            f"models of the kind {kind!r} are not known here; known are {', '.join(MODELS)}. Give a folder that a training wrote."
+            f"models of the kind {kind!r} are unknown; known kinds are {', '.join(MODELS)}. Give a folder written by a training command."
         )
     module, name = MODELS[kind].split(":")
     return getattr(import_module(module), name)
@@ -81,7 +81,7 @@ def load_model(
 
     Args:
         path: a model folder, the folder of a training run (its best/ is taken), or `user/name[@revision]` on the Hub.
-        tokenizer: a tokenizer (folder or Hub name) to use instead of the copy; it must be the one of the training.
+        tokenizer: a tokenizer (folder or Hub name) to use instead of the stored copy; it must be the one the model was trained with.
         revision: for a Hub name without one.
     Raises:
         FileNotFoundError: if there is no model, with the command that makes one.
@@ -99,7 +99,7 @@ def load_model(
         info = read_json(path / "model.json", HINT, dict) if (path / "model.json").is_file() else {}
     for name in MARKED:
         if name in info.get("files", {}) and (path / name).is_file():
-            check_digest(path / name, info["files"][name], of_file(path / name), "Train or fetch the model anew.")
+            check_digest(path / name, info["files"][name], of_file(path / name), "Train or download the model again.")
     model, file = cls(config), path / "model.safetensors"
     if not file.is_file():
         raise FileNotFoundError(f"{file} not found. {HINT}")
@@ -107,7 +107,9 @@ def load_model(
         load_weights(model, file)
     except (SafetensorError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise ValueError(f"{file} is damaged or of another config ({said}). Train or fetch the model anew.") from None
+        raise ValueError(
+            f"{file} is damaged or has another configuration ({said}). Train or download the model again."
+        ) from None
     if "tokenizer" not in info:
         return model.eval(), None, {**info, "path": str(path)}
     words = load_tokenizer(tokenizer or path / "tokenizer", flag="--tokenizer" if tokenizer else "")
@@ -120,7 +122,7 @@ def load_model(
     if cls is GPT and (words.codes, words.tokens_per_field) != (config.codes, config.tokens_per_field):
         raise ValueError(
             f"the model reads {config.tokens_per_field} tokens of {config.codes} codes, its tokenizer makes "
-            f"{words.tokens_per_field} of {words.codes}. Train or fetch the model anew."
+            f"{words.tokens_per_field} of {words.codes}. Train or download the model again."
         )
     return model.eval(), words, {**info, "path": str(path)}
 
@@ -136,7 +138,7 @@ def load_gpt(
     model, words, info = load_model(path, tokenizer, revision=revision)
     if not isinstance(model, GPT) or words is None:
         raise ValueError(
-            f"--model {path} is a {model.config.kind} model, which writes no tokens; this needs a GPT of scripts/train_gpt.py. "
-            "What a flow draws lies in samples/ of its run."
+            f"--model {path} is a {model.config.kind} model, which writes no tokens, but this command needs a GPT of scripts/train_gpt.py. "
+            "The samples of a flow are in samples/ in its training folder."
         )
     return model, words, info

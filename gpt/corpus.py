@@ -88,11 +88,11 @@ def load_corpus(
     if ids.dataset_fingerprint != data.fingerprint:
         raise ValueError(
             f"the tokens in {where} were made from weight dataset {ids.dataset_fingerprint}, but --fields {fields} is "
-            f"{data.fingerprint}. Make them anew: python -m tokenizers.encode --tokenizer {tokenizer} "
+            f"{data.fingerprint}. Make them again: python -m tokenizers.encode --tokenizer {tokenizer} "
             f"--fields {fields} --out DIR, then --tokens DIR."
         )
     if labels and not data.label_names:
-        raise ValueError(f"--labels needs a data set with labels; {fields} has none. Leave the flag out.")
+        raise ValueError(f"--labels needs a dataset with labels; {fields} has none. Leave the flag out.")
     names = data.label_names if labels else None
     vocab = Vocab(words.codes, len(names or []))
 

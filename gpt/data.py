@@ -1,6 +1,6 @@
 """Tokens as sequences SOS [label] codes EOS PAD, and which of them a step sees. No DataLoader.
 
-Why none: all tokens of a data set fit in memory (60,000 fields of 593 two-byte tokens are 71 MB), a batch is one
+Why none: all tokens of a dataset fit in memory (60,000 fields of 593 two-byte tokens are 71 MB), a batch is one
 indexing operation, and the order must be a pure function of (seed, step), so that a resumed run and any number of
 processes see the same fields; a loader would only add state to save.
 """
@@ -65,7 +65,7 @@ def map_ids(tokens: TokenDataset, split: str, folder: Path) -> MappedIds:
             parts, total = tokens.batches(split, MAPPED_ROWS), -(-n // MAPPED_ROWS)
             for ids in bar(parts, total=total, desc=f"map {split}", unit="part", leave=False):
                 if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < tokens.codes:
-                    raise ValueError(f"split {split} holds ids outside [0, {tokens.codes}). Encode the dataset anew.")
+                    raise ValueError(f"split {split} holds ids outside [0, {tokens.codes}). Encode the dataset again.")
                 handle.write(np.ascontiguousarray(ids.numpy().astype(kind)).tobytes())
         write_json(marks, known)
     return MappedIds(np.memmap(file, dtype=kind, mode="r", shape=shape))
@@ -117,13 +117,13 @@ class Sequences:
             row = int(wrong[0])
             raise ValueError(
                 f"row {row} holds ids in [{int(ids[row].min())}, {int(ids[row].max())}], expected codes in "
-                f"[0, {vocab.codes}). Encode the data set anew with this tokenizer."
+                f"[0, {vocab.codes}). Encode the dataset again with this tokenizer."
             )
         return ids.masked_fill(~real, 0).to(torch.int16 if vocab.codes <= 2**15 else torch.int32)
 
     def _check_labels(self, labels: Tensor | None) -> Tensor:
         if labels is None:
-            raise ValueError("--labels needs a data set with labels; this one has none. Leave the flag out.")
+            raise ValueError("--labels needs a dataset with labels; this one has none. Leave the flag out.")
         bad = ((labels < 0) | (labels >= self.vocab.labels)).nonzero().flatten()
         if len(bad):
             raise ValueError(

@@ -44,17 +44,17 @@ def fit_gpt(
 
     Args:
         ids: (N, T) int64 codes.
-        tokenizer: the one that made them: says how many codes there are, where each token belongs, and which codes are
+        tokenizer: the one that made them; it gives the number of codes, the place of each token, and which codes are
             close. Without one give `codes`.
-        codes: V, where there is no tokenizer.
+        codes: V, if no tokenizer is given.
         labels: (N,) int64 classes, 0 or more, so that samples can be asked for by class.
-        held_out: (M, T) codes to validate on; the best model is then returned, else the last.
-        held_out_labels: (M,) their classes, where there are labels.
+        held_out: (M, T) codes to validate on; the best model is then returned, otherwise the last one.
+        held_out_labels: (M,) their classes, if there are labels.
         model: sizes.
         steps: of the optimiser.
         device: where to train.
         progress: show a bar.
-        settings: other ones of `gpt.train_gpt.OptimizerConfig`: batch, lr, seed, ema, eval_every, ...
+        settings: further options of `gpt.options.OptimizerConfig`: batch, lr, seed, ema, eval_every, ...
     Returns:
         The model in evaluation mode, on the CPU.
     Raises:
@@ -95,12 +95,12 @@ def sample(model: GPT, tokenizer: Any, n: int = 64, *, seed: int = 0, label: int
         tokenizer: decodes them.
         n: fields.
         seed: field i is the same for every n.
-        label: class asked for, for models trained with labels.
+        label: class of the fields, for models trained with labels; None = drawn by the model.
         rules: temperature, top_k, top_p, grammar, ...: those of `gpt.sampling.generate.sample_ids`.
     Returns:
-        Rows of the fields that could be read; `seeds` are their numbers.
+        Rows of the readable fields; `seeds` holds their indices.
     Raises:
-        ValueError: if model and tokenizer do not belong together, or settings mean nothing.
+        ValueError: if model and tokenizer do not belong together, or a setting is out of range.
     """
     c = model.config
     if (tokenizer.codes, tokenizer.tokens_per_field) != (c.codes, c.tokens_per_field):
@@ -117,7 +117,7 @@ def sample(model: GPT, tokenizer: Any, n: int = 64, *, seed: int = 0, label: int
 
 @torch.no_grad()
 def evaluate(samples: Tensor, references: Tensor, *, classifier: Any = None, seed: int = 0) -> dict[str, Any]:
-    """How close a set of pictures is to a set of references: MMD, COV and 1-NNA under each distance, and FID.
+    """Compare a set of pictures with a set of references: MMD, COV and 1-NNA under each distance, and FID.
 
     Args:
         samples: (N, H, W, C) in [0, 1].

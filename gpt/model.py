@@ -237,7 +237,7 @@ def initialise(model: Any) -> None:
 class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data", tags=["neural-fields"]):
     """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
 
-    `slots` is a buffer: a saved model knows its places without its tokenizer. Make a fresh one with `GPT.create`, and for
+    `slots` is a buffer, so a saved model needs no tokenizer to know the place of each token. Create a model with `GPT.create`, and for
     training initialise it from counts (`gpt.training.priors`).
     """
 

@@ -53,5 +53,5 @@ def parse(args: list[str] | None = None) -> Publish:
 def run(options: Publish) -> None:
     """The command."""
     if not isinstance(options, PublishDemo) and not options.path.is_dir():
-        raise FileNotFoundError(f"{options.path} is no folder. Give the folder of what is to be published.")
+        raise FileNotFoundError(f"{options.path} is not a folder. Give the folder to publish.")
     work_of(PUBLISH, options)[1](options)

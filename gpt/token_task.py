@@ -57,7 +57,7 @@ class TokenTask(Task[GPT]):
         shifted: Sequences | None = None,
     ):
         if label_dropout and not train.vocab.labels:
-            raise ValueError("label dropout leaves labels out of some fields: it needs labels.")
+            raise ValueError("label dropout hides the labels of some fields, so it needs labels.")
         self.noise, self.label_dropout, self.shifted = noise, label_dropout, shifted
         self.model, self.train, self.held_out, self.weights = model, train, held_out, weights
         self.hopeless = HOPELESS * math.log(train.vocab.size)

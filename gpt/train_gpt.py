@@ -45,11 +45,11 @@ FREE = (
 
 @products_put_back()
 def train(config: TrainConfig, default: bool = False) -> dict[str, Any]:
-    """Train, or go on with, a GPT.
+    """Train a GPT, or continue its training.
 
     Args:
-        config: what, and how.
-        default: whether the user named no folder: where the config's was trained otherwise, another one is taken.
+        config: dataset, tokenizer, model and training options.
+        default: whether the user named no folder; if the config's folder holds a model trained with other settings, another one is used.
     Returns:
         step, and the validation numbers of best and last.
     Raises:
@@ -60,16 +60,18 @@ def train(config: TrainConfig, default: bool = False) -> dict[str, Any]:
     from accelerate import DistributedDataParallelKwargs  # a second, which --help does not need
 
     if config.label_dropout and not config.labels:
-        raise ValueError("--label-dropout leaves labels out of some fields: it needs --labels.")
+        raise ValueError("--label-dropout hides the labels of some fields, so it needs --labels.")
     if config.shifts and config.stream:
-        raise ValueError("--shifts holds the fields in memory: leave out --stream, or --shifts.")
+        raise ValueError("--shifts needs the fields in memory. Leave out --stream or --shifts.")
     accelerator = start(
         threads=config.threads,
         precision=config.precision,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # buffers never change
     )
     if config.micro_batch is None and config.batch < accelerator.num_processes:
-        raise ValueError(f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise it.")
+        raise ValueError(
+            f"--batch {config.batch} is fewer than the {accelerator.num_processes} processes. Raise --batch."
+        )
     corpus = _corpus(config, accelerator)
     check_sizes(architecture_of(config, corpus), accelerator.device)  # before the folder is claimed
     if default:
@@ -158,7 +160,7 @@ def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool
     known = claim(config.out, config, parents=parents, seed=config.seed, **how)
     if known and not config.resume:
         raise ValueError(
-            f"--no-resume: {config.out} holds a run already. Choose another --out, or leave the flag out to go on."
+            f"--no-resume: {config.out} already holds a run. Choose another --out, or leave out --no-resume to continue."
         )
     return known
 

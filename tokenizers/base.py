@@ -37,12 +37,12 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
     Attributes:
         field: the architecture whose rows it reads.
         slots: (T, S) int64, each token's place (layer, neuron, input where a token is one weight).
-        standardizer: weights <-> numbers of order one.
+        standardizer: weights <-> numbers with mean 0 and standard deviation 1.
         n_codes: the effective number of codes as a tensor, 0 before `fit`.
         tracking: a `fields.runtime.tracking.Tracking` that a long fit logs to, or None.
         resume_dir: folder where a long fit saves its state, to continue after an interruption; None = no folder.
         slow_to_fit: a fit takes minutes, so a report does not fit the same kind again at other sizes.
-        seen: sample of the signals it has learnt from, "" where it is not known; see `fields.signals.seen`.
+        seen: sample of the signals it was fitted on, "" if unknown; see `fields.signals.seen`.
         preserves_weights: decoding returns a row close to the encoded one; if not, another row of the same function.
     """
 
@@ -113,7 +113,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     @property
     def has_ordered_codes(self) -> bool:
-        """Whether each id is the rank of one number of `to_latents` among ascending codes."""
+        """Whether codes are ordered numbers: each id is the rank of one number of `to_latents` among ascending codes."""
         return False
 
     def to_latents(self, weights: Tensor) -> Tensor:
@@ -166,12 +166,12 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         return digest(self.config.settings(), *[part for name in sorted(state) for part in (name, state[name])])
 
     def set_reference(self, row: Tensor | None) -> Self:
-        """Set the row (P,) that the fits began from, before `fit`; only `standardize="delta"` needs it."""
+        """Set the row (P,) that the fits started from, before `fit`; only `standardize="delta"` needs it."""
         self.standardizer.set_reference(row)
         return self
 
     def check_reference(self) -> None:
-        """Refuse settings that need a reference row where none was set."""
+        """Refuse settings that need a reference row if none was set."""
         self.standardizer.check_reference()
 
     @torch.no_grad()
@@ -238,7 +238,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         if weights.ndim != 2 or weights.shape[1] != self.field.size:
             raise ValueError(
                 f"weights must have shape (N, {self.field.size}), got {tuple(weights.shape)}. This tokenizer reads "
-                f"rows of the field {self.field}; build another one for another field."
+                f"rows of the field {self.field}; build another tokenizer for other fields."
             )
         weights = weights.detach().to(torch.float32)
         with one_thread():
@@ -319,7 +319,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             tokenizer = cls(config_of(path / "config.json", config, kind, HINT.format(path=path)))
         except (TypeError, KeyError, ArithmeticError, RuntimeError) as error:
             raise ValueError(
-                f"{path}/config.json is of no tokenizer ({str(error)[:200]}). {HINT.format(path=path)}"
+                f"{path}/config.json does not describe a tokenizer ({str(error)[:200]}). {HINT.format(path=path)}"
             ) from None
         cls._load_as_safetensor(tokenizer, f"{path}/model.safetensors", kwargs.get("map_location", "cpu"), strict)
         tokenizer.eval()
@@ -340,7 +340,7 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         except (SafetensorError, RuntimeError) as error:  # a bare "invalid header length", or keys and shapes
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{model_file} is damaged or of another config ({reason}). Build or fetch it again."
+                f"{model_file} is damaged or has another configuration ({reason}). Build or fetch it again."
             ) from None
 
     def push_to_hub(
@@ -387,5 +387,7 @@ def read_config(path: Path) -> dict:
     """config.json of a tokenizer folder, checked to be one."""
     config = read_json(path / "config.json", HINT.format(path=path), ConfigFile)
     if config["format"] != FORMAT:
-        raise ValueError(f"{path}/config.json has format {config['format']!r}, this code reads {FORMAT!r}. Update.")
+        raise ValueError(
+            f"{path}/config.json has format {config['format']!r}, this code reads {FORMAT!r}. Update the code."
+        )
     return config

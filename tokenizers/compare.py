@@ -119,7 +119,7 @@ def check_signals(text: str, data: WeightDataset, main: WeightDataset) -> None:
     theirs, ours = data.signals.get("name"), main.signals.get("name")
     if theirs != ours:
         raise ValueError(
-            f"{text}: these are fields of {theirs!r}, those of --fields of {ours!r}. Compare fits of the same signals."
+            f"{text}: these are fields of {theirs!r}, but --fields has fields of {ours!r}. Compare fits of the same signals."
         )
 
 
@@ -139,7 +139,7 @@ def same_signals(text: str, data: WeightDataset, main: WeightDataset, bench: Hel
         if not name or name not in places or name in known:
             where = "a training signal" if name in known else f"not in split {bench.split}"
             raise ValueError(
-                f"{text}: signal {name or '(without a name)'} of --fields is {where} there. Fit both with the same --split-seed "
+                f"{text}: signal {name or '(without a name)'} of --fields is {where} in the other one. Fit both with the same --split-seed "
                 "and --limit."
             )
     return torch.tensor([places[name] for name in wanted], dtype=torch.int64)

@@ -80,7 +80,7 @@ def publish_tokenizer(options: PublishTokenizer) -> Sent | None:
             "model.json" in push.files
             or parse_json(f"{push.repo}/config.json", there, "", dict).get("format") != FORMAT
         ):
-            raise ValueError(f"{options.repo} holds a model that is no tokenizer. Choose another name.")
+            raise ValueError(f"{options.repo} holds a model that is not a tokenizer. Choose another name.")
 
     message = f"{tokenizer.config.kind}, {tokenizer.codes} codes"
     return publish(options, Publication("model", message, ("config.json",), prepare, card, mine, check))

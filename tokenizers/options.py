@@ -15,7 +15,7 @@ Mode = Literal["position", "delta", "none"]
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """What the configs of all kinds share."""
+    """Options that all kinds of tokenizers share."""
 
     later: ClassVar[tuple[str, ...]] = ()
     """Options that a kind got after its first release."""

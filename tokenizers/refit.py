@@ -43,9 +43,9 @@ class Refit:
     """Refit of the fields of one dataset with one tokenizer.
 
     Attributes:
-        tokenizer: on the device that computes; plain codes and what comes back are on the CPU.
-        lengths: (T, V) bits of each code at each position, None where codes are no ordered numbers.
-        signals: what the fields were fitted to, None where that is not available.
+        tokenizer: on the device of the computation; plain codes and results are on the CPU.
+        lengths: (T, V) bits of each code at each position; None if codes are not ordered numbers.
+        signals: what the fields were fitted to; None if not available.
     """
 
     tokenizer: WeightTokenizer

@@ -56,7 +56,7 @@ class Standardizer(nn.Module):
         self.register_buffer("reference", torch.full((width,), float("nan")), persistent=False)  # only `fit` needs it
 
     def set_reference(self, row: Tensor | None) -> Self:
-        """Name the row (P,) that the fits began from; `delta` is measured from it."""
+        """Set the row (P,) that the fits started from; `delta` is measured from it."""
         if row is not None:
             if row.shape != (self.width,):
                 raise ValueError(f"the reference row must have shape ({self.width},), got {tuple(row.shape)}.")
@@ -67,7 +67,7 @@ class Standardizer(nn.Module):
         """Refuse `delta` without a reference."""
         if self.mode == "delta" and not bool(self.reference.isfinite().all()):
             raise ValueError(
-                "--standardize delta needs the reference row the fits began from, and this dataset has none. "
+                "--standardize delta needs the reference row the fits started from, but this dataset has none. "
                 "Use --standardize position, or fit the fields with --start conditioned or --start meta."
             )
 

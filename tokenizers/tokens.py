@@ -66,7 +66,7 @@ class TokenInfo:
 
     @property
     def label_names(self) -> list[str] | None:
-        """Class names, None for unlabelled signals."""
+        """Class names; None for unlabelled signals."""
         return self.signals.get("label_names")
 
 
@@ -104,12 +104,12 @@ class TokenDataset:
     ) -> "TokenDataset":
         """Open a `tokens` folder, the tokenizer folder that holds one, or `user/name[@revision]` on the Hub.
 
-        Rows are held in their small integers; with `stream` they are read when they are asked for, a row group at a
+        Rows are held as small integers; with `stream` they are read when they are needed, one row group at a
         time, and files of the Hub are not kept on disk.
 
         Raises:
             FileNotFoundError: if there are no tokens, with the command that makes them.
-            ValueError: if shards are missing, damaged, or of another shape.
+            ValueError: if shards are missing, damaged, or have another shape.
         """
         source, wanted = path, ["tokens.json"] + ([] if stream else ["*.parquet"])
         path = fetch(path, "dataset", revision=revision, patterns=wanted, flag=flag)
@@ -185,7 +185,7 @@ class TokenDataset:
 
     @property
     def label_names(self) -> list[str] | None:
-        """Class names, None for unlabelled signals."""
+        """Class names; None for unlabelled signals."""
         return self.info.label_names
 
     @property

@@ -156,9 +156,7 @@ def _reference(data: WeightDataset, name: str | None) -> int:
         return data.kind.measure.best(data.quality("train"))
     ids = data.ids("train")
     if name not in ids:
-        raise ValueError(
-            f"--reference {name} is no training signal of the dataset; they are called {ids[0]} and so on."
-        )
+        raise ValueError(f"--reference {name} is not a training signal of the dataset; their ids look like {ids[0]}.")
     return ids.index(name)
 
 

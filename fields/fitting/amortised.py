@@ -78,7 +78,7 @@ class Encoder(nn.Module):
         if seen != wanted:
             raise ValueError(
                 f"the encoder of the start has (dimensions of the grid, channels, weights of a field) = {seen}, the signals "
-                f"and fields have {wanted}. Learn another with --start amortised, without --reference."
+                f"and fields have {wanted}. Learn a new one with --start amortised, without --reference."
             )
         return self
 

@@ -220,8 +220,8 @@ class Worker:
         if reference.encoder is not None:
             if reference.tensors is None:
                 raise FileNotFoundError(
-                    f"{reference.file} of the start is missing, so that no fit can begin from it. Restore it beside "
-                    "field.json, or learn another with --start {reference.start}."
+                    f"{reference.file} of the start is missing, so no fit can start from it. Restore it beside "
+                    f"field.json, or learn another with --start {reference.start}."
                 )
             if reference.start == "subspace":
                 self.basis = reference.tensors["basis"].to(device)
@@ -309,7 +309,7 @@ a row that an encoder predicts."""
 
 
 def default_steps(signals: Signals, start: str) -> int:
-    """Adam steps of a fit, where nobody asks for another number."""
+    """Default number of Adam steps of a fit."""
     return round(STEPS[start] * signals.steps())
 
 

@@ -57,8 +57,8 @@ def fit(
         kind: of points and values: `points`, or `shapes` for signed distances and occupancies in space.
         field: the architecture; default: what suits the signals.
         start: unconditioned, conditioned, meta (learnt over the training signals) or amortised (predicted from each).
-        reference: a start made before, such as that of another dataset; then `start` is not used.
-        device: where it is computed.
+        reference: an existing start, such as that of another dataset; `start` is then ignored.
+        device: device of the computation.
         quiet: no progress bar.
         options: of `FitConfig`, such as steps, lr, fits, target_psnr, seed.
     Returns:
@@ -75,7 +75,7 @@ def fit(
             about = {"labels": classes, "label_names": list(label_names or map(str, range(count)))}
         signals = _signals(signals, values, name, kind, ids, split, about)
     elif any(given is not None for given in (values, labels, label_names, ids, split)):
-        raise ValueError("values, labels, ids and split belong to arrays; Signals have their own.")
+        raise ValueError("values, labels, ids and split are for arrays; Signals have their own. Leave them out.")
     config = FitConfig(**{"signals": signals.name, "fits": 1, "start": start, **options})
     field = field or architecture_for(signals, config.field)
     check_channels(field, signals)

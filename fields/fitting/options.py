@@ -40,7 +40,9 @@ class AlignConfig(Overwrites):
 
     def __post_init__(self):
         if self.reference is not None and self.how != "match":
-            raise ValueError("--reference belongs to --how match: nothing is matched when neurons are sorted.")
+            raise ValueError(
+                "--reference is for --how match only: sorted neurons are not matched to any field. Leave it out."
+            )
         check_numbers(self, least={"threads": 1})
 
 
@@ -143,11 +145,11 @@ class FitConfig(SignalsConfig, Overwrites):
         counts = ("steps", "fits", "meta_steps", "encoder_steps", "dimensions", "subspace_steps", "limit")
         check_numbers(self, least=dict.fromkeys(counts, 1), above=("lr",))
         if self.pixels is not None and not 0 < self.pixels <= 1:
-            raise ValueError(f"--pixels is a share in (0, 1], got {self.pixels}.")
+            raise ValueError(f"--pixels must be a share in (0, 1], got {self.pixels}.")
         if not all(0 <= b < 1 for b in self.betas):
             raise ValueError(f"--betas must lie in [0, 1), got {self.betas}.")
 
     @property
     def folder(self) -> Path:
-        """Where the dataset goes."""
+        """The default output folder."""
         return self.out or Path("runs") / Path(self.signals).resolve().name / "fields"

@@ -99,7 +99,7 @@ def assemble(
             found = read_part(out, i, len(jobs), architecture.size)
             if found is None:
                 raise RuntimeError(
-                    f"{part_file(out, i)} is missing or damaged. Run the same command again: it goes on there."
+                    f"{part_file(out, i)} is missing or damaged. Run the same command again; it continues from there."
                 )
             good = np.isfinite(found["quality"])
             failed += [signals.ids[jobs[r][0]] for r in np.flatnonzero(~good)]
@@ -110,7 +110,7 @@ def assemble(
                     weights, quality = found["weights"][rows], found["quality"][rows]
                     tables.add(split, rows_of(signals, [jobs[r] for r in rows], weights, quality, seed_of))
     if not fitted:
-        raise RuntimeError("every field diverged; nothing is stored. Lower --lr.")
+        raise RuntimeError("every field diverged; nothing was stored. Lower --lr.")
     failed += [name for name, _ in signals.skipped]
     if failed:
         runs.write_json(out / "failed.json", failed)

@@ -136,11 +136,11 @@ def _learnt_for(config: FieldConfig, signals: Signals, folder: str, start: Start
     if data.config != config:
         raise ValueError(
             f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
-            "Give one of these."
+            "Give a dataset of the same architecture."
         )
     if data.reference.tensors is None or data.reference.start != start:
         what = "encoder" if start == "amortised" else "subspace"
-        raise ValueError(f"--reference {folder} has no {what}: its fields began from {data.reference.start}.")
+        raise ValueError(f"--reference {folder} has no {what}: its fields started from {data.reference.start}.")
     return replace(data.reference, seen=_beyond(signals, seen_by(data), folder))
 
 
@@ -158,7 +158,7 @@ def _taken_over(config: FieldConfig, signals: Signals, folder: str) -> Reference
     if data.config != config:
         raise ValueError(
             f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
-            "Give one of these."
+            "Give a dataset of the same architecture."
         )
     if data.reference.row is not None:
         how = f"the reference of dataset {data.fingerprint}, there: {data.reference.how}"
@@ -187,7 +187,9 @@ def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None)
     else:
         index = int(signals.find([given])[0])
         if signals.split[index] != "train":
-            raise ValueError(f"--reference {given} is held out ({signals.split[index]}); choose a training signal.")
+            raise ValueError(
+                f"--reference {given} is in the held-out split {signals.split[index]}. Choose a training signal."
+            )
     coords, targets = signals.points(config, [index]), signals.values([index])  # (M, d) or (1, M, d); (1, M, C)
     points = Points(config, coords, 1.0, seed, kind_of(config, signals.describe()))
     row = fit_block(config, random_rows(config, [seed]), targets, points, REFERENCE_SCHEDULE)

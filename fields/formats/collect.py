@@ -167,7 +167,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     sample = (group.at >= 0).nonzero().flatten()
     if not len(sample):
         raise ValueError(
-            f"none of the fields' signals, {group.columns['signal_id'][0]} and so on, is among the "
+            f"none of the fields' signals ({group.columns['signal_id'][0]}, ...) is among the "
             f"{len(signals):,} signals of {signals.name}, which are called {signals.ids[0]} and so on. Leave --signals out, or name the files as the source does."
         )
     if group.config.out_dim != signals.channels:

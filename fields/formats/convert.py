@@ -52,7 +52,7 @@ def matrices(source: WeightFormat, tensors: dict[str, Tensor]) -> list[tuple[Ten
             continue
         kind, layer = _layer(source, key)
         if layer in found[kind]:
-            raise ValueError(f"keys {found[kind][layer][0]} and {key} both claim to be the {kind} of one layer")
+            raise ValueError(f"keys {found[kind][layer][0]} and {key} are both the {kind} of one layer")
         found[kind][layer] = (key, tensor)
     if not found["weight"]:
         raise ValueError(f"no key like {source.example} in it; it holds {', '.join(list(tensors)[:4]) or 'no tensors'}")
@@ -60,7 +60,7 @@ def matrices(source: WeightFormat, tensors: dict[str, Tensor]) -> list[tuple[Ten
     for layer in sorted(found["weight"] | found["bias"]):
         for kind, other in (("weight", "bias"), ("bias", "weight")):
             if layer not in found[kind]:
-                raise ValueError(f"{found[other][layer][0]} has no {kind} beside it")
+                raise ValueError(f"{found[other][layer][0]} has no matching {kind}")
         layers.append(_pair(source, *found["weight"][layer], *found["bias"][layer]))
     for before, after in zip(layers, layers[1:], strict=False):
         if before[0].shape[1] != after[0].shape[2] or len(before[0]) != len(after[0]):
@@ -98,7 +98,7 @@ def architecture(source: WeightFormat, raw: Raw, layers: list, given: dict[str, 
     """What the source states, the file says and the user gives, with the widths of the tensors."""
     widths = [layers[0][0].shape[2], *(w.shape[1] for w, _ in layers)]
     if len(widths) < 3:
-        raise ValueError("it has one layer only; a field needs a hidden one")
+        raise ValueError("it has only one layer; a field needs a hidden layer")
     if not given:
         for key, allowed in source.accepted.items():
             if key in raw.meta and raw.meta[key] not in allowed:

@@ -103,7 +103,9 @@ class ImportConfig(Overwrites):
 
     def __post_init__(self):
         if self.data_root is not None and self.signals is None:
-            raise ValueError("--data-root says where pictures lie; say which with --signals mnist or fashion-mnist.")
+            raise ValueError(
+                "--data-root is the folder of the pictures of --signals mnist or fashion-mnist. Give --signals too."
+            )
         if self.size is not None and min(self.size) < 1:
             raise ValueError(f"--size needs a height and a width of at least 1, got {self.size}.")
 

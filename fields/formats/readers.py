@@ -182,7 +182,7 @@ def _arrays(file: Any) -> dict[str, np.ndarray]:
         nonlocal total
         if isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
-                raise ValueError(f"its array {name} lies in another file: not followed")
+                raise ValueError(f"its array {name} is stored in another file, which was not followed")
             total += item.nbytes
             _check_size(item.nbytes, item.id.get_storage_size())
             found.append((name, item))
@@ -196,7 +196,7 @@ def _check_size(size: int, stored: int | None = None) -> None:
     """Refuse what says it holds more than can be read, or more than its stored bytes can become."""
     most = LARGEST if stored is None else min(LARGEST, max(SMALL, PACKED * stored))
     if size > most:
-        raise ValueError(f"it says that it holds {size / 2**30:.2g} GiB: not read")
+        raise ValueError(f"it claims to hold {size / 2**30:.2g} GiB, so it was not read")
 
 
 def _check_archive(path: Path, packed: int = 1) -> None:
@@ -205,7 +205,7 @@ def _check_archive(path: Path, packed: int = 1) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_size(sum(entry.file_size for entry in archive.infolist()))
             if sum(entry.file_size for entry in archive.infolist()) > max(SMALL, packed * path.stat().st_size):
-                raise ValueError("its entries are far larger than the file: not read")
+                raise ValueError("its entries are far larger than the file, so it was not read")
 
 
 def check_views(tensors: dict[str, Tensor]) -> None:

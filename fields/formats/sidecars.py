@@ -123,7 +123,7 @@ def look_beside(root: Path) -> Beside:
             if _look(path, found):
                 found.read.append(path.name)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} is not as it should be ({error}). Mend it, or move it away from there.") from None
+            raise ValueError(f"{path} cannot be used ({error}). Repair it, or move it to another folder.") from None
     return found
 
 
@@ -163,5 +163,5 @@ def load_field(path: Path) -> dict[str, Any]:
     values = read_json(path, "It is the field.json of a weight dataset, or a JSON file of the field's values alone.")
     values = values.get("field", values) if isinstance(values, dict) else None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds no field. Give the field.json of a weight dataset.")
+        raise ValueError(f"{path} describes no field. Give the field.json of a weight dataset.")
     return FieldConfig.from_dict(values).to_dict()

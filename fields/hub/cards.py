@@ -66,7 +66,7 @@ def may_publish(signals: dict) -> None:
     known = _loader(signals)
     if known and known.terms:
         raise ValueError(
-            f"{known.terms}: fields, tokens and models of them stay on your machine. Nothing was published."
+            f"{known.terms}: fields, tokens and models of these signals must stay on your machine. Nothing was published."
         )
 
 

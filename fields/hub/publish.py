@@ -39,13 +39,13 @@ def stage(options: Publish) -> Iterator[Path]:
 
     out = options.out or Path("runs/hub") / options.repo
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
-        raise ValueError(f"--out {out} holds something else. Choose another folder.")
+        raise ValueError(f"--out {out} holds other files. Choose another folder.")
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"another command is laying out {options.repo} in {out}. Wait for it.") from None
+        raise ValueError(f"another command is preparing {options.repo} in {out}. Wait until it has finished.") from None
     kept = False
     try:
         shutil.rmtree(out, ignore_errors=True)
@@ -205,7 +205,7 @@ class FieldsPlace:
         self.first = (
             None
             if there is None
-            else parse_json(f"{repo}/field.json", there, "Mend or remove it there.", Variant)["variant"]
+            else parse_json(f"{repo}/field.json", there, "Repair or remove it there.", Variant)["variant"]
         )
         prefix = "" if self.first in (None, self.name) else f"{self.name}/"
         if self.prefix not in (None, prefix):
@@ -229,7 +229,7 @@ class FieldsPlace:
             return {}
         found = {}
         for path in sorted(p for p in push.files if p.split("/")[-1] == "field.json" and p.count("/") < 2):
-            about = parse_json(f"{push.repo}/{path}", push.read(path) or b"", "Mend or remove it there.", Variant)
+            about = parse_json(f"{push.repo}/{path}", push.read(path) or b"", "Repair or remove it there.", Variant)
             for name in (about["variant"] or "default", *about["shards"]):
                 check_split(name, f"{push.repo}/{path}")
             if about["variant"] not in (None, self.name) and about["shards"]:

@@ -78,7 +78,7 @@ class Push:
         if not token:
             raise ValueError(f"there is no Hub token. {LOGIN} --dry-run needs none.")
         if not re.fullmatch(r"[!-~]+", token):  # a header cannot carry it
-            raise ValueError(f"the Hub token holds characters that no token has. {LOGIN}")
+            raise ValueError(f"the Hub token contains invalid characters. {LOGIN}")
         self.api = HfApi(token=token)
         self._check_account(self._ask(self.api.whoami))
         self._look()
@@ -94,11 +94,11 @@ class Push:
         known = [account["name"], *(org["name"] for org in account.get("orgs", []))]
         if owner.lower() not in [name.lower() for name in known]:
             raise ValueError(
-                f"you are {account['name']} on the Hub and no member of {owner}, so {self.repo} is not yours to write. "
-                f"Push to {account['name']}/{self.repo.split('/')[1]}, or ask {owner} to let you in."
+                f"you are {account['name']} on the Hub and not a member of {owner}, so you cannot write to {self.repo}. "
+                f"Push to {account['name']}/{self.repo.split('/')[1]}, or ask {owner} for membership."
             )
         if token.get("role") == "read":
-            raise ValueError(f"the Hub token may only read. {LOGIN}")
+            raise ValueError(f"the Hub token has read permission only. {LOGIN}")
         if token.get("role") == "fineGrained":
             scopes = (token.get("fineGrained") or {}).get("scoped", [])
             names = {owner.lower(), self.repo.lower()}
@@ -115,7 +115,7 @@ class Push:
         info = self._ask(self.api.repo_info, self.repo, repo_type=self.kind)
         if self.private and not info.private:
             raise ValueError(
-                f"{self.repo} exists and is public: --private cannot hide what is already seen. Change it in the "
+                f"{self.repo} exists and is public: --private does not change that. Change it in the "
                 "repository's settings, or choose another name."
             )
         self.private = bool(info.private)
@@ -123,7 +123,7 @@ class Push:
             refs = self._ask(self.api.list_repo_refs, self.repo, repo_type=self.kind)
             if self.branch in [tag.name for tag in refs.tags]:
                 raise ValueError(
-                    f"--revision {self.branch} is a tag of {self.repo}, which never moves. Name a branch instead."
+                    f"--revision {self.branch} is a tag of {self.repo}, which cannot be changed. Name a branch instead."
                 )
         probe = [CommitOperationAdd("README.md", b"probe")]  # a small file: the Hub only says whether it would take it
         self._ask(self.api.preupload_lfs_files, self.repo, probe, repo_type=self.kind)

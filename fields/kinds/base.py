@@ -140,7 +140,7 @@ class Kind:
         Raises:
             ValueError: where `drawable` says no.
         """
-        raise ValueError(f"fields {config} are of the kind {self.name}, which has no picture.")
+        raise ValueError(f"fields {config} are of the kind {self.name}, which cannot be drawn.")
 
 
 def random_points(config: FieldConfig, n: int, seed: int = 0) -> Tensor:

@@ -16,14 +16,14 @@ def kind_of(config: FieldConfig, signals: dict | None = None) -> Kind:
         config: the architecture of its fields.
         signals: what the dataset says of its signals.
     Raises:
-        ValueError: for a kind that is not known here, or that does not suit the architecture.
+        ValueError: for a kind that is unknown, or that does not suit the architecture.
     """
     signals = signals or {}
     name = signals.get("kind")
     if name is None:
         return next(kind for kind in KINDS.values() if kind.suits(config))(signals)
     if name not in KINDS:
-        raise ValueError(f"signals of the kind {name!r} are not known here; known are {', '.join(KINDS)}.")
+        raise ValueError(f"signals of the kind {name!r} are unknown; known kinds are {', '.join(KINDS)}.")
     if not KINDS[name].suits(config):
         raise ValueError(f"signals of the kind {name} do not suit fields with {config.in_dim} coordinates: {config}.")
     return KINDS[name](signals)

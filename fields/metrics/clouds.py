@@ -55,7 +55,9 @@ def on_surface(vertices: np.ndarray, faces: np.ndarray, n: int = POINTS, *, seed
     a, b, c = (np.asarray(vertices, np.float64)[faces[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1).cumsum()
     if not len(area) or not area[-1] > 0:
-        raise ValueError("a surface needs faces with an area to draw points from; count this one as a failure.")
+        raise ValueError(
+            "points can only be drawn from faces with an area, and this surface has none; count it as a failure."
+        )
     chosen = np.searchsorted(area, generator.uniform(0, area[-1], n)).clip(0, len(area) - 1)
     u, v = np.sqrt(generator.random((n, 1))), generator.random((n, 1))
     return (1 - u) * a[chosen] + u * (1 - v) * b[chosen] + u * v * c[chosen]

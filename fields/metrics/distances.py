@@ -228,6 +228,6 @@ def _two_owners(distances: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
 def _same_size(a: Tensor, b: Tensor) -> None:
     if a.shape[1:] != b.shape[1:]:
         raise ValueError(
-            f"pictures of one size can be compared, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])} (height, width, "
+            f"pictures must have the same size to be compared, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])} (height, width, "
             "channels). Render the fields at the references' size, or resize the pictures."
         )

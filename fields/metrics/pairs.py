@@ -23,13 +23,13 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union per item of what is True.
+    """Intersection over union of the True entries, per item.
 
     Args:
         a: (N, ...) bool.
         b: (N, ...) bool, the same shape.
     Returns:
-        (N,) in [0, 1]; 1 where both are empty.
+        (N,) in [0, 1]; 1 if both are empty.
     """
     if a.shape != b.shape:
         raise ValueError(f"iou compares equal shapes, got {tuple(a.shape)} and {tuple(b.shape)}.")

@@ -124,7 +124,7 @@ def frechet(x: Tensor, y: Tensor) -> float:
         ValueError: for fewer than two rows on a side, or rows that are not finite.
     """
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"a covariance needs at least 2 rows a side, got {len(x)} and {len(y)}.")
+        raise ValueError(f"a covariance needs at least 2 rows on each side, got {len(x)} and {len(y)}.")
     x, y = x.double(), y.double()
     if not (x.isfinite().all() and y.isfinite().all()):
         raise ValueError("features must be finite; leave unreadable pictures out and count them as failures.")

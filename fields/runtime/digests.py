@@ -64,14 +64,16 @@ def of_json(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:DIGITS]
 
 
-def check_digest(what: Path | str, recorded: str | None, found: str, todo: str = "Fetch or make it anew.") -> None:
+def check_digest(what: Path | str, recorded: str | None, found: str, todo: str = "Download or make it again.") -> None:
     """Refuse content other than what was recorded; files of versions that recorded nothing pass.
 
     Raises:
         ValueError: naming both digests.
     """
     if recorded is not None and recorded != found:
-        raise ValueError(f"{what} is damaged or was exchanged: its digest is {found}, recorded was {recorded}. {todo}")
+        raise ValueError(
+            f"{what} is damaged or was replaced: its digest is {found}, but {recorded} was recorded. {todo}"
+        )
 
 
 def write_table(table: Any, path: Path, **options: Any) -> None:
@@ -96,7 +98,7 @@ def read_table(path: Path, **options: Any) -> Any:
         if isinstance(error, FileNotFoundError):
             raise
         said = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} is damaged ({said}). Fetch or make it anew.") from None
+        raise ValueError(f"{path} is damaged ({said}). Download or make it again.") from None
 
 
 def _add(state: Any, array: Any) -> None:

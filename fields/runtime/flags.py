@@ -69,7 +69,7 @@ def _check_apart(config: Any) -> None:
                 continue
             if Path(one).resolve().is_relative_to(Path(out).resolve()):
                 flag = f.name.replace("_", "-")
-                raise ValueError(f"--overwrite would remove {one}, which --{flag} names. Choose another --out.")
+                raise ValueError(f"--overwrite would delete {one}, which --{flag} names. Choose another --out.")
 
 
 def check_words(words: list[str] | None = None) -> None:
@@ -94,7 +94,7 @@ def _value(flag: str, value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
-        raise ValueError(f"{flag} must lie below 2^63, got {str(value)[:40]}.")
+        raise ValueError(f"{flag} must be below 2^63, got {str(value)[:40]}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{flag} must be a finite number, got {value}.")
     if isinstance(value, (tuple, list)):

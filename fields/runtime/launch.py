@@ -265,7 +265,7 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
     accelerator = Accelerator(**kwargs)
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError(
-            "the launcher asks for fp16, which a CPU would compute as float32. Use --precision fp32 or bf16."
+            "the launcher asks for fp16, but a CPU would compute in float32. Use --precision fp32 or bf16."
         )
     check_world(accelerator.num_processes)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
@@ -330,7 +330,7 @@ def check_compiler() -> None:
     names = [os.environ.get("CXX"), os.environ.get("CC"), *COMPILERS]
     if not any(name and shutil.which(name) for name in names):
         raise ValueError(
-            "--compile needs a C++ compiler (g++ or clang++), and none is in PATH. Install one, or leave the flag out."
+            "--compile needs a C++ compiler (g++ or clang++), and none is on PATH. Install one, or leave the flag out."
         )
 
 
@@ -370,7 +370,7 @@ def refuse_several(command: str) -> None:
         return
     if int(os.environ.get("RANK", 0)):
         raise SystemExit(1)
-    raise RuntimeError(f"{asked} processes were started, but this is the work of one. Use: {command}")
+    raise RuntimeError(f"{asked} processes were started, but this command runs in one process. Use: {command}")
 
 
 def _launcher_asked() -> int:

@@ -78,8 +78,8 @@ def unsealed(path: Path | str, values: Any) -> Any:
     rest = {key: value for key, value in values.items() if key != CHECKSUM}
     if (found := of_json(rest)) != values[CHECKSUM]:
         raise ValueError(
-            f"{path} is damaged or was edited: its checksum is {found}, recorded was {str(values[CHECKSUM])[:40]!r}. "
-            f"Fetch or make it anew; after an edit on purpose take the line `{CHECKSUM}` out."
+            f"{path} is damaged or was edited: its checksum is {found}, but the recorded one is {str(values[CHECKSUM])[:40]!r}. "
+            f"Download or make it again; if you edited it on purpose, remove the line `{CHECKSUM}`."
         )
     return rest
 
@@ -118,7 +118,7 @@ def check_values(path: Path | str, values: Any, schema: Any, hint: str = "") -> 
     """
     problem = _problem("", values, schema)
     if problem:
-        raise ValueError(f"{path}: {problem}. {hint or 'Make or fetch it anew.'}")
+        raise ValueError(f"{path}: {problem}. {hint or 'Make or download it again.'}")
     return _filled(values, schema) if isinstance(schema, type) and dataclasses.is_dataclass(schema) else values
 
 

@@ -106,7 +106,7 @@ def check_memory(size: int, what: str, device: "torch.device | str", lower: str 
     if size > free:
         raise ValueError(
             f"{what} need about {gibibytes(size)} of memory, and {gibibytes(free)} of it are free on {device}. Choose {lower}, or "
-            "end what else needs it."
+            "stop other programs that need memory."
         )
     print(f"{what}: about {gibibytes(size)} of memory, {gibibytes(free)} are free", flush=True)
 

@@ -114,7 +114,7 @@ def claim(
     out, config = Path(out), plain(config)
     if out.is_symlink() and not out.exists():
         raise ValueError(
-            f"--out {out} is a link to {os.readlink(out)}, which is not there. Make that folder, or choose another."
+            f"--out {out} is a link to {os.readlink(out)}, which does not exist. Create that folder, or choose another one."
         )
     if (above := next((p for p in out.parents if p.exists()), None)) is not None and not above.is_dir():
         raise ValueError(f"--out {out}: {above} is a file, not a folder. Choose another folder.")
@@ -137,13 +137,15 @@ def claim(
                 if used and used[key] != value:
                     raise ValueError(
                         f"--out {out} was made with {key} {value}, here it would be {used[key]}. Go on with --{key} {value}, "
-                        "or begin anew with --overwrite."
+                        "or start over with --overwrite."
                     )
             return True
         _check_kind(out, before, config, kind)
         _drop(out, parts)
     elif out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ValueError(f"--out {out} holds files but no run.json, so it was not made here. Choose another folder.")
+        raise ValueError(
+            f"--out {out} holds files but no run.json, so no command of this project made it. Choose another folder."
+        )
     values = {"config": config, "parents": parents or {}, "seed": seed, "command": sys.argv, **environment()}
     if kind is not None:
         values["kind"] = kind
@@ -284,7 +286,7 @@ def _check_same(out: Path, before: dict, config: dict, parents: dict[str, str], 
     if differing:
         raise ValueError(
             f"--out {out} was made with another configuration ({_shown(differing)}). Choose another folder, or begin "
-            "anew with --overwrite."
+            "over with --overwrite."
         )
 
 

@@ -57,7 +57,9 @@ def check_split(name: str, where: str = "") -> str:
     if isinstance(name, str) and len(name) <= LONGEST and SPLIT.fullmatch(name):
         return name
     said = one_line(repr(name), 60)
-    raise ValueError(f"{where + ': ' if where else ''}a split is called {said}; use letters, digits and underscores.")
+    raise ValueError(
+        f"{where + ': ' if where else ''}the name of a split is {said}; use only letters, digits and underscores."
+    )
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -69,7 +71,7 @@ def inside(folder: Path, name: str) -> Path:
     path = Path(folder) / name
     leads = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name
     if leads or ".." in PurePosixPath(name).parts or "\0" in name or not _below(folder, path):
-        raise ValueError(f"{one_line(repr(name), 80)} leads out of {folder}. Give names of files inside it.")
+        raise ValueError(f"{one_line(repr(name), 80)} is outside {folder}. Give names of files inside it.")
     return path
 
 

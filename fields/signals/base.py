@@ -69,15 +69,15 @@ class Signals:
     # -- what a kind of signals answers ---------------------------------------------------------------------------
 
     def values(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """What n signals of one extent say at their points, (n, M, C) float32."""
+        """Values of n signals of one extent at their points, (n, M, C) float32."""
         raise NotImplementedError
 
     def images(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """What an evaluation compares generated signals with, (n, ...): of kinds that are `comparable`."""
+        """References for generated signals, (n, ...); only for kinds that are `comparable`."""
         raise NotImplementedError
 
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
-        """Where n signals of one extent have their values: (M, d) if `shared`, else (n, M, d); float32."""
+        """Points of n signals of one extent: (M, d) if `shared`, otherwise (n, M, d); float32."""
         raise NotImplementedError
 
     def measured(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -94,19 +94,19 @@ class Signals:
         raise NotImplementedError
 
     def contents(self, indices: Sequence[int]) -> Iterator[Any]:
-        """What tells each of the signals at n positions from any other: arrays or texts, for `digest`."""
+        """Content of the signals at n positions, as arrays or texts, for `digest`."""
         return (self.values([i]) for i in indices)
 
     def architecture(self) -> FieldConfig:
-        """The field that suits these signals, where nobody asks for another."""
+        """Default architecture for these signals."""
         return FieldConfig(hidden=FIELDS["default"].hidden, in_dim=self.in_dim, out_dim=self.channels)
 
     def steps(self) -> int:
-        """Adam steps of a fit, where nobody asks for another number."""
+        """Default number of Adam steps of a fit."""
         return 64
 
     def share(self) -> float:
-        """Share of the points that a step of a fit sees, where nobody asks for another."""
+        """Default share of the points used in each step of a fit, in (0, 1]."""
         smallest = min((self.count(extent) for extent in self.extent.unique(dim=0).tolist()), default=0)
         return 0.5 if smallest >= 256 else 1.0
 

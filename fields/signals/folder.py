@@ -242,7 +242,7 @@ def _refuse(root: Path, good: int, skipped: list[tuple[str, str]], strict: bool)
     if strict and skipped:
         raise ValueError(
             f"{root}: {len(skipped)} of {good + len(skipped)} pictures are unreadable ({listed}). "
-            "Mend or remove them, or go on without --strict."
+            "Repair or remove them, or leave out --strict."
         )
     if not good:
         bad = f"; {len(skipped)} unreadable: {listed}" if skipped else ""

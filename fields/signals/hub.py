@@ -88,7 +88,7 @@ def _tables(repo: str, part: str | None, revision: str | None, config: SignalsCo
         found = {name: _open(table, config) for name, table in ({"": found} if single else found).items()}
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # what `datasets` and the Hub's client raise
         raise FileNotFoundError(
-            f"--signals {repo}: neither a folder here nor an image dataset that the Hub gives ({_said(error)}). Give a folder, or "
+            f"--signals {repo}: neither a local folder nor an image dataset that the Hub provides ({_said(error)}). Give a folder, or "
             "user/name, user/name:config, user/name@revision."
         ) from None
     if config.split is not None:
@@ -134,7 +134,7 @@ def _columns(features: Any, config: SignalsConfig, name: str) -> tuple[str, str 
     pictures = [column for column, kind in features.items() if isinstance(kind, Image)]
     image = config.image_column or (pictures[0] if len(pictures) == 1 else "image")
     if image not in pictures:
-        raise ValueError(f"--image-column {image} is no column of pictures of {name}; its columns are {listed}.")
+        raise ValueError(f"--image-column {image} is not a column of pictures of {name}; its columns are {listed}.")
     classes = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
     label = config.label_column or (classes[0] if len(classes) == 1 else "label" if "label" in features else None)
     return image, label
@@ -184,7 +184,9 @@ def _classes(labels: list, feature: Any) -> tuple[torch.Tensor | None, list[str]
     if all(label is None for label in labels):
         return None, None
     if any(label is None or isinstance(label, (list, dict, float)) for label in labels):
-        raise ValueError("--label-column: some rows have no label, or one that is no class. Name another column.")
+        raise ValueError(
+            "--label-column: some rows have no label, or a label that is not a class. Name another column."
+        )
     names = getattr(feature, "names", None)
     if names is not None and all(isinstance(label, int) and 0 <= label < len(names) for label in labels):
         return torch.tensor(labels), [str(name) for name in names]

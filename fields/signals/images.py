@@ -15,7 +15,7 @@ FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 
 class Images(Signals):
-    """N pictures in memory, kept in the integers of their files; `images` turns them into floats.
+    """N pictures in memory, stored as the integers of their files; `images` converts them to floats.
 
     Attributes:
         extent: (N, 2) int64 of height, width.
@@ -85,7 +85,7 @@ class Images(Signals):
         return self.images(indices).flatten(1, 2)
 
     def contents(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Pictures as their files hold them."""
+        """Pictures as stored in their files."""
         return (self._pictures[i] for i in indices)
 
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
@@ -116,7 +116,7 @@ def grid(config: FieldConfig, height: int, width: int, *, rows: tuple[int, int] 
         (H * W, 2) float32, row-major: y is the outer index, x the inner one.
     """
     if config.in_dim != 2:
-        raise ValueError(f"a picture needs a field of 2 coordinates, this one has {config.in_dim}: {config}.")
+        raise ValueError(f"a picture needs a field of 2 coordinates, but this one has {config.in_dim}: {config}.")
     if height < 1 or width < 1:
         raise ValueError(f"a picture needs at least 1 x 1 pixels, got {height} x {width} (height x width).")
     y = axis(config.coords, height)[slice(*rows) if rows else slice(None)]

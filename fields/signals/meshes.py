@@ -139,7 +139,7 @@ def prepare(vertices: np.ndarray, faces: np.ndarray) -> Surface:
     extent = high - low
     if not extent.max() > 0 or extent.min() < FLAT * extent.max():
         sides = " x ".join(f"{side:.3g}" for side in extent)
-        raise ValueError(f"it is flat ({sides}): a sheet encloses nothing")
+        raise ValueError(f"it is flat ({sides}) and encloses no volume")
     offset, scale = (low + high) / 2, float(extent.max()) / 2 / REACH
     vertices = (vertices - offset) / scale
     faces, how = oriented(vertices, faces)
@@ -165,7 +165,7 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if not len(faces):
         raise ValueError("it has no triangles")
     if faces.min() < 0 or faces.max() >= len(vertices):
-        raise ValueError(f"its faces name vertex {faces.max()} of {len(vertices)}")
+        raise ValueError(f"its faces refer to vertex {faces.max()}, but there are {len(vertices)} vertices")
     good = np.isfinite(vertices).all(1)[faces].all(1)
     if not good.all():
         notes.append(f"{(~good).sum()} faces with vertices that are not finite left out")

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: reading idx files, finding those laid by hand, downloading them from torchvision's mirrors.
+"""MNIST and Fashion-MNIST: reading idx files, finding them in a given folder, downloading them from torchvision's mirrors.
 
 An idx file is two zero bytes, the type (8 = unsigned byte), the number of axes, each axis's length as a big-endian
 32-bit integer, then the values (http://yann.lecun.com/exdb/mnist/). It may be gzipped, and a big one may lie in parts
@@ -71,11 +71,11 @@ def load_mnist(config: SignalsConfig) -> Images:
 
 
 def read_mnist(name: str, data_root: Path | None = None) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Both parts of the data set.
+    """Both parts of the dataset.
 
     Args:
         name: mnist or fashion-mnist.
-        data_root: where files lie by hand; None = `runs/downloads/NAME`, filled from the mirrors if need be.
+        data_root: folder of the files; None = `runs/downloads/NAME`, to which they are downloaded if necessary.
     Returns:
         (images (60000, 28, 28) uint8, labels (60000,) uint8), and the same of the 10,000 test pictures.
     Raises:
@@ -107,7 +107,7 @@ def _by_hand(name: str, root: Path, missing: list[str]) -> str:
     looked = ", ".join(str(folder) for folder in _folders(name, root))
     return (
         f"{name}: {', '.join(missing)} not found (looked in {looked}). Expected are {', '.join(NAMES)}, each raw or "
-        f"as .gz; get them from {mirrors[0]}, lay them into one of these folders and give it with --data-root."
+        f"as .gz; download them from {mirrors[0]}, put them into one of these folders and name it with --data-root."
     )
 
 
@@ -137,7 +137,7 @@ def _parts(folder: Path, file: str) -> list[Path]:
     if sorted(hits) != list(range(first, first + total)) or any(of != total for _, of in hits.values()):
         raise ValueError(
             f"{folder}: expected {total} parts of {file}, got {', '.join(p.name for p, _ in hits.values())}. "
-            "Lay all parts of one cut there."
+            "Put all parts of one split file there."
         )
     return [hits[i][0] for i in sorted(hits)]
 
@@ -191,7 +191,9 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     shape = tuple(np.frombuffer(data, ">u4", count=axes, offset=4).tolist())
     values = np.frombuffer(data, np.uint8, offset=4 * (axes + 1))
     if len(values) != int(np.prod(shape, dtype=object)):
-        raise ValueError(f"{path} states the shape {shape} but holds {len(values):,} values: it is cut. {REPLACE}")
+        raise ValueError(
+            f"{path} states the shape {shape} but holds {len(values):,} values: it is truncated. {REPLACE}"
+        )
     return values.reshape(shape).copy()  # a buffer is read-only, torch wants to write
 
 
@@ -230,8 +232,8 @@ def _fetch_missing(name: str, root: Path) -> None:
             _fetch(name, root)
     except Timeout:
         raise RuntimeError(
-            f"another process has been downloading {name} to {root} for more than {DEADLINE:.0f} s. Stop it, or lay "
-            "the files by hand and give their folder with --data-root."
+            f"another process has been downloading {name} to {root} for more than {DEADLINE:.0f} s. Stop it, or put "
+            "the files into a folder yourself and name it with --data-root."
         ) from None
 
 
@@ -267,7 +269,7 @@ def _fetch(name: str, root: Path) -> None:
         else:
             raise RuntimeError(
                 f"{name} could not be downloaded ({'; '.join(reasons)}). "
-                f"Lay {', '.join(NAMES)} (raw or .gz) by hand into {root}, or into a folder given with --data-root."
+                f"Put {', '.join(NAMES)} (unpacked or .gz) into {root}, or into a folder named with --data-root."
             )
         for path in bad:
             if path != root / f"{file}.gz":

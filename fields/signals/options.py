@@ -110,8 +110,8 @@ class SignalsConfig:
     def __post_init__(self):
         if self.count is not None and (self.count < 1 or self.signals != "solids"):
             raise ValueError(
-                f"--count is how many solids are made, at least 1; got {self.count} with --signals {self.signals}. "
-                "To use fewer signals of another kind give --limit."
+                f"--count is the number of solids to generate, at least 1; got {self.count} with --signals {self.signals}. "
+                "To use fewer signals of another kind, give --limit."
             )
         if self.resize is not None and not 1 <= self.resize <= LARGEST:
             raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")

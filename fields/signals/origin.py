@@ -24,8 +24,8 @@ def remember(
 
     Args:
         folder: of the dataset.
-        signals: the name of a data set, or a folder.
-        data_root: of a data set's files, if they were laid by hand.
+        signals: the name of a set of signals, or a folder.
+        data_root: folder of the dataset's files, if the user named one.
         resize, crop: what was done to pictures (see `SignalsConfig`).
         columns: those of `HUB_OPTIONS`, of a dataset of the Hub.
     """

@@ -75,8 +75,8 @@ def refuse_others(recorded: dict, ids: Iterable[str], signals: Signals) -> None:
     tried = [names] * (count == len(names)) + [None] * (count == len(signals))
     if wanted not in (found := [signals.digest(chosen) for chosen in tried]):
         raise ValueError(
-            f"the signals of {signals.name} are not those that the fields were fitted to: digest {found[0]} of "
-            f"{count:,} signals now, {wanted} then. Give those with --signals, or fit anew."
+            f"the signals of {signals.name} are not the ones the fields were fitted to: digest {found[0]} of "
+            f"{count:,} signals now, {wanted} then. Give those with --signals, or fit again."
         )
 
 
@@ -84,7 +84,7 @@ def load_signals(config: SignalsConfig) -> Signals:
     """The signals that the config names, read into memory.
 
     Raises:
-        FileNotFoundError: if a folder or file is not there.
+        FileNotFoundError: if a folder or file does not exist.
         ValueError: if files are unreadable.
         RuntimeError: if a download fails.
     """

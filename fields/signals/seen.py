@@ -63,8 +63,8 @@ def refuse_held_out(what: str, seen: str, name: str | None, ids: Iterable[str], 
     found = sorted(one for one in set(ids) if one and _hash(name, one) in known)
     if found:
         raise ValueError(
-            f"{what} has learnt from signals that are held out here: {found[0]} of split {split}, and so {len(found)} of the "
-            f"{len(known)} compared. Use one made with the same --split-seed and the same signals, or make it anew."
+            f"{what} was learnt from signals that are held out here: {found[0]} of split {split}, and so {len(found)} of the "
+            f"{len(known)} compared. Use one made with the same --split-seed and the same signals, or make it again."
         )
 
 

@@ -109,7 +109,7 @@ class Shapes(Signals):
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, M, 3) float32."""
         if config.in_dim != 3:
-            raise ValueError(f"a shape needs a field of 3 coordinates, this one has {config.in_dim}: {config}.")
+            raise ValueError(f"a shape needs a field of 3 coordinates, but this one has {config.in_dim}: {config}.")
         return torch.stack([self.around(i)[:, :3] for i in positions(indices, len(self)).tolist()])
 
     def surface(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -401,7 +401,7 @@ def load_thingi10k(config: SignalsConfig) -> Shapes:
     lists = sorted(root.rglob("input_summary.csv"))
     if not lists:
         raise FileNotFoundError(
-            f"{root} has no input_summary.csv: the licence of each mesh is not known. Lay it there, {LAYOUTS['thingi10k']}."
+            f"{root} has no input_summary.csv: the licence of each mesh is not known. Put the file there, {LAYOUTS['thingi10k']}."
         )
     with lists[0].open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -426,7 +426,7 @@ def _root(config: SignalsConfig) -> Path:
     layout = LAYOUTS[config.signals]
     if config.data_root is None:
         raise FileNotFoundError(
-            f"--signals {config.signals} is read from a folder of yours: --data-root DIR, {layout}."
+            f"--signals {config.signals} is read from a folder that you provide: --data-root DIR, {layout}."
         )
     root = Path(config.data_root).expanduser()
     if not root.is_dir():
@@ -438,7 +438,7 @@ def _load(config: SignalsConfig, root: Path, files: list[str], **about) -> Shape
     """The meshes of these files, as signals with the collection's name."""
     if not files:
         raise FileNotFoundError(
-            f"--data-root {root} holds no mesh of {config.signals}. Give {LAYOUTS[config.signals]}."
+            f"--data-root {root} contains no mesh of {config.signals}. Give {LAYOUTS[config.signals]}."
         )
     return load_meshes(
         root,

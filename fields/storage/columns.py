@@ -23,7 +23,7 @@ PLAUSIBLE = 1e6
 """No weight of a field that can be drawn is as large: such rows are diverged or damaged, and make codes and scales useless."""
 LONGEST = 1 << 24
 """No side of a picture and no number of points is larger."""
-EDITED = "Fetch or make it anew; rows that were changed on purpose are written by WeightDataset.save."
+EDITED = "Download or make it again; rows that were changed on purpose are written by WeightDataset.save."
 FORMER = {"quality": ("psnr",), "extent": ("height", "width")}
 """Columns -> those that stood in their place in the format weights/1."""
 
@@ -131,7 +131,9 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig, recorded: str | N
     except (pa.ArrowException, OSError) as error:
         if is_pointer(file):
             raise ValueError(f"{file} {FETCH}") from None
-        raise ValueError(f"{file} is not a readable Parquet file ({error}). Fetch or make the dataset anew.") from None
+        raise ValueError(
+            f"{file} is not a readable Parquet file ({error}). Download or make the dataset again."
+        ) from None
     table = current(table.select([n for n in stored_names(wanted, table.column_names) if n in table.column_names]))
     missing = [name for name in wanted if name not in table.column_names]
     if missing:
@@ -143,7 +145,7 @@ def read_parquet(file: Path, wanted: Any, config: FieldConfig, recorded: str | N
     except (pa.ArrowException, NotImplementedError) as error:
         raise ValueError(
             f"{file}: its columns cannot be read as {', '.join(wanted)} of a weight dataset ({error}). Write it with "
-            "WeightDataset.save, or make the dataset anew."
+            "WeightDataset.save, or make the dataset again."
         ) from None
     if made is None:
         wrong = np.flatnonzero(lengths != config.size)
@@ -169,7 +171,7 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
         row = int(bad[0])
         raise ValueError(
             f"{where}: row {row} has the label {int(labels[row])}, and field.json names {classes} classes "
-            f"({len(bad)} such rows). Make the dataset anew."
+            f"({len(bad)} such rows). Make the dataset again."
         )
 
 
@@ -189,7 +191,7 @@ def check_extents(extent: Tensor, axes: Sequence[str], where: str) -> None:
         row = int(wrong.any(1).nonzero()[0]) if wrong.any() else 0
         raise ValueError(
             f"{where}: row {row} has the extent {extent[row].tolist()}; expected {' and '.join(axes)}, each from 0 "
-            f"(unknown) to {LONGEST:,}. Make the dataset anew."
+            f"(unknown) to {LONGEST:,}. Make the dataset again."
         )
 
 
@@ -208,7 +210,7 @@ def check_rows(table: Any, where: str, first: int = 0) -> None:
     for name in table.column_names:
         if name != "quality" and table[name].null_count:  # an unknown quality is null or NaN
             row = first + int(np.flatnonzero(pc.is_null(table[name]).to_numpy(zero_copy_only=False))[0])
-            raise ValueError(f"{where}: row {row} has no {name}. Leave such rows out, or make the dataset anew.")
+            raise ValueError(f"{where}: row {row} has no {name}. Leave such rows out, or make the dataset again.")
     if "weights" not in table.column_names:
         return
     for chunk in table["weights"].chunks:

@@ -82,11 +82,11 @@ class WeightDataset:
 
     Attributes:
         config: the architecture.
-        reference: the row the fits began from.
+        reference: the row the fits started from.
         signals: what `Signals.describe()` says.
         splits: split name -> `datasets.Dataset`.
-        origin: where the signals lie on this machine, if the folder it was loaded from says so.
-        kind: what is known of the signals' kind: points, quality and its measure, thumbnails.
+        origin: where the signals are stored on this machine, if the folder it was loaded from says so.
+        kind: the kind of the signals: points, quality and its measure, thumbnails.
         fingerprint: 16 hexadecimal digits of rows, ids, splits, architecture and reference.
     """
 
@@ -116,7 +116,7 @@ class WeightDataset:
             config: the architecture.
             splits: per split its `Rows`, or a mapping with their names: `weights` (N, P), and optionally `labels` (N,),
                 `quality` (N,), `ids` (N strings), `seeds` (N,), `extent` (N, K).
-            reference: what the fits began from.
+            reference: the start of the fits.
             signals: the signals' description; `label_names` in it names the classes.
         Raises:
             ValueError: for rows of another layout or non-finite ones, naming the first.
@@ -139,8 +139,8 @@ class WeightDataset:
         Args:
             path: the folder or the name.
             revision: for a Hub name without one.
-            stream: read rows when they are asked for, a row group at a time, instead of holding all in memory; files
-                of the Hub are not kept on disk. That no signal stands in two splits is then not checked again.
+            stream: read rows when they are needed, one row group at a time, instead of holding all in memory; files
+                of the Hub are not kept on disk. It is then not checked again that no signal is in two splits.
             flag: the flag it came from, for messages.
         Raises:
             FileNotFoundError: if there is no weight dataset, with the command that makes one.
@@ -171,7 +171,9 @@ class WeightDataset:
             shards = [f for f in files if f.name.split("-")[0] == split]
             expected = int(shards[0].stem.split("-of-")[1])
             if len(shards) != expected:
-                raise ValueError(f"{path}/data has {len(shards)} of {expected} shards of split {split}. Fetch it anew.")
+                raise ValueError(
+                    f"{path}/data has {len(shards)} of {expected} shards of split {split}. Download it again."
+                )
             parts = [Dataset(read_parquet(f, wanted, config, about["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(about["reference"], path), about["signals"])
@@ -184,7 +186,7 @@ class WeightDataset:
         """Write the folder, all or nothing: `field.json` comes last and makes it a dataset.
 
         Args:
-            path: the folder; what else lies in a folder that is not a dataset yet stays.
+            path: the folder; other files in it are kept if it is not a dataset yet.
             keep: names of files that stay when an older dataset is replaced.
             also: name -> values of JSON files that appear together with the dataset.
         Raises:
@@ -257,7 +259,7 @@ class WeightDataset:
 
     @property
     def fingerprint(self) -> str:
-        """Of everything a reader depends on."""
+        """16 hexadecimal digits of rows, ids, splits, architecture and reference."""
         if self._fingerprint is None:
             self._fingerprint = self._digest(self.config.to_dict(), self.reference.to_dict())
         return self._fingerprint
@@ -274,7 +276,7 @@ class WeightDataset:
 
     @property
     def label_names(self) -> list[str] | None:
-        """Class names, None for unlabelled signals."""
+        """Class names; None for unlabelled signals."""
         return self.signals.get("label_names")
 
     def split(self, name: str):
@@ -299,7 +301,7 @@ class WeightDataset:
             yield rows[at : at + size]
 
     def weights(self, split: str, indices: Tensor | list[int] | None = None) -> Tensor:
-        """(N, P) float32, whole or the rows asked for."""
+        """Weights of a split, (N, P) float32: all rows, or those at `indices`."""
         rows = self.split(split)
         if indices is not None:
             rows = rows.select([int(i) for i in indices])
@@ -326,11 +328,11 @@ class WeightDataset:
         return found
 
     def ids(self, split: str) -> list[str]:
-        """Signal ids."""
+        """Signal id of each row: N strings."""
         return self._column(split, "signal_id").tolist()
 
     def quality(self, split: str) -> Tensor:
-        """(N,) how close each field is to its signal, by `kind.measure`; NaN where it is not known."""
+        """(N,) quality of each field by `kind.measure` (PSNR in dB for pictures, IoU for shapes); NaN where unknown."""
         return torch.from_numpy(np.array(self._column(split, "quality"), dtype=np.float32))
 
     psnr = quality
@@ -348,7 +350,7 @@ class WeightDataset:
     sizes = extent
 
     def rows(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Rows:
-        """A split's rows in memory with all columns, whole or those asked for."""
+        """Rows of a split in memory, with all columns: all rows, or those at `indices`."""
         columns = Rows(
             torch.empty(len(self.split(split)), 0), self.ids(split), self.labels(split), self.seeds(split),
             self.quality(split), self.extent(split),
@@ -384,11 +386,11 @@ class WeightDataset:
             if found != said.get(name, 0):
                 raise ValueError(
                     f"{path}/data has {found:,} rows of split {name}, its field.json says {said.get(name, 0):,}. "
-                    "Fetch or make it anew."
+                    "Download or make it again."
                 )
 
     def check(self) -> None:
-        """No signal stands in two splits; labels, columns and the reference are as declared."""
+        """Check that no signal is in two splits, and that labels, columns and the reference are as declared."""
         row = self.reference.row
         if row is not None and (row.shape != (self.config.size,) or not row.isfinite().all()):
             raise ValueError(
@@ -407,7 +409,7 @@ class WeightDataset:
             for signal in set(self.ids(name)):
                 if signal and seen.setdefault(signal, name) != name:
                     raise ValueError(
-                        f"signal {signal} stands in two splits, {seen[signal]} and {name}. Split by signal."
+                        f"signal {signal} is in two splits, {seen[signal]} and {name}. Put all fits of a signal into one split."
                     )
 
     def concatenate(self, *others: "WeightDataset") -> "WeightDataset":
@@ -424,7 +426,7 @@ class WeightDataset:
                 counts = {name: len(rows) for name, rows in other.splits.items()}
                 raise ValueError(
                     f"dataset {i} (rows {counts}) is {other.config}, dataset 0 is {self.config} "
-                    f"({other.config.against(self.config)}): cannot mix them."
+                    f"({other.config.against(self.config)}): they cannot be combined."
                 )
             if other.label_names != self.label_names:
                 raise ValueError(f"dataset {i} has classes {other.label_names}, dataset 0 has {self.label_names}.")

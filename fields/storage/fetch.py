@@ -120,7 +120,7 @@ def fetch(
         why = offline or reason(error)
         hint = " and it is not (completely) in the cache" if offline else ""
         raise FileNotFoundError(
-            f"{said} is no folder here, {why}{hint}. Try again with a network, or give a folder."
+            f"{said} is not a local folder, {why}{hint}. Try again with a network, or give a folder."
         ) from None
 
 
@@ -170,11 +170,11 @@ def _unreachable(repo: str, kind: RepoKind, revision: str | None, said: str) -> 
         raise FileNotFoundError(f"{said}: the Hub's {kind} {repo} has no revision {revision!r}.") from None
     except GatedRepoError:
         raise FileNotFoundError(
-            f"{said}: access to the Hub's {kind} {repo} must be asked for on its page first."
+            f"{said}: access to the Hub's {kind} {repo} must be requested on its page first."
         ) from None
     except RepositoryNotFoundError:
         raise FileNotFoundError(
-            f"{said} is no folder here, and the Hub shows no {kind} of this name. If it is private, log in with "
+            f"{said} is not a local folder, and the Hub shows no {kind} of this name. If it is private, log in with "
             "`hf auth login` or set HF_TOKEN; else check the name."
         ) from None
     except HfHubHTTPError as error:

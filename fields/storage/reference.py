@@ -97,10 +97,10 @@ class Reference:
         try:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset anew.") from None
+            raise ValueError(f"{path} cannot be read ({error}). Restore it, or fit the dataset again.") from None
         if digest(*(tensors[name] for name in sorted(tensors))) != (self.encoder or {}).get("digest"):
             what = "subspace" if self.start == "subspace" else "encoder"
-            raise ValueError(f"{path} is not the {what} that field.json describes. Restore it, or fit anew.")
+            raise ValueError(f"{path} is not the {what} that field.json describes. Restore it, or fit again.")
         return replace(self, tensors=tensors)
 
     def save_encoder(self, folder: Path) -> None:

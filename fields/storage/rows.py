@@ -17,7 +17,7 @@ UNKNOWN: Any = None
 class Rows:
     """N fields of one architecture.
 
-    What is not known is filled in: ids with "", seeds with 0, quality with NaN.
+    Unknown values are filled in: ids with "", seeds with 0, quality with NaN.
     """
 
     weights: Tensor
@@ -51,7 +51,7 @@ class Rows:
 
     @classmethod
     def of(cls, given: "Rows | Mapping[str, Any]") -> "Rows":
-        """Rows as they are, or from a mapping; the names of before (signal_id, seed, psnr, sizes) are understood."""
+        """Rows as they are, or from a mapping; former names (signal_id, seed, psnr, sizes) are accepted."""
         if isinstance(given, Rows):
             return given
         named = {FORMER.get(name, name): value for name, value in given.items()}
@@ -92,12 +92,12 @@ class Rows:
         )
 
     def with_weights(self, weights: Tensor) -> "Rows":
-        """Other weights (N, P) for the same signals; all else stays, the quality too."""
+        """The same rows with other weights (N, P); everything else is kept, including the quality."""
         return replace(self, weights=weights)
 
     @staticmethod
     def concatenate(parts: Sequence["Rows"]) -> "Rows":
-        """One after the other; labels and extents stay where all have them."""
+        """The rows of all parts, one after the other; labels and extents are kept if all parts have them."""
         if not parts:
             raise ValueError("there are no rows to concatenate.")
 

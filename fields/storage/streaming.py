@@ -143,7 +143,9 @@ class Shards:
         try:
             return function()
         except pa.ArrowInvalid as error:
-            raise ValueError(f"{self.files[i][0]} is not a readable Parquet file ({error}). Fetch it anew.") from None
+            raise ValueError(
+                f"{self.files[i][0]} is not a readable Parquet file ({error}). Download it again."
+            ) from None
         except Exception as error:  # several libraries' errors of disk and network
             raise RuntimeError(
                 f"{self.files[i][0]} could not be read ({reason(error)}). Run the same command again."
@@ -234,7 +236,7 @@ def open_splits(
     for split, part in files.items():
         expected = int(part[0][0].split("-of-")[-1].split(".")[0])
         if len(part) != expected:
-            raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Fetch it anew.")
+            raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Download it again.")
     return {split: Shards(part, schema, former, marks) for split, part in files.items()}
 
 

@@ -237,7 +237,7 @@ def _figure(image: Path | bytes, caption: str, kind: str) -> str | None:
         image = image.read_bytes()
     found = next((name for first, name in TYPES.items() if image.startswith(first)), None)
     if found is None:
-        raise ValueError("a report takes pictures as PNG, GIF or WebP; these bytes are none of them.")
+        raise ValueError("a report takes pictures as PNG, GIF or WebP; these bytes are none of these formats.")
     data = f"data:{found};base64,{base64.b64encode(image).decode()}"
     shown = f'<img src="{data}" alt="{_text(caption)}">'
     shown = (

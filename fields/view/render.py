@@ -33,14 +33,14 @@ WORKING = 320 << 20  # bytes for coordinates, encodings and hidden activations o
 
 
 def render(config: FieldConfig, weights: Tensor, height: int, width: int) -> Tensor:
-    """The fields as pictures, strip by strip, so that only the result has to fit in memory.
+    """Render fields as pictures, strip by strip, so that only the result has to fit in memory.
 
     Args:
         weights: (N, P).
     Returns:
         (N, H, W, C) float32 in [0, 1]; NaN where a field's weights are not finite.
     Raises:
-        ValueError: if the pictures would not fit into the memory that is free, or the field is not of pictures.
+        ValueError: if the pictures would not fit in free memory, or the field does not have 2 coordinates.
     """
     layout.check_weights(config, weights)
     grid(config, height, width, rows=(0, 0))  # refuses impossible sizes and fields of other dimensions
@@ -107,7 +107,7 @@ def _from_pil(picture: Image.Image) -> Tensor:
 
 
 def save_png(path: Path, image: Tensor) -> None:
-    """Write a picture (H, W, 1 or 3) or (H, W), whole or not at all."""
+    """Write a picture of shape (H, W), (H, W, 1) or (H, W, 3), values in [0, 1]; an interrupted write leaves no file."""
     picture = to_pil(image)
     with write_atomic(Path(path)) as temporary:
         picture.save(temporary, format="PNG")
@@ -124,7 +124,7 @@ def save_gif(path: Path, frames: Tensor | Sequence[Tensor], *, fps: float = 10, 
     if not len(frames):
         raise ValueError("an animation needs at least one frame, got none.")
     if not 0 < fps <= 50:
-        raise ValueError(f"fps must lie above 0 and not above 50 (browsers slow down faster ones), got {fps}.")
+        raise ValueError(f"fps must lie above 0 and not above 50 (browsers slow down faster animations), got {fps}.")
     if len({tuple(f.shape) for f in frames}) > 1:
         raise ValueError(f"all frames must have one shape, got {sorted({tuple(f.shape) for f in frames})[:5]}.")
     pictures = [to_pil(_tile(f, _scale(f.shape[0], f.shape[1], scale))) for f in frames]
@@ -192,10 +192,10 @@ def sheet(
     Args:
         images: (N, H, W, C).
         columns: pictures per row.
-        scale: enlargement; None = the longer side of a picture takes some 56 to 84 pixels.
+        scale: enlargement; None = about 56 to 84 pixels for the longer side of a picture.
         pad: white pixels around each picture.
         neighbours: (N, H', W', C) drawn in an orange frame at the right of each picture.
-        captions: N short texts under the pictures; what does not fit is cut.
+        captions: N short texts under the pictures; what does not fit is cut off.
     Returns:
         (H'', W'', 3) float32 in [0, 1].
     """

@@ -66,6 +66,6 @@ class TrainFlowConfig(LoopConfig, Overwrites):
         super().__post_init__()
         check_numbers(self, least={"steps": 1, "n": 1, "integration": 1})
         if not 0 <= self.unlabelled < 1:
-            raise ValueError(f"--unlabelled is a share in [0, 1), got {self.unlabelled}.")
+            raise ValueError(f"--unlabelled must be a share in [0, 1), got {self.unlabelled}.")
         if not 0 <= self.guidance <= 100 or (self.guidance != 1 and not self.labels):
             raise ValueError(f"--guidance must lie in [0, 100] and needs --labels unless it is 1, got {self.guidance}.")

@@ -158,7 +158,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             f"--fields {config.fields} has no training fields. Fit signals that have a training split, or name one so."
         )
     if config.labels and not data.label_names:
-        raise ValueError(f"--labels needs a data set with labels; {config.fields} has none. Leave the flag out.")
+        raise ValueError(f"--labels needs a dataset with labels; {config.fields} has none. Leave the flag out.")
     tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer)
     vectors = Vectors(data.config, tokenizer)
     free = (
@@ -223,7 +223,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
 def _load_tokenizer(where: str) -> WeightTokenizer:
     tokenizer = load_tokenizer(where, flag="--tokenizer")
     if not tokenizer.is_fitted:
-        raise ValueError(f"--tokenizer {where} has learnt nothing yet: fit it with python -m tokenizers.build.")
+        raise ValueError(f"--tokenizer {where} is not fitted. Fit one with: python -m tokenizers.build")
     return tokenizer
 
 
@@ -232,7 +232,7 @@ def save_samples(config: TrainFlowConfig, out: Path, data: WeightDataset, vector
     model, folder = load_model(out)[0], out / "samples"
     rows = draw_rows(model, config, vectors, config.n)
     if not len(rows):
-        raise RuntimeError("no sample is finite: train longer, or with a lower --lr.")
+        raise RuntimeError("no sample is finite. Train longer, or with a lower --lr.")
     signals = {**data.signals, "seen": seen_by(data), "counts": {"samples": len(rows)}}
     reference = Reference("unknown", f"drawn from a rectified flow trained on dataset {data.fingerprint}")
     WeightDataset.from_rows(data.config, {"samples": rows}, reference, signals).save(folder)

@@ -151,7 +151,7 @@ class Handlers:
         """A field fitted to a drawing on black."""
         ink = self.ink(drawing)
         if not ink.any():
-            raise ValueError("draw something first: white on black.")
+            raise ValueError("draw something first, in white on black.")
         return self._given(self.studio.of_picture(ink), part, "your drawing, fitted and turned into tokens")
 
     @staticmethod
@@ -215,7 +215,7 @@ class Handlers:
     ) -> tuple[list, str]:
         """Eight completions, the given field first."""
         if given is None or kept is None:
-            raise ValueError("take a field to complete first.")
+            raise ValueError("choose a field to complete first.")
         s, known = self.studio, int(given.labels[0])
         if label == ANY:  # the given field's own, where it has one
             label = s.label_names[known] if 0 <= known < len(s.label_names) else None

@@ -156,7 +156,7 @@ def part(name: str, tokens: int, grid: tuple[int, ...] | None) -> Tensor:
         "none": lambda row, column: False,
     }
     if name not in inside:
-        raise ValueError(f"a part is one of {', '.join(inside)}, got {name!r}.")
+        raise ValueError(f"a part must be one of {', '.join(inside)}, got {name!r}.")
     return torch.tensor([inside[name](*cell) for cell in cells])
 
 

@@ -136,7 +136,9 @@ class Studio:
             ValueError: without training data at hand.
         """
         if self.data is None:
-            raise ValueError("held-out fields need the dataset. Start with --fields, the folder or user/name of it.")
+            raise ValueError(
+                "held-out fields need the dataset. Start the demo with --fields: a folder, or user/name on the Hub."
+            )
         split = next((s for s in ("test", "validation") if len(self.data.splits.get(s, ()))), "train")
         i = number % len(self.data.ids(split))
         labels = self.data.labels(split)

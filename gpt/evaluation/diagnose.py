@@ -43,7 +43,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
     )
     if inputs.data.kind.name != "images":
         raise ValueError(
-            "diagnose compares pictures, these fields are of another kind. For shapes: scripts/evaluate.py."
+            "diagnose compares pictures, but these fields are of another kind. For shapes: scripts/evaluate.py."
         )
     parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}
     free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
@@ -78,7 +78,7 @@ def fields_of(training: Path) -> str:
     run = read_json(training / "run.json", schema=dict) if (training / "run.json").is_file() else {}
     named = run.get("config", {}).get("fields")
     if not isinstance(named, str) or (is_local(named) and not Path(named).is_dir()):
-        raise ValueError("the fields that the model learnt from are not known here: give --fields DIR.")
+        raise ValueError("the dataset the model was trained on was not found. Give it with --fields DIR.")
     return named
 
 
@@ -103,7 +103,7 @@ def measure_rows(config: DiagnoseConfig, inputs: Inputs, model: GPT, fields: str
     least = min(len(row) for row in rows)
     if least < 2:
         lost = next(row for row in rows if len(row) < 2)
-        raise RuntimeError(f"{lost.name}: {len(lost)} can be read, 2 are needed. Train longer, or raise --n.")
+        raise RuntimeError(f"{lost.name}: {len(lost)} are readable, but 2 are needed. Train longer, or raise --n.")
     refs = refs.pick(torch.arange(min(least, len(refs))))
     scorer = Scorer(refs, classifier, config.seed, ("l2",))
     lines = {row.kind: scorer.line(row) for row in rows}
@@ -131,7 +131,7 @@ def chain(setup: baselines.Setup, model: GPT) -> tuple[list[SignalSet], dict]:
     pool, weights, pool_labels = baselines.draw_pool(setup)
     found = baselines.held_out_rows(setup)
     if found is None:
-        raise ValueError("no held-out field is left beside the references. Lower --n, or fit test signals, too.")
+        raise ValueError("no held-out field is left besides the references. Lower --n, or fit test signals too.")
     split, where = found
     fields = data.weights(split, where)
     labels = _labels(data.labels(split), where)

@@ -49,7 +49,7 @@ MANY = ("training_images", "training_fields", "held_out_fields", "unigram")
 
 
 def evaluate(config: EvaluateConfig) -> dict:
-    """Compute, write and print; returns what metrics.json holds."""
+    """Evaluate samples, write report and tables, and print the table; returns the content of metrics.json."""
     start = time.perf_counter()
     torch.set_num_threads(config.threads or cores())
     inputs = read_inputs(config)
@@ -94,11 +94,13 @@ def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:
     shapes = values.pop("shapes")
     if not ours.signals:
         if config.features_n is not None:
-            raise ValueError("--features-n is for pictures, --fields holds shapes, which have no FID. Leave it out.")
+            raise ValueError(
+                "--features-n is for pictures, but --fields holds shapes, which have no FID. Leave it out."
+            )
         unsaid = dict.fromkeys(("samples", "fields", "out"))  # they are parents
         return shapes | unsaid | {name: values[name] for name in ("n", "seed", "overwrite")}
     if config.shapes != ShapeSettings():
-        raise ValueError("--shapes.* is for fields of shapes, --fields holds others. Leave it out.")
+        raise ValueError("--shapes.* is for fields of shapes, but --fields holds others. Leave it out.")
     return values
 
 

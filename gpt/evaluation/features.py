@@ -108,7 +108,7 @@ def match_channels(images: Tensor, channels: int) -> Tensor:
         return images @ images.new_tensor([[0.299], [0.587], [0.114]])
     if have == 1 and channels == 3:
         return images.expand(*images.shape[:-1], 3)
-    raise ValueError(f"pictures must have 1 or 3 channels, got {have}; the classifier wants {channels}.")
+    raise ValueError(f"pictures must have 1 or 3 channels, got {have}; the classifier needs {channels}.")
 
 
 def load_classifier(path: Path) -> Classifier:
@@ -141,7 +141,7 @@ def load_classifier(path: Path) -> Classifier:
 
 
 def _config(path: Path, words: str) -> ClassifierConfig:
-    known = parse_json(path, words, "Train the classifier anew.", ClassifierConfig)
+    known = parse_json(path, words, "Train the classifier again.", ClassifierConfig)
     return ClassifierConfig(**{name: known[name] for name in ClassifierConfig.__dataclass_fields__})
 
 
@@ -254,7 +254,7 @@ def cached_classifier(root: Path, images: Tensor, labels: Tensor, **settings) ->
         try:
             return load_classifier(path), path
         except ValueError as error:
-            logger.warning("%s Training it anew.", error)
+            logger.warning("%s Training it again.", error)
     model = train_classifier(images, labels, **settings)
     save_classifier(model, path)
     return model, path

@@ -145,7 +145,7 @@ def local_or_fetched(source: str, flag: str) -> Path:
     if path.exists():
         return path
     if is_local(source):
-        raise FileNotFoundError(f"{flag} {source}: no such folder, and not a Hub id like user/name.")
+        raise FileNotFoundError(f"{flag} {source}: not a folder, and not a Hub name like user/name.")
     return fetch_fields(source, flag=flag)
 
 
@@ -179,7 +179,7 @@ def open_source(
     if tokens is not None and len(tokens) != len(data.split(split)):
         raise ValueError(
             f"{flag} {source} holds {len(data.split(split))} fields and the codes of {len(tokens)}: they do not belong "
-            "together. Sample anew, or delete its tokens folder."
+            "together. Draw the samples again, or delete the tokens folder."
         )
     left_out = _left_out(path) if split == "samples" else 0
     return SignalSource(name, data.fingerprint, data, split, tokens=tokens, tokens_of=tokens_of, left_out=left_out)
@@ -189,7 +189,7 @@ def _left_out(path: Path) -> int:
     """How many sequences the sampler's report counts as asked for but not saved."""
     if not (path / "samples.json").is_file():
         return 0
-    report = read_json(path / "samples.json", "Sample anew.", dict)
+    report = read_json(path / "samples.json", "Draw the samples again.", dict)
     asked, saved = report.get("asked"), report.get("saved")
     return max(0, asked - saved) if isinstance(asked, int) and isinstance(saved, int) else 0
 
@@ -243,7 +243,7 @@ def common_extent(data: WeightDataset, split: str) -> tuple[int, ...]:
     most = 2 * int(counts.max()) > int(counts.sum())
     extent = tuple((extents[counts.argmax()] if most else data.extent(split).median(0).values).tolist())
     if not data.kind.known(extent):
-        raise ValueError(f"the dataset does not say how large its signals are (split {split}); give --signals.")
+        raise ValueError(f"the dataset does not state the size of its signals (split {split}). Give --signals.")
     return extent
 
 

@@ -31,7 +31,7 @@ def digit(data: WeightDataset) -> int:
     names = data.label_names
     if names is None:
         raise ValueError(
-            f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}: it needs labelled fields, these have no labels."
+            f"--protocol nefgpt evaluates digit {NEFGPT_DIGIT}: it needs labelled fields, but these have no labels."
         )
     return names.index(str(NEFGPT_DIGIT)) if str(NEFGPT_DIGIT) in names else NEFGPT_DIGIT
 

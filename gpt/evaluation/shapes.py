@@ -72,7 +72,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
     own, sides = config.shapes, sides_of(config, inputs)
     n = min(config.n or 0, *(len(data.ids(split)) for data, split in sides.values()))
     if n < 2:
-        raise ValueError(f"at least 2 shapes a side are needed, got {n}.")
+        raise ValueError(f"at least 2 shapes on each side are needed, got {n}.")
     data = inputs.data
     made: dict[str, tuple[WeightDataset, Tensor, Tensor | None]]
     made = {name: _rows(config, *where, n) for name, where in sides.items()}
@@ -84,7 +84,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
     kept = min(len(found[name].clouds) for name in sides)
     if kept < 2:
         raise ValueError(
-            f"fewer than 2 fields of a side have a surface ({ {k: dict(v.outcomes) for k, v in found.items()} })."
+            f"fewer than 2 fields on one side have a surface ({ {k: dict(v.outcomes) for k, v in found.items()} })."
         )
     clouds = {name: side.clouds[:kept] for name, side in found.items()}
     distances = _distances(config, {name: side for name, side in clouds.items() if len(side) == kept})
@@ -135,7 +135,7 @@ def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDa
     odd = [name for name in PICTURES if getattr(config, name) != getattr(usual, name)]
     if odd:
         raise ValueError(
-            f"--{odd[0].replace('_', '-')} says nothing of shapes. Leave it out; see --shapes.* in --help."
+            f"--{odd[0].replace('_', '-')} does not apply to shapes. Leave it out; see --shapes.* in --help."
         )
     sides = {"training fields": (inputs.data, "train"), "references": (inputs.data, config.shapes.reference)}
     source = inputs.source

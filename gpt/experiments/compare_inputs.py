@@ -92,7 +92,7 @@ def check_comparable(entry: Entry, data: WeightDataset) -> None:
     theirs, ours = entry.data.signals.get("name"), data.signals.get("name")
     if theirs != ours:
         raise ValueError(
-            f"{entry.fields} holds fields of the signals {theirs!r}, --fields of {ours!r}: a comparison is about one set of "
+            f"{entry.fields} holds fields of the signals {theirs!r}, --fields of {ours!r}: a comparison needs one set of "
             "signals."
         )
 
@@ -125,8 +125,8 @@ def _refuse_changed(entry: Entry, known: dict[str, dict], out: Path) -> None:
         was = run.get("config", {})
         if (was.get("source"), was.get("source_fields")) == (entry.source, entry.fields):
             raise ValueError(
-                f"{out / name} was made of another tokenizer or other fields ({run['parents']}) than now lie in "
-                f"{entry.source} and {entry.fields} ({entry.parents}). Delete {out / name} to make it anew, or choose "
+                f"{out / name} was made with another tokenizer or other fields ({run['parents']}) than are now in "
+                f"{entry.source} and {entry.fields} ({entry.parents}). Delete {out / name} to make it again, or choose "
                 "another --out."
             )
 

@@ -78,7 +78,7 @@ class SharedEvaluation:
             known = self.ids & set(entry.data.ids("train")) - {""}
             if known:
                 raise ValueError(
-                    f"{entry.fields} was split otherwise than --fields: {len(known)} of the {len(self.references)} "
+                    f"{entry.fields} has other splits than --fields: {len(known)} of the {len(self.references)} "
                     f"held-out signals ({sorted(known)[0]}, ...) are training fields there. Fit it with the same "
                     "--split-seed."
                 )

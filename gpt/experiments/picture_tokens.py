@@ -54,7 +54,7 @@ class Patches:
         generator = torch.Generator().manual_seed(config.seed)
         rows = self.cut(images).flatten(0, 1)
         if len(rows) < config.vocab_size:
-            raise ValueError(f"--vocab-size {config.vocab_size} is more than the {len(rows)} patches there are.")
+            raise ValueError(f"--vocab-size {config.vocab_size} is more than the {len(rows)} patches of the pictures.")
         some = rows[torch.randperm(len(rows), generator=generator)[:LEARNT]]
         found = MiniBatchKMeans(config.vocab_size, batch_size=4096, n_init=3, random_state=config.seed).fit(
             some.numpy()
@@ -112,7 +112,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
     torch.set_num_threads(config.threads or cores())
     signals = load_signals(SignalsConfig(signals=config.signals, data_root=config.data_root))
     if len(torch.unique(signals.extent, dim=0)) != 1:
-        raise ValueError(f"--signals {config.signals} are pictures of several sizes; one size is needed.")
+        raise ValueError(f"--signals {config.signals} are pictures of several sizes, but all must have one size.")
     default = Path("runs") / Path(config.signals).resolve().name / "picture-tokens"
     out = config.out or vacant(default, config, free=SAVED, kind="train_pictures")
     claim(out, config, seed=config.seed, free=SAVED, kind="train_pictures")

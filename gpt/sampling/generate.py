@@ -96,7 +96,7 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
     """
     top = logits.amax(1, keepdim=True)
     if top.isnan().any() or top.isposinf().any():
-        raise RuntimeError("the model's logits are not finite; it has diverged. Take an earlier checkpoint.")
+        raise RuntimeError("the model's logits are not finite; it has diverged. Use an earlier checkpoint.")
     if temperature == 0:
         return logits.argmax(1)
     z = logits.to(widest(logits.device)) - top
@@ -187,16 +187,16 @@ def sample_ids(
         seed: of all draws.
         label: class index; None = none, or drawn by the model if it has labels.
         temperature, top_k, top_p: as in `choose`.
-        guidance: how much the label counts, for models trained with label dropout: 1 = as learnt, 0 = not at all, above 1
+        guidance: strength of the label, for models trained with label dropout: 1 = as learnt, 0 = ignored, above 1
             more than that (classifier-free guidance, arXiv:2207.12598).
-        grammar: allow at each place only what belongs there; otherwise the model may end, or blunder, where it likes.
+        grammar: allow only valid tokens at each position; otherwise the model may end early or draw invalid tokens.
         first: number of the first field.
-        cache: with a key-value cache; without one the same tokens, slowly.
-        block: rows computed together.
-        prompt: (k,) codes every field begins with; -1 where one is drawn. A code that is given later is known to the
+        cache: use a key-value cache; without it the same tokens are drawn, more slowly.
+        block: fields computed together.
+        prompt: (k,) codes that every field starts with; -1 where a code is drawn. A given code is known to the
             model only from its place on.
         threads: CPU threads of a block; the same number, the same fields.
-        workers: blocks drawn at a time, which changes no field.
+        workers: blocks drawn at once; does not change the fields.
         onednn: multiply by oneDNN, faster on some CPUs (`fields.runtime.products`); its rounding changes some draw in ten thousand.
         share: (rank, world): only every world-th block, from the rank-th on.
         progress: called with the number of fields finished.

@@ -127,7 +127,7 @@ class ShowConfig:
         if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
             raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
         if self.rows is not None and min(self.rows, default=0) < 0:
-            raise ValueError(f"--rows are positions from 0 on, got {min(self.rows)}.")
+            raise ValueError(f"--rows must be positions from 0 on, got {min(self.rows)}.")
         if self.out is not None and self.out.suffix.lower() != ".png":
             raise ValueError(f"--out must name a .png file, got {self.out}.")
 

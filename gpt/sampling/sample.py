@@ -50,13 +50,13 @@ def find_label(label: str | None, names: list[str] | None) -> int | None:
 
 
 def sample(config: SampleConfig) -> dict[str, Any]:
-    """Draw, decode and write.
+    """Draw fields from a GPT, decode them and write a weight dataset.
 
     Returns:
         The report that samples.json holds.
     Raises:
-        ValueError, FileNotFoundError: for models, labels or datasets that do not fit, before anything is drawn.
-        RuntimeError: if no field could be read.
+        ValueError, FileNotFoundError: for models, labels or datasets that do not belong together, before anything is drawn.
+        RuntimeError: if no sequence was a readable field.
     """
     if config.precision == "onednn":
         check_onednn()
@@ -162,7 +162,7 @@ def _write(
     if not finite.any():
         counts = ", ".join(f"{v} {k}" for k, v in draws.report().items() if k not in ("asked", "distinct"))
         raise RuntimeError(
-            f"none of {len(draws)} sequences is a readable field ({counts}). Train longer, or keep the grammar."
+            f"none of {len(draws)} sequences is a readable field ({counts}). Train longer, or leave out --no-grammar."
         )
     whole, weights = whole.pick(finite), weights[finite]
     made = _dataset(config, whole, weights, info, tokenizer, data)

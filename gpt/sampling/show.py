@@ -131,7 +131,7 @@ def _tokenizer_of(config: ShowConfig, folder: Path) -> WeightTokenizer:
         return load_tokenizer(config.tokenizer, flag="--tokenizer")
     if (folder.resolve().parent / "config.json").is_file():
         return load_tokenizer(folder.resolve().parent)
-    raise FileNotFoundError(f"{folder} does not lie in the folder of its tokenizer. Name it with --tokenizer DIR.")
+    raise FileNotFoundError(f"{folder} is not in the folder of its tokenizer. Name the tokenizer with --tokenizer DIR.")
 
 
 def _tokenizer(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
@@ -148,10 +148,12 @@ def _tokenizer(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
 def _codebook(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
     """The mean patch of each code, over the fields whose tokens lie beside the tokenizer."""
     if not (folder / "tokens" / "tokens.json").is_file():
-        raise FileNotFoundError(f"--codebook needs a tokenizer with its tokens, there are none in {folder}.")
+        raise FileNotFoundError(f"--codebook needs a tokenizer with its tokens, but there are none in {folder}.")
     tokenizer, tokens = load_tokenizer(folder), TokenDataset.load(folder / "tokens")
     if not isinstance(tokenizer, RegionsTokenizer):
-        raise ValueError(f"--codebook is for tokenizers of regions, {folder} is of the kind {tokenizer.config.kind}.")
+        raise ValueError(
+            f"--codebook is for tokenizers of regions, but {folder} is of the kind {tokenizer.config.kind}."
+        )
     split = config.split or "train"
     ids = tokens.ids(chosen_split(split, tokens.splits, str(folder)))[:COUNTED]
     patches, counts = mean_patches(tokenizer, ids)

@@ -128,7 +128,7 @@ class Checkpoints:
             self.accelerator.print(f"skipped {path}: {problem}")
         if found:
             raise RuntimeError(
-                f"no checkpoint in {self.folder} can be read. Restore one, or delete them to start anew."
+                f"no checkpoint in {self.folder} can be read. Restore one, or delete them to start over."
             )
         return None
 

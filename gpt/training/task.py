@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Task(Generic[Model]):
-    """One kind of model on one data set.
+    """One kind of model on one dataset.
 
     Attributes:
         model: fresh, in training mode after the trainer has taken it.

@@ -80,8 +80,8 @@ class Trainer:
         how = getattr(getattr(accelerator, "distributed_type", None), "value", "NO")
         if how in SHARDED:
             raise ValueError(
-                f"{how} cuts a model over processes, which this trainer does not do: each process keeps the whole model. "
-                "Leave it out of the launcher's configuration; --recompute and --micro-batch lower the need of memory."
+                f"{how} divides a model over processes, which this trainer does not support: each process keeps the whole model. "
+                "Leave it out of the launcher's configuration; --recompute and --micro-batch reduce the memory needed."
             )
         self.model: Any = task.model.to(accelerator.device).train()
         task.model = self.model
@@ -216,8 +216,8 @@ class Trainer:
         if found is None:
             if (card := self.out / "last" / "model.json").is_file():  # written after a checkpoint
                 raise RuntimeError(
-                    f"{self.out} holds models of step {read_json(card, '', SavedStep)['step']} but no checkpoint to go on from. "
-                    "Put checkpoints/ back, choose another --out, or train anew with --overwrite."
+                    f"{self.out} holds models of step {read_json(card, '', SavedStep)['step']} but no checkpoint to continue from. "
+                    "Put checkpoints/ back, choose another --out, or start over with --overwrite."
                 )
             self.accelerator.print("no complete checkpoint: starting at step 0")
         else:

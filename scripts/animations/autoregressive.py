@@ -48,7 +48,9 @@ def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     kind_, size = kind_of(tokenizer.field, info.get("signals")), tuple(info["size"])
     solid = isinstance(kind_, ShapeKind)
     if not solid and (kind_.name != "images" or min(size) < 1):
-        raise ValueError(f"--model {options.model} makes fields {tokenizer.field}, neither of images nor of shapes.")
+        raise ValueError(
+            f"--model {options.model} makes fields {tokenizer.field}, which are neither images nor shapes."
+        )
     codes, label = draw(model, options, info["label_names"])
     rows, known, said = partial_rows(tokenizer, codes)
     values = token_values(tokenizer, codes)

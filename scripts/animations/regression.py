@@ -95,7 +95,7 @@ def read_experiment(folder: Path, start: str, sizes: tuple[int, ...]) -> Generat
                 generated = load_file(cell / "rows.safetensors")["rolled"]
                 if generated.shape != true.shape or not torch.allclose(generated[:, 0], true[:, 0], atol=1e-4):
                     raise ValueError(
-                        f"{cell} was not made from the fields in {folder}/fields. Run the experiment anew."
+                        f"{cell} was not made from the fields in {folder}/fields. Run the experiment again."
                     )
                 rows[n].append((true, generated))
         if not rows[n]:

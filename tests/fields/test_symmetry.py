@@ -165,7 +165,7 @@ def test_a_dataset_aligned(dataset, tmp_path, capsys):
     assert report["after"]["to_reference"] < 0.5 * report["before"]["to_reference"]
     assert report["after"]["halfway_psnr"] > report["before"]["halfway_psnr"] + 5
     assert align_dataset(settings) == report and "is complete" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no training signal"):
+    with pytest.raises(ValueError, match="not a training signal"):
         align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "x", reference="nobody"))
     assert not (tmp_path / "x").exists()
 
@@ -192,7 +192,7 @@ def test_a_dataset_sorted(dataset, tmp_path, capsys):
     assert align_dataset(settings) == report and "60 fields sorted in" in capsys.readouterr().out
     with pytest.raises(ValueError, match="how: 'sort' there, None now"):
         align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "sorted"))
-    with pytest.raises(ValueError, match="--reference belongs to --how match"):
+    with pytest.raises(ValueError, match="--reference is for --how match only"):
         AlignConfig(fields="a", out=tmp_path, how="sort", reference="made/0")
 
 

@@ -83,7 +83,7 @@ def test_unigram_against_counting():
             torch.tensor([0, 1]),
             r"row 1 holds ids in \[3, 6\], expected codes in \[0, 6\)",
         ),
-        (torch.tensor([[1, 2]]), None, "--labels needs a data set with labels"),
+        (torch.tensor([[1, 2]]), None, "--labels needs a dataset with labels"),
         (torch.tensor([[1, 2]]), torch.tensor([-1]), "1 have another, the first is row 0 with -1"),
     ],
 )

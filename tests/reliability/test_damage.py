@@ -72,10 +72,10 @@ def test_damaged_tables_are_refused_or_equal(corpus, tmp_path, what, seed):
 def test_names_of_splits_lead_nowhere(corpus, tmp_path, name):
     shutil.copytree(corpus / "tokenizer" / "tokens", tmp_path / "t")
     edit(tmp_path / "t" / "tokens.json", lambda card: {**card, "rows": {name: 1}})
-    with pytest.raises(ValueError, match="a split is called"):
+    with pytest.raises(ValueError, match="the name of a split is"):
         TokenDataset.load(tmp_path / "t")
     data = WeightDataset.load(corpus / "fields")
-    with pytest.raises(ValueError, match="a split is called"):
+    with pytest.raises(ValueError, match="the name of a split is"):
         WeightDataset.from_rows(data.config, {name: {"weights": data.weights("train")}})
 
 

@@ -52,7 +52,7 @@ def rewritten(folder, out, change, recorded=True):
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_other_values_than_recorded(folder, tmp_path, change, stream):
-    with pytest.raises(ValueError, match="damaged or was exchanged.*(WeightDataset.save|Fetch or make it anew)"):
+    with pytest.raises(ValueError, match="damaged or was replaced.*(WeightDataset.save|Download or make it again)"):
         WeightDataset.load(rewritten(folder, tmp_path / "c", change), stream=stream)
 
 

@@ -46,7 +46,7 @@ def test_shards_of_another_run_are_refused(pair, tmp_path, what, stream, which):
     read(tmp_path / "c" / place, stream)
     for file in (pair / "two" / inner).glob("*.parquet" if which == "all" else f"{which}-*.parquet"):
         shutil.copyfile(file, tmp_path / "c" / inner / file.name)
-    with pytest.raises(ValueError, match="damaged or was exchanged"):
+    with pytest.raises(ValueError, match="damaged or was replaced"):
         read(tmp_path / "c" / place, stream)
 
 
@@ -109,5 +109,5 @@ def test_parts_of_another_model_are_refused(models, tmp_path, name):
         shutil.copytree(other, tmp_path / "m" / name)
     else:
         shutil.copyfile(other, tmp_path / "m" / name)
-    with pytest.raises(ValueError, match="damaged or was exchanged|do not belong together|was trained on tokens"):
+    with pytest.raises(ValueError, match="damaged or was replaced|do not belong together|was trained on tokens"):
         load_model(tmp_path / "m")

@@ -73,7 +73,7 @@ def test_an_edited_picture_is_not_what_fields_are_compared_with(tmp_path):
     data = fit(settings(folder, out))
     Image.fromarray(np.full((8, 8), 9, np.uint8)).save(folder / "03.png")
     for look_up in (open_signals, find_signals):
-        with pytest.raises(ValueError, match="not those that the fields were fitted to"):
+        with pytest.raises(ValueError, match="not the ones the fields were fitted to"):
             look_up(data, str(folder), None)
 
 

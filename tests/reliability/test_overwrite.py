@@ -56,7 +56,7 @@ def test_a_folder_of_other_settings_is_begun_anew(tmp_path):
 @pytest.mark.parametrize("inner", ["f", "f/pictures"])
 def test_what_is_read_is_not_removed(tmp_path, inner):
     (tmp_path / "f" / "pictures").mkdir(parents=True)
-    with pytest.raises(ValueError, match="--overwrite would remove .* which --signals names"):
+    with pytest.raises(ValueError, match="--overwrite would delete .* which --signals names"):
         checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f", overwrite=True))
     checked(FitConfig(signals=str(tmp_path / inner), out=tmp_path / "f"))
     checked(FitConfig(signals=str(tmp_path / inner), out=Path(f"{tmp_path}/other"), overwrite=True))

@@ -25,7 +25,7 @@ from tokenizers.encode import main as encode
 from tokenizers.options import EncodeConfig
 from tokenizers.registry import BuildConfig, load_tokenizer
 
-HELD = "has learnt from signals that are held out here: .* of split (validation|test)"
+HELD = "was learnt from signals that are held out here: .* of split (validation|test)"
 
 
 @pytest.fixture(scope="module")

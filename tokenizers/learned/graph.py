@@ -179,7 +179,7 @@ class GraphTokenizer(VQVAETokenizer):
         """Refuse --reference where there is none."""
         if self.config.reference and not bool(self.standardizer.reference.isfinite().all()):
             raise ValueError(
-                "--reference needs the row the fits began from, and this dataset has none. Leave it out, or fit the fields "
+                "--reference needs the row the fits started from, but this dataset has none. Leave it out, or fit the fields "
                 "with --start conditioned or --start meta."
             )
 

@@ -169,8 +169,8 @@ class GraphConfig(VQVAEConfig):
             raise ValueError(f"--dropout must lie in [0, 1), got {self.dropout}.")
         if self.level == "neuron" and self.quantizer in ("vq", "rvq"):
             raise ValueError(
-                f"--level neuron has no codebook per place, as --quantizer {self.quantizer} learns them: neurons of a layer "
-                "share one. Use fsq, lfq or simvq."
+                f"--level neuron has no codebook per place, as --quantizer {self.quantizer} needs: the neurons of a layer "
+                "share one codebook. Use fsq, lfq or simvq."
             )
 
 
@@ -278,7 +278,7 @@ class RegionsConfig(TokenizerConfig):
             raise ValueError(f"--symmetric: {error}") from None
         if self.symmetric and field.coords == "corner":
             raise ValueError(
-                "--symmetric needs fields whose coordinates lie evenly about 0, these are at the corners of pixels."
+                "--symmetric needs fields whose coordinates are symmetric about 0, but these are at the corners of pixels."
             )
 
     def _check_grid(self, dimensions: int) -> None:

@@ -62,7 +62,7 @@ class RegionsTokenizer(WeightTokenizer):
         size, c = self.field.size, config
         if size > WIDEST:
             raise ValueError(
-                f"regions decodes fields of at most {WIDEST:,} weights, this one has {size:,}. Use kmeans."
+                f"regions decodes fields of at most {WIDEST:,} weights, but this one has {size:,}. Use kmeans."
             )
         self.grid = regions(self.field, c.grid)
         values_ = c.side**self.field.in_dim * self.field.out_dim
@@ -183,7 +183,9 @@ class RegionsTokenizer(WeightTokenizer):
 def regions(field: FieldConfig, grid: tuple[int, ...]) -> tuple[int, ...]:
     """The grid asked for, or the default of the field's dimension."""
     if not grid and field.in_dim not in GRIDS:
-        raise ValueError(f"a field of {field.in_dim} coordinates has no default grid. Give --grid, a number for each.")
+        raise ValueError(
+            f"a field of {field.in_dim} coordinates has no default grid. Give --grid with one number per coordinate."
+        )
     return grid or GRIDS[field.in_dim]
 
 

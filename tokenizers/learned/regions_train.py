@@ -108,7 +108,7 @@ class RegionsTrainer(VocabularyTrainer):
         apart = scattered(self.rows.cpu(), c.seed)
         if apart and c.read == "weights":
             raise ValueError(
-                "--read weights needs fields with a common start, and the rows of these point in different directions. "
+                "--read weights needs fields with a common start, but the rows of these fields point in different directions. "
                 "Leave the flag out."
             )
         if apart if c.representatives is None else c.representatives:

@@ -143,7 +143,7 @@ class Reported:
 
 def read_report(path: Path) -> dict[str, Any]:
     """What report.json holds; reports of before spoke of judged fields."""
-    hint = "Delete it and build the tokenizer anew."
+    hint = "Delete it and build the tokenizer again."
     values = {key.replace("judged_", "evaluated_"): value for key, value in read_json(path, hint, dict).items()}
     return check_values(path, values, Reported, hint)
 

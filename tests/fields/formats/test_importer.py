@@ -373,7 +373,7 @@ def test_wrong_places_are_one_sentence(tmp_path, digits):
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(ValueError, match="files ending in .npz, got a.txt"):
         bring("niq", tmp_path / "a.txt", tmp_path / "o")
-    with pytest.raises(ValueError, match="--data-root says where pictures lie"):
+    with pytest.raises(ValueError, match="--data-root is the folder of the pictures"):
         ImportConfig("nfn", tmp_path, tmp_path / "o", data_root=tmp_path)
     config = config_of("nefgpt")
     WRITERS["nefgpt"](tmp_path / "n", config, rows(config, 1), [58828], [0])

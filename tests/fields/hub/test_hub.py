@@ -56,9 +56,9 @@ def command(*words: str, **environment: str) -> subprocess.Popen:
     ("change", "repo", "said"),
     [
         ({"HF_TOKEN": None}, "tester/x", "there is no Hub token.*settings/tokens.*dry-run"),
-        ({"HF_TOKEN": "hf_junk\u00e9junk"}, "tester/x", "holds characters that no token has.*settings/tokens"),
+        ({"HF_TOKEN": "hf_junk\u00e9junk"}, "tester/x", "contains invalid characters.*settings/tokens"),
         ({"HF_TOKEN": "hf_junkjunkjunk"}, "tester/x", r"does not accept the token \(401\)"),
-        ({"role": "read"}, "tester/x", "may only read"),
+        ({"role": "read"}, "tester/x", "has read permission only"),
         ({"role": "fineGrained"}, "tester/x", "fine-grained Hub token has no write permission for tester/x"),
         ({}, "club/x", "no member of club.*tester/x"),
         ({}, "x", "named user/name"),
@@ -88,7 +88,7 @@ def test_organisations_and_visibility(dataset, capsys):
     dataset.push_to_hub("club/x")
     assert HUB.repos[("dataset", "club/x")].private and "an existing private" in capsys.readouterr().out
     dataset.push_to_hub("tester/open")
-    with pytest.raises(ValueError, match="exists and is public: --private cannot hide"):
+    with pytest.raises(ValueError, match="exists and is public: --private does not change"):
         dataset.push_to_hub("tester/open", private=True)
 
 

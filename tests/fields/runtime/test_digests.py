@@ -31,7 +31,7 @@ def test_what_was_recorded_is_compared(tmp_path):
     digests.check_digest(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
     digests.check_digest(tmp_path / "f", None, mark)
     (tmp_path / "f").write_bytes(b"abd")
-    with pytest.raises(ValueError, match="f is damaged or was exchanged"):
+    with pytest.raises(ValueError, match="f is damaged or was replaced"):
         digests.check_digest(tmp_path / "f", mark, digests.of_file(tmp_path / "f"))
 
 

@@ -25,7 +25,7 @@ def test_file_names_stay_apart():
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "", ".", "a b", "a\n", None, "x" * 300])
 def test_names_of_splits(name):
     assert check_split("train") == "train" and check_split("test_2") == "test_2"
-    with pytest.raises(ValueError, match="a split is called"):
+    with pytest.raises(ValueError, match="the name of a split is"):
         check_split(name)
 
 

@@ -114,9 +114,9 @@ def test_fields_of_a_hub_dataset_know_where_their_signals_are(hub):
     ("options", "said"),
     [
         ({"image_column": "picture"}, "--image-column picture: the columns of tester/pictures are img, class"),
-        ({"image_column": "class"}, "is no column of pictures"),
+        ({"image_column": "class"}, "is not a column of pictures"),
         ({"label_column": "kind"}, "--label-column kind"),
-        ({"split": "nowhere"}, "neither a folder here nor"),
+        ({"split": "nowhere"}, "neither a local folder nor"),
     ],
 )
 def test_what_is_not_there_is_named(hub, options, said):
@@ -148,7 +148,7 @@ def test_what_is_a_name_of_the_hub(tmp_path, monkeypatch):
     assert not any(
         is_hub_name(text) for text in ("photos/cats", "photos/dogs", "digits", "/a/b", "../a", "a/b/c", "./a")
     )
-    with pytest.raises(FileNotFoundError, match="neither a folder here nor an image dataset"):
+    with pytest.raises(FileNotFoundError, match="neither a local folder nor an image dataset"):
         load_signals(SignalsConfig("nobody/nothing"))
     with pytest.raises(ValueError, match="--split: for image datasets of the Hub"):
         load_signals(SignalsConfig("photos/cats", split="train"))

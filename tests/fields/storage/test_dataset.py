@@ -60,7 +60,7 @@ def test_types_do_not_depend_on_the_rows(tiny, tmp_path):
 def test_mixed_architectures_are_refused(dataset, tmp_path):
     other = FieldConfig(hidden=(8,), octaves=1)
     more = WeightDataset.from_rows(other, {"train": {"weights": rows(other, 3)}}, signals=dataset.signals)
-    with pytest.raises(ValueError, match="dataset 1 .*cannot mix"):
+    with pytest.raises(ValueError, match="dataset 1 .*cannot be combined"):
         dataset.concatenate(more)
     dataset.save(tmp_path / "d")
     more.save(tmp_path / "m")
@@ -126,7 +126,7 @@ def test_a_lost_split_is_noticed(stream, dataset, tmp_path):
     dataset.save(tmp_path / "d")
     for file in (tmp_path / "d" / "data").glob("test-*"):
         file.unlink()
-    with pytest.raises(ValueError, match="has 0 rows of split test, its field.json says 10. Fetch or make it anew"):
+    with pytest.raises(ValueError, match="has 0 rows of split test, its field.json says 10. Download or make it again"):
         WeightDataset.load(tmp_path / "d", stream=stream)
 
 

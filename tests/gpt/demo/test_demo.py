@@ -87,7 +87,7 @@ def test_completions_keep_what_they_are_told_to(page, studio):
     typed, same, _ = page.change(given, kept, "2:3")
     assert torch.equal(typed, changed) and np.array_equal(same, other) and page.change(None, None, "1:1")[0] is None
     assert page.choose_part(given, "none")[0].sum() == 0 and page.choose_part(None, "all")[0] is None
-    with pytest.raises(ValueError, match="take a field"):
+    with pytest.raises(ValueError, match="choose a field"):
         page.complete(None, None, ANY, 1.0, 1.0, 0, 1.0)
 
 

@@ -133,5 +133,5 @@ def test_what_cannot_be_diagnosed(trained):
     with pytest.raises(ValueError, match="Lower --n"):
         diagnose(DiagnoseConfig(str(trained / "gpt"), trained / "o", n=50, threads=1))
     assert not (trained / "o" / "run.json").exists()  # nothing was made: the folder is free
-    with pytest.raises(ValueError, match="give --fields"):
+    with pytest.raises(ValueError, match="Give it with --fields"):
         fields_of(trained / "gpt" / "best")

@@ -333,7 +333,7 @@ def test_hub_ids_are_fetched_only_where_no_folder_is(home):
     assert local_or_fetched(str(home / "fields"), "--samples") == home / "fields" and not HUB.log
     found = local_or_fetched("tester/evaluated", "--samples")
     assert {p.name for p in found.iterdir()} == {"field.json", "data"} and HUB.log
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="not a folder"):
         local_or_fetched("tests/nothing", "--samples")
     with pytest.raises(FileNotFoundError, match="--samples user/name is no folder here, and the Hub shows no dataset"):
         local_or_fetched("user/name", "--samples")

@@ -142,7 +142,7 @@ def test_refusals_name_what_is_wrong_before_anything_is_made(home):
     with pytest.raises(ValueError, match="batch: 8 there, 4 now"):
         run(home, "eight", batch=4)
     make_tokens(home, WeightDataset.load(home / "fields"), codes=5, name="eight")
-    with pytest.raises(ValueError, match="Delete .*eight to make it anew"):
+    with pytest.raises(ValueError, match="Delete .*eight to make it again"):
         run(home, "eight")
 
 

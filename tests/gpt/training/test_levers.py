@@ -80,7 +80,7 @@ def test_shifted_copies_are_tokens_of_shifted_fields(tmp_path):
     assert not torch.equal(moved[:n], moved[n:])
     with pytest.raises(ValueError, match="--shifts"):
         config(root, shifts=-1)
-    with pytest.raises(ValueError, match="leave out --stream"):
+    with pytest.raises(ValueError, match="Leave out --stream"):
         train(config(root, stream=True, shifts=1))
     train(config(root, "shifted", labels=True, steps=2, shifts=1))
     assert (root / "shifted" / "best").is_dir()

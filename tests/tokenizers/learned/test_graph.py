@@ -198,7 +198,7 @@ def test_build_reports_no_weights_of_another_row(weights, tmp_path):
 
 
 def test_refusals(weights):
-    with pytest.raises(ValueError, match="--reference needs the row the fits began from"):
+    with pytest.raises(ValueError, match="--reference needs the row the fits started from"):
         unfitted(reference=True).fit(weights)
     with pytest.raises(ValueError, match="--level neuron has no codebook per place"):
         unfitted(level="neuron", quantizer="vq")
