@@ -141,10 +141,10 @@ def test_a_changed_function_is_named(monkeypatch):
 
     config, original = FIELDS[0], fields.symmetry.match
     monkeypatch.setattr(fields.symmetry, "match", lambda c, w, r: original(c, w, r) + 0.1)
-    with pytest.raises(RuntimeError, match="field [0-9]+ computes something else"):
+    with pytest.raises(RuntimeError, match="field [0-9]+ computes different values"):
         align(config, rows(config, 5), rows(config, 1)[0])
     monkeypatch.setattr(fields.symmetry, "sort_neurons", lambda c, w: w + 0.1)
-    with pytest.raises(RuntimeError, match="field [0-9]+ computes something else"):
+    with pytest.raises(RuntimeError, match="field [0-9]+ computes different values"):
         canonical(config, rows(config, 5))
 
 

@@ -64,7 +64,7 @@ def test_every_kind_of_model_loads(kind, tmp_path):
         loaded, tokenizer, _ = load_model(tmp_path)
         assert type(loaded) is cls and tokenizer is None
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
-    with pytest.raises(ValueError, match="known are gpt"):
+    with pytest.raises(ValueError, match="known kinds are gpt"):
         model_class("poem")
 
 

@@ -284,7 +284,7 @@ def test_kinds_do_not_take_each_others_place(dataset, tmp_path):
     assert HUB.files("dataset", "tester/fields") == before
     make_model(root)
     publish_model(PublishModel(root / "gpt", "tester/gpt"))
-    with pytest.raises(ValueError, match="tester/gpt holds a model that is no tokenizer"):
+    with pytest.raises(ValueError, match="tester/gpt holds a model that is not a tokenizer"):
         publish_tokenizer(PublishTokenizer(root / "tokenizer", "tester/gpt"))
     publish_tokenizer(PublishTokenizer(root / "tokenizer", "tester/tokenizer"))
     with pytest.raises(ValueError, match="tester/tokenizer holds something else"):

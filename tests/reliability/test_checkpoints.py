@@ -99,7 +99,7 @@ def test_a_finished_model_outlives_its_checkpoints(tmp_path):
     train(settings)
     before = {p: p.read_bytes() for p in (settings.out / "best").rglob("*") if p.is_file()}
     shutil.rmtree(settings.out / "checkpoints")
-    with pytest.raises(RuntimeError, match="holds models of step 12 but no checkpoint to go on from"):
+    with pytest.raises(RuntimeError, match="holds models of step 12 but no checkpoint to continue from"):
         train(settings)
     assert before == {p: p.read_bytes() for p in (settings.out / "best").rglob("*") if p.is_file()}
 

@@ -76,7 +76,7 @@ def test_an_edited_card_is_said_to_be_edited(pair, tmp_path, file):
     path = tmp_path / "c" / file
     text = path.read_text()
     path.write_text(text.replace('"format": "neural', '"format": "Neural'))
-    with pytest.raises(ValueError, match="damaged or was edited: its checksum is .*take the line `checksum` out"):
+    with pytest.raises(ValueError, match="damaged or was edited: its checksum is .*remove the line `checksum`"):
         read_json(path)
     path.write_text(json.dumps(json.loads(text)))  # other spaces are the same content
     assert read_json(path) == unmarked(path, ("checksum",)) and "checksum" in sealed(read_json(path))

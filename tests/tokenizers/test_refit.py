@@ -168,5 +168,5 @@ def test_compare_on_other_fits_of_the_same_signals(data, tmp_path):
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "g", held_out=15))
     WeightDataset.from_rows(FIELD, parts, signals={"name": "else", "channels": 1}).save(tmp_path / "strangers")
     paths = (str(tmp_path / "p"), f"{tmp_path / 'q'}={tmp_path / 'strangers'}")
-    with pytest.raises(ValueError, match="these are fields of 'else', those of --fields of 'made'"):
+    with pytest.raises(ValueError, match="these are fields of 'else', but --fields has fields of 'made'"):
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "e", held_out=15))

@@ -94,7 +94,7 @@ def test_a_subspace_is_taken_over(made, tmp_path):
     assert other.reference.encoder == data.reference.encoder
     same = [data.ids("train").index(name) for name in other.ids("train")]
     assert torch.allclose(other.weights("train"), data.weights("train", same), atol=1e-6)
-    with pytest.raises(ValueError, match="has no encoder: its fields began from subspace"):
+    with pytest.raises(ValueError, match="has no encoder: its fields started from subspace"):
         fit(replace(QUICK, out=tmp_path / "no", reference=str(out), start="amortised"))
 
 

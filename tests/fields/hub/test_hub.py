@@ -60,7 +60,7 @@ def command(*words: str, **environment: str) -> subprocess.Popen:
         ({"HF_TOKEN": "hf_junkjunkjunk"}, "tester/x", r"does not accept the token \(401\)"),
         ({"role": "read"}, "tester/x", "has read permission only"),
         ({"role": "fineGrained"}, "tester/x", "fine-grained Hub token has no write permission for tester/x"),
-        ({}, "club/x", "no member of club.*tester/x"),
+        ({}, "club/x", "not a member of club.*tester/x"),
         ({}, "x", "named user/name"),
         ({}, "a/b/c", "named user/name"),
     ],

@@ -85,5 +85,5 @@ def test_what_is_not_there_is_said(lay, tmp_path):
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         load("abo", tmp_path / "nowhere")
     put("thing.stl")
-    with pytest.raises(FileNotFoundError, match="holds no mesh of shapenet"):
+    with pytest.raises(FileNotFoundError, match="contains no mesh of shapenet"):
         load("shapenet")

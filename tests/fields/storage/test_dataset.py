@@ -83,7 +83,7 @@ def test_concatenate_joins_split_by_split(dataset):
 
 def test_no_signal_in_two_splits(tiny):
     two = {"weights": rows(tiny, 2), "signal_id": ["made/1", "made/2"]}
-    with pytest.raises(ValueError, match="made/1 stands in two splits"):
+    with pytest.raises(ValueError, match="made/1 is in two splits"):
         WeightDataset.from_rows(tiny, {"train": two, "test": {"weights": rows(tiny, 1), "signal_id": ["made/1"]}})
 
 

@@ -321,7 +321,7 @@ def test_without_held_out_data_or_with_bad_sources_it_says_so(home, monkeypatch)
     data.save(home / "only" / "fields")
     with pytest.raises(ValueError, match="no held-out references"):
         run(home / "only")
-    with pytest.raises(FileNotFoundError, match="--samples .*missing: no such folder"):
+    with pytest.raises(FileNotFoundError, match="--samples .*missing: not a folder"):
         run(home, samples=str(home / "missing"))
     with pytest.raises(ValueError, match="--n must be at least 1"):
         EvaluateConfig("x", n=0)
@@ -335,7 +335,9 @@ def test_hub_ids_are_fetched_only_where_no_folder_is(home):
     assert {p.name for p in found.iterdir()} == {"field.json", "data"} and HUB.log
     with pytest.raises(FileNotFoundError, match="not a folder"):
         local_or_fetched("tests/nothing", "--samples")
-    with pytest.raises(FileNotFoundError, match="--samples user/name is no folder here, and the Hub shows no dataset"):
+    with pytest.raises(
+        FileNotFoundError, match="--samples user/name is not a local folder, and the Hub shows no dataset"
+    ):
         local_or_fetched("user/name", "--samples")
 
 

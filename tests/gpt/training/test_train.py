@@ -95,7 +95,7 @@ def test_a_model_in_pieces_is_refused(root):
         distributed_type = DistributedType.FSDP
 
     corpus = load_corpus(root / "fields", root / "tokenizer")
-    with pytest.raises(ValueError, match="FSDP cuts a model over processes"):
+    with pytest.raises(ValueError, match="FSDP divides a model over processes"):
         make_trainer(config(root), corpus, Fsdp())
 
 
