@@ -378,7 +378,7 @@ def test_wrong_places_are_one_sentence(tmp_path, digits):
     config = config_of("nefgpt")
     WRITERS["nefgpt"](tmp_path / "n", config, rows(config, 1), [58828], [0])
     with pytest.raises(
-        ValueError, match="none of the fields' signals .digits/58828, \.\.\.. is among the 1,797 signals of digits"
+        ValueError, match=r"none of the fields' signals .digits/58828, \.\.\.. is among the 1,797 signals of digits"
     ):
         bring("nefgpt", tmp_path / "n", tmp_path / "o", signals="digits")
     config = config_of("u2ni")
