@@ -33,7 +33,7 @@ def stage(options: Publish) -> Iterator[Path]:
     """The folder a repository is laid out in; gone afterwards, unless it was asked for and the block ended well.
 
     Raises:
-        ValueError: if the folder holds something else, or another push is at work in it.
+        ValueError: if the folder holds other files, or another push is using it.
     """
     from filelock import FileLock, Timeout
 
@@ -120,11 +120,11 @@ def publish(options: Publish, content: Publication) -> Sent | None:
 
 
 def check_place(content: Publication, push: Push | None) -> None:
-    """Refuse a repository that holds something else; of a dry run nothing is known."""
+    """Refuse a repository that holds other files; a dry run does not know its content."""
     others = [p for p in push.files if p not in ("README.md", ".gitattributes", "LICENSE")] if push else []
     if push and others and not any(name in push.files for name in content.mark):
         raise ValueError(
-            f"{push.repo} holds something else ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
+            f"{push.repo} holds other files ({', '.join(others[:3])}{' ...' if len(others) > 3 else ''}). "
             "Choose another name, or empty it first."
         )
     content.check(push)

@@ -66,7 +66,7 @@ def inside(folder: Path, name: str) -> Path:
     """The path of a name below a folder.
 
     Raises:
-        ValueError: if the name leads out of the folder, by itself or by a symbolic link.
+        ValueError: if the path is outside the folder, by itself or through a symbolic link.
     """
     path = Path(folder) / name
     leads = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name

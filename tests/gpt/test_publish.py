@@ -124,7 +124,7 @@ def test_a_dry_run_is_the_whole_repository_without_token_or_network(dataset, tmp
     assert "n<1K" in card and (out / "assets" / "conditioned.png").is_file()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="holds other files"):
         publish_fields(PublishFields(tmp_path / "d", "me/fields", dry_run=True, out=tmp_path / "mine"))
     assert (tmp_path / "mine" / "thesis.tex").is_file()
 
@@ -279,7 +279,7 @@ def test_kinds_do_not_take_each_others_place(dataset, tmp_path):
     root = make_corpus(tmp_path / "toy")
     dataset.push_to_hub("tester/fields")
     before = HUB.files("dataset", "tester/fields")
-    with pytest.raises(ValueError, match="tester/fields holds something else"):
+    with pytest.raises(ValueError, match="tester/fields holds other files"):
         publish_tokens(PublishTokens(root / "tokenizer", "tester/fields"))
     assert HUB.files("dataset", "tester/fields") == before
     make_model(root)
@@ -287,7 +287,7 @@ def test_kinds_do_not_take_each_others_place(dataset, tmp_path):
     with pytest.raises(ValueError, match="tester/gpt holds a model that is not a tokenizer"):
         publish_tokenizer(PublishTokenizer(root / "tokenizer", "tester/gpt"))
     publish_tokenizer(PublishTokenizer(root / "tokenizer", "tester/tokenizer"))
-    with pytest.raises(ValueError, match="tester/tokenizer holds something else"):
+    with pytest.raises(ValueError, match="tester/tokenizer holds other files"):
         publish_model(PublishModel(root / "gpt", "tester/tokenizer"))
 
 

@@ -120,7 +120,7 @@ def test_a_sample_of_many_notices_a_twentieth_and_nothing_else():
     ids = [f"digits/{i}" for i in range(20_000)]
     seen = sample_of("digits", ids)
     assert len(seen.split()) == SAMPLE == len(set(seen.split()))
-    with pytest.raises(ValueError, match=r"--model has learnt .* of the 256 compared"):
+    with pytest.raises(ValueError, match=r"--model was learnt .* of the 256 compared"):
         refuse_held_out("--model", seen, "digits", ids[:1000], "test")
     refuse_held_out("--model", seen, "digits", [f"digits/{i}" for i in range(20_000, 40_000)], "test")
     refuse_held_out("--model", seen, "others", ids, "test")

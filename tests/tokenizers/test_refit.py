@@ -163,7 +163,7 @@ def test_compare_on_other_fits_of_the_same_signals(data, tmp_path):
     assert again["rows"][0]["psnr_after"] == pytest.approx(alone["rows"][0]["psnr_after"])  # signals count, not places
     moved = {"train": parts["train"], "validation": {k: v[10:] for k, v in parts["validation"].items()}}
     WeightDataset.from_rows(FIELD, moved, signals=data.signals).save(tmp_path / "fewer")
-    with pytest.raises(ValueError, match="of --fields is not in split validation there"):
+    with pytest.raises(ValueError, match="of --fields is not in split validation in the other one"):
         paths = (f"{tmp_path / 'q'}={tmp_path / 'fewer'}",)
         compare(CompareConfig(paths, str(tmp_path / "fields"), tmp_path / "g", held_out=15))
     WeightDataset.from_rows(FIELD, parts, signals={"name": "else", "channels": 1}).save(tmp_path / "strangers")

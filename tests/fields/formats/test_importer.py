@@ -228,7 +228,7 @@ def test_hdf5_links_to_other_files_are_not_followed(tmp_path):
     with h5py.File(tmp_path / "u" / "2_sf.h5", "w") as file:
         file.create_dataset("dense/dense/kernel:0", (3, 6), "f4", external=str(tmp_path / "raw"))
     (tmp_path / "raw").write_bytes(bytes(72))
-    with pytest.raises(ValueError, match="1_sf.h5: no key like .*2_sf.h5: .*lies in another file"):
+    with pytest.raises(ValueError, match="1_sf.h5: no key like .*2_sf.h5: .*is stored in another file"):
         bring("u2ni", tmp_path / "u", tmp_path / "o")
 
 
@@ -288,7 +288,7 @@ def test_bad_files_are_named_counted_and_left_out(tmp_path):
     assert torch.equal(data.weights("train"), weights)
     said = dict(read_json(tmp_path / "o" / "import.json")["skipped"])
     expected = {
-        10: "truncated or corrupt", 11: "empty file", 12: "truncated or corrupt", 13: "layers.1.weight has no bias",
+        10: "truncated or corrupt", 11: "empty file", 12: "truncated or corrupt", 13: "layers.1.weight has no matching bias",
         14: "do not fit together", 15: "expected widths (16, 6, 6, 1)", 16: "not finite", 17: "unexpected key gamma",
         18: "floating-point", 19: "expected a state dict, got a list", 20: "its use_leaky_relu is True",
         21: "above 1e+06", 22: "stored sparsely",

@@ -152,7 +152,7 @@ BAD = {
     "damaged gzip": (lambda data: gzip.compress(data)[:12] + b"??" + gzip.compress(data)[14:], "corrupt gzip"),
     "other magic": (lambda data: b"\0\0\x0d\x03" + data[4:], "not an idx file"),
     "three bytes": (lambda data: data[:3], "not an idx file"),
-    "cut": (lambda data: data[:-1], "it is cut"),
+    "cut": (lambda data: data[:-1], "it is truncated"),
     "other count": (lambda data: idx(np.zeros((29, 28, 28))), "expected values of shape"),
 }
 

@@ -202,7 +202,7 @@ def test_refusals(weights):
         unfitted(reference=True).fit(weights)
     with pytest.raises(ValueError, match="--level neuron has no codebook per place"):
         unfitted(level="neuron", quantizer="vq")
-    with pytest.raises(ValueError, match=r"--dropout in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"--dropout must lie in \[0, 1\)"):
         unfitted(dropout=1.0)
     with pytest.raises(ValueError, match="--latents must be at least the field's 3 layers, got 2"):
         unfitted(latents=2)
