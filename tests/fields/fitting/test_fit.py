@@ -124,7 +124,7 @@ def test_starts(tmp_path):
     one = make_reference(config, signals, "conditioned", schedule=schedule, given=train)
     assert one.row.shape == (169,) and train in one.how
     held_out = signals.ids[int(signals.indices("test")[0])]
-    with pytest.raises(ValueError, match="is held out"):
+    with pytest.raises(ValueError, match="is in the held-out split"):
         make_reference(config, signals, "conditioned", schedule=schedule, given=held_out)
     with pytest.raises(ValueError, match="belongs to --start conditioned"):
         make_reference(config, signals, "meta", schedule=schedule, given=train)

@@ -32,5 +32,5 @@ def test_a_code_is_the_mean_of_its_regions():
 
 def test_volumes_have_no_picture():
     field = FieldConfig(in_dim=3, hidden=(4,), octaves=0, output="linear")
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="cannot be drawn"):
         mean_patches(made(field, grid=(2, 2, 2)), torch.zeros(1, 8).long())
