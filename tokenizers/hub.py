@@ -25,7 +25,7 @@ from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
 from fields.runtime.records import parse_json
 from fields.runtime.runs import write_json
-from fields.runtime.text import escape_markdown, inside
+from fields.runtime.text import escape_markdown, inside, one_line
 from fields.view.render import save_png, sheet
 from tokenizers.base import FILES, FORMAT, WeightTokenizer
 from tokenizers.options import PublishTokenizer, PublishTokens
@@ -226,7 +226,7 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
     name = info.signals.get("name") or "signals"
     shown = escape_markdown(name)
     head = front_matter(
-        pretty_name=f"Tokens of neural fields of {name}", license=label, task_categories=[TASK],
+        pretty_name=one_line(f"Tokens of neural fields of {name}", 100), license=label, task_categories=[TASK],
         tags=[*TAGS, "tokens"], size_categories=[size_category(sum(counts.values()))],
         configs=[{"config_name": "default", "data_files": files}], dataset_info=columns["dataset_info"],
     )  # fmt: skip

@@ -156,7 +156,7 @@ def fields_card(repo: str, variants: dict[str, dict]) -> str:
     name = about["signals"].get("name") or "signals"
     infos = [{"config_name": n, "features": deepcopy(f)} for n, f in [("default", features[first]), *features.items()]]
     head = front_matter(
-        pretty_name=f"Neural fields of {name}", license=label,
+        pretty_name=one_line(f"Neural fields of {name}", 100), license=label,
         task_categories=[TASK] if _kind(about).name == "images" else None,
         tags=[*TAGS, *([name] if re.fullmatch(r"[\w-]+", name) else [])],
         size_categories=[size_category(max(rows.values()))], configs=configs(variants), dataset_info=infos,

@@ -1,5 +1,6 @@
 """What can be set when something is published. Nothing here imports PyTorch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,9 @@ from typing import Annotated
 import tyro
 
 from fields.storage.fetch import is_repo
+
+REVISION = re.compile(r"(?!-)[\w./-]*[\w-](?<!\.lock)", re.ASCII)
+"""Names of branches that git takes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Publish:
         if not is_repo(self.repo):
             raise ValueError(
                 f"a repository is named user/name, of letters, digits and single '-', '_' and '.', got {self.repo!r}."
+            )
+        if self.revision is not None and (not REVISION.fullmatch(self.revision) or ".." in self.revision):
+            raise ValueError(
+                f"--revision names a branch, of letters, digits and single '-', '_', '.' and '/', got {self.revision!r}."
             )
 
 

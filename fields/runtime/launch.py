@@ -184,6 +184,7 @@ def usage_sentence(framed: str) -> str:
         if said and not line.strip():
             break
         said.append(line.strip())
+    said = [re.sub(r"^Error parsing [A-Z]\w*: ", "", line) for line in said]  # the name of a class
     return f"{one_line(' '.join(said) or 'the command line was not understood.', 300)} All flags: --help."
 
 

@@ -18,6 +18,7 @@ from made import rows
 
 from fields.hub import push as pushing
 from fields.hub import shards
+from fields.hub.options import PublishFields
 from fields.hub.push import Push
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, at, beside, fetch, is_local, scrub
@@ -317,3 +318,10 @@ def test_the_loopback_hub_agrees_with_the_libraries(tmp_path):
     assert "README.md" in api.list_repo_files("tester/d", repo_type="dataset", revision="b")
     api.delete_repo("tester/d", repo_type="dataset")
     assert not HUB.repos and isinstance(HUB, Hub) and json.dumps(HUB.log)
+
+
+@pytest.mark.parametrize("revision", ["a b", "a..b", "-x", "x.lock", "x/", "a~1", "é", ""])
+def test_branches_that_git_refuses_are_refused_first(revision):
+    with pytest.raises(ValueError, match="--revision names a branch"):
+        PublishFields(Path("d"), "user/name", revision=revision)
+    assert PublishFields(Path("d"), "user/name", revision="v1.0/try-2").revision
