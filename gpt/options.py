@@ -208,7 +208,9 @@ class PipelineConfig(TrainConfig):
 
     def __post_init__(self):
         if (self.fields is None) != (self.tokenizer is None):
-            raise ValueError("give both --fields and --tokenizer, or neither for the pipeline on the embedded digits.")
+            raise ValueError(
+                "give both --fields and --tokenizer, or neither to run the pipeline on scikit-learn's digits."
+            )
         super().__post_init__()
 
     def training(self, **changes) -> TrainConfig:

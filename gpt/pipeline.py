@@ -1,4 +1,4 @@
-"""The pipeline on the embedded digits: fields, tokens, a GPT, samples, their evaluation. What is there is not made again."""
+"""The pipeline on scikit-learn's digits: fields, tokens, a GPT, samples, their evaluation. Existing results are kept."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A model to be looked at in a browser:  python scripts/demo.py --model runs/digits/gpt"""
+"""Explore a model in a browser:  python scripts/demo.py --model runs/digits/gpt"""
 
 import sys
 from pathlib import Path

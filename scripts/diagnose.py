@@ -1,4 +1,4 @@
-"""Name the stage that loses most between signals and samples:  python scripts/diagnose.py --model DIR"""
+"""Find the stage that loses most between signals and samples:  python scripts/diagnose.py --model DIR"""
 
 import sys
 from pathlib import Path

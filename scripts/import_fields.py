@@ -1,4 +1,4 @@
-"""Other people's weight files as a weight dataset:  python scripts/import_fields.py SOURCE PATH --out DIR"""
+"""Weight files of other projects as a weight dataset:  python scripts/import_fields.py SOURCE PATH --out DIR"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# MNIST from its files to an evaluation of new fields, in stages; started again, it goes on where it stopped.
-# --seed N is the seed of every stage but the evaluation (whose references and baselines stay the same) and gets a folder of its own.
+# MNIST from its files to an evaluation of new fields, in stages; started again, it continues where it stopped.
+# --seed N is the seed of every stage but the evaluation (whose references and baselines stay the same) and has a folder of its own.
 #   bash scripts/mnist.sh [--short] [--signals fashion-mnist] [--data-root DIR] [--unlabelled] [--seed N] [--threads N]
 set -euo pipefail
 here="$PWD"

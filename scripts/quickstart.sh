@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, then the pipeline on the embedded digits: fields, tokens, a GPT, and a picture of fields that never existed.
+# Makes the environment, then runs the pipeline on scikit-learn's digits: fields, tokens, a GPT, and a picture of new fields.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh

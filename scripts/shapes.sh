@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shapes from data to new shapes: 2,500 procedural solids, fields, a vocabulary, a GPT, 500 new solids, their evaluation, 100
-# of them as GLB and a contact sheet. Each stage that is complete is skipped, so that a killed run goes on.
+# of them as GLB and a contact sheet. Complete stages are skipped, so that a killed run can be continued.
 #
 #   bash scripts/shapes.sh                                  # two threads, under runs/shapes
 #   COUNT=60 LEARN=600 STEPS=20 NEW=8 N=6 OUT=runs/small bash scripts/shapes.sh   # a trial

@@ -1,4 +1,4 @@
-"""Train a GPT on the tokens of neural fields; without arguments the pipeline on the embedded digits:
+"""Train a GPT on the tokens of neural fields; without arguments the pipeline on scikit-learn's digits:
 
 python scripts/train_gpt.py
 python scripts/train_gpt.py --fields runs/mnist/fields --tokenizer runs/mnist/kmeans --out runs/mnist/gpt

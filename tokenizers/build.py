@@ -69,9 +69,9 @@ def check_training_fields(data: WeightDataset) -> None:
 
 
 def _dataset(path: str | Path, revision: str | None = None, stream: bool = False) -> WeightDataset:
-    """The dataset; the embedded digits are fitted when they are requested and missing."""
+    """The dataset; scikit-learn's digits are fitted first if they are requested and missing."""
     if str(path) == DIGITS and not (Path(path) / "field.json").is_file():
-        print(f"{path} not found: fitting the embedded digits first (a minute or two on a laptop)")
+        print(f"{path} not found: fitting fields to scikit-learn's digits first (a minute or two on a laptop)")
         from fields.fitting.fit import fit
         from fields.fitting.options import FitConfig
 

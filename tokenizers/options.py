@@ -164,7 +164,8 @@ class CompareConfig(Overwrites):
     counted: int = 20_000
     """Number of training fields, drawn at random, whose codes are counted to compute bits per field."""
     surfaces: int = 8
-    """For shapes: number of shapes whose surfaces are meshed and drawn, each beside its field and every round trip; 0 = none."""
+    """For shapes: number of original shapes whose surfaces are drawn beside their fields and the decoded fields of each
+    tokenizer; 0 = none."""
     signals: str | None = None
     """Folder of the pictures the fields were fitted to, for PSNR against them; not needed for the digits."""
     data_root: Path | None = None

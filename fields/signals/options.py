@@ -30,7 +30,7 @@ class ShapeOptions:
     """Points per shape that are drawn near the surface; None = 4,096 for solids, 32,768 for meshes."""
     fine: int | None = None
     """Further points per shape, drawn five times nearer to the surface (thin parts need them); None = 0 for solids, 32,768
-    for meshes where --shape.near is not given either."""
+    for meshes unless --shape.near is given."""
     uniform: int | None = None
     """Points per shape that are drawn uniformly in the cube; None = 4,096 for solids, 65,536 for meshes."""
     spread: float = 0.05
