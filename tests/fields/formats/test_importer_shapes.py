@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foreign_files import WRITERS, bring
+from foreign_files import WRITERS, bring, config_of
 
 from fields import layout
 from fields.formats.importer import import_fields
-from fields.formats.options import ImportConfig
+from fields.formats.options import ImportConfig, MeshConfig
+from fields.formats.surfaces import write_meshes
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from fields.view import volumes
@@ -60,6 +61,26 @@ def test_distances_and_occupancies_of_one_project_are_kept_apart(tmp_path):
     assert [g["volumes"][0]["touches"] for g in report["groups"]] == [False, False]
     occupancy = WeightDataset.load(tmp_path / "o" / "3-6-1-relu-linear-occupancy")
     assert occupancy.signals["quantity"] == "occupancy logit" and occupancy.signals["inside"] == "below 0"
+
+
+@pytest.mark.parametrize("source", ["hyperdiffusion", "u2ni", "niq"])
+def test_imports_end_as_meshes(source, tmp_path):
+    """An octahedron in the architecture and the files of each project: six ReLUs, passed on by the other layers."""
+    config = config_of(source)
+    weights = [torch.zeros(1, out, into) for into, out in zip(config.widths, config.widths[1:], strict=False)]
+    biases = [torch.zeros(1, out) for out in config.widths[1:]]
+    weights[0][0, :6, :3] = torch.cat([torch.eye(3), -torch.eye(3)])  # the raw coordinates come first
+    for weight in weights[1:-1]:
+        weight[0, :6, :6] = torch.eye(6)
+    sign = -1.0 if config.output == "logit" else 1.0
+    weights[-1][0, 0, :6], biases[-1][0, 0] = sign, -0.6 * sign
+    row = layout.join(list(zip(weights, biases, strict=True)))
+    WRITERS[source](tmp_path / "files", config, row, [1], [0])
+    fields = bring(source, tmp_path / "files", tmp_path / "fields")
+    assert fields.config.size == config.size
+    (item,) = write_meshes(MeshConfig(tmp_path / "fields", tmp_path / "meshes", size=32, picture=0))
+    assert item["closed"] and item["volume"] == pytest.approx(4 / 3 * 0.6**3, rel=0.05)
+    assert (tmp_path / "meshes" / item["file"]).stat().st_size > 0
 
 
 # -- real files --------------------------------------------------------------------------------------------------------
