@@ -159,7 +159,7 @@ def test_folders_that_cannot_be_are_refused_by_name(tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for out, said in (
-        ("gone", "is a link to .*nowhere, which is not there"),
+        ("gone", "is a link to .*nowhere, which"),
         ("loop", "is a link to"),
         ("file/x/y", ".*file is a file"),
     ):
