@@ -117,9 +117,11 @@ def find_evaluation(options: PublishModel, info: dict) -> Path | None:
         if (found / "metrics.json").is_file() and not other_model(
             read_json(found / "metrics.json", HINT, EvaluationFile), info, True
         ):
-            print(f"numbers of {found}")
+            print(f"the card's evaluation is taken from {found}")
             return found
-    print("no evaluation of this model was found; the card says nothing of its samples' quality (--evaluation DIR)")
+    print(
+        "no evaluation of this model was found; the card does not state the quality of its samples (name one with --evaluation DIR)"
+    )
     return None
 
 

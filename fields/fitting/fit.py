@@ -289,7 +289,7 @@ class Worker:
                 said = self.kind.measure.text(float(reached))
                 say(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")
                 return row[0], reached[0]
-        say(f"{name} diverged at every rate tried and will be left out")
+        say(f"{name} diverged at every learning rate tried and is left out")
         return torch.full_like(row[0], float("nan")), torch.full_like(reached[0], float("nan"))
 
 

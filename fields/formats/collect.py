@@ -277,7 +277,9 @@ def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     size, beside = sizes[0], None
     if not size or not min(size):
         size = (64, 64)
-        print("note: the pictures' size is not known (--size H W): drawn as 64 x 64, their extent is 0 x 0 in the rows")
+        print(
+            "note: the size of the pictures is unknown (give it with --size H W): they are drawn as 64 x 64, and their extent is stored as 0 x 0"
+        )
     if isinstance(batch.signals, Images) and bool((group.at[chosen] >= 0).all()):
         beside = batch.signals.images(group.at[chosen])
     verify.preview_pictures(path, group.config, group.weights[chosen], size, group.captions(chosen), beside)
@@ -291,5 +293,5 @@ def _preview_shapes(path: Path, group: Group, chosen: list[int], *, below: bool)
     for name, facts in zip(names, found, strict=True):
         if not facts["bounds"] or facts["touches"]:
             what = "reaches the faces of the cube [-1, 1]^3" if facts["bounds"] else "has no inside in [-1, 1]^3"
-            print(f"note: {name} {what}: is the sign right, are the bounds?")
+            print(f"note: {name} {what}: check the sign and the bounds")
     return [{"name": name, **facts} for name, facts in zip(names, found, strict=True)]

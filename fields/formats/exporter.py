@@ -38,7 +38,7 @@ def main(config: ExportConfig) -> None:
     total = sum(len(rows) for rows in data.splits.values())
     print(f"{count(total)} in {config.out}, format {config.format}, weight files: {report['files']:,}")
     print(report["says"])
-    print(f"back: python scripts/import_fields.py {IMPORT[config.format]} {config.out} --out DIR")
+    print(f"to read them again: python scripts/import_fields.py {IMPORT[config.format]} {config.out} --out DIR")
 
 
 def export(data: WeightDataset, format: Format, out: Path) -> dict:

@@ -123,7 +123,7 @@ def _given(config: ImportConfig, extra: Beside) -> dict[str, Any]:
     """`FieldConfig` values that stand above the source's: of our own sidecar, of --field-file, of --field.*."""
     given = dict(extra.stated or {})
     if extra.stated:
-        print(f"conventions, ids and splits are taken from {SIDECAR} beside the files")
+        print(f"conventions, ids and splits are read from {SIDECAR} beside the files")
     if config.field_file is not None:
         given |= load_field(config.field_file)
     return given | config.field.given()

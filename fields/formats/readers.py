@@ -219,7 +219,9 @@ def check_views(tensors: dict[str, Tensor]) -> None:
             tensor.layout == torch.strided
             and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
         ):
-            raise ValueError(f"{name} has {tensor.numel():,} numbers of which fewer are stored: save a copy of it")
+            raise ValueError(
+                f"{name} has {tensor.numel():,} numbers, of which fewer are stored: save a contiguous copy of it"
+            )
 
 
 def torch_reason(error: Exception) -> str:

@@ -307,7 +307,7 @@ class Trainer:
                     self.save(step)
                 if stop:
                     if c.out is not None:
-                        a.print(f"interrupted after step {step}; the same command goes on from there")
+                        a.print(f"interrupted after step {step}; run the same command again to continue from there")
                     raise Stopped(getattr(stopping, "number", signal.SIGINT))
                 if self.state["stopped"]:
                     a.print(f"stopped at step {step}: no improvement in {c.patience} validations")

@@ -31,7 +31,7 @@ def test_views_of_few_numbers_do_not_fill_the_memory(tmp_path):
     torch.save({"0.weight": torch.zeros(1).expand(40_000, 40_000)}, tmp_path / "a.pth")
     assert (tmp_path / "a.pth").stat().st_size < 4000
     for reader in (read, load_classifier):
-        with pytest.raises(ValueError, match="1,600,000,000 numbers of which fewer are stored"):
+        with pytest.raises(ValueError, match="1,600,000,000 numbers, of which fewer are stored"):
             reader(tmp_path / "a.pth")
     torch.save({"0.weight": torch.randn(6, 4).T}, tmp_path / "b.pth")  # another order of the same numbers is a copy
     assert read(tmp_path / "b.pth").tensors["0.weight"].shape == (4, 6)

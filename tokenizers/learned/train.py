@@ -333,7 +333,7 @@ def train_vocabulary(
             _loop(trainer, watch, mark, path)
     if trainer.config.steps and not varied:
         what = "one training field" if len(rows) == 1 else f"{len(rows):,} training fields that do not differ"
-        print(f"{what}: {c.kind} starts with what they are and makes none of its {c.steps:,} steps")
+        print(f"{what}: nothing to train; {c.kind} keeps its initialisation and skips its {c.steps:,} steps")
     if trainer.best:
         tokenizer.load_state_dict(trainer.best)
     tokenizer.history = [*(tokenizer.history if stage else []), *trainer.history]
