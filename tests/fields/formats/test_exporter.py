@@ -163,7 +163,7 @@ def test_a_hostile_sidecar_cannot_name_files(dataset, tmp_path):
     report = import_fields(ImportConfig("generic", tmp_path / "s", tmp_path / "p"))
     assert "has no 40 entries of split" in dict(report["skipped"])["train.safetensors"]
     path.write_text(json.dumps({"field": {"wings": 2}}))
-    with pytest.raises(ValueError, match="fields.json is not as it should be .*wings"):
+    with pytest.raises(ValueError, match="fields.json cannot be used .*wings"):
         import_fields(ImportConfig("generic", tmp_path / "s", tmp_path / "q"))
 
 
