@@ -167,6 +167,8 @@ def fid(x: Tensor, y: Tensor, *, seed: int, groups: int = 20) -> Estimate:
 def kid(x: Tensor, y: Tensor, *, seed: int, subsets: int = 100, size: int = 1000) -> Estimate:
     """Kernel distance of features (KID, arXiv:1801.01401): the unbiased squared MMD under a cubic kernel, by torchmetrics.
 
+    The kernel is meant for numbers of order one: both sides are divided by the references' root mean square.
+
     Args:
         x: (N, D) features of the samples.
         y: (M, D) features of the references.
@@ -180,9 +182,10 @@ def kid(x: Tensor, y: Tensor, *, seed: int, subsets: int = 100, size: int = 1000
     from torchmetrics.image.kid import poly_mmd
 
     generator, size = torch.Generator().manual_seed(seed), min(size, n)
+    unit = y.double().square().mean().sqrt().clamp_min(1e-12)
     found = []
     for _ in range(subsets if n > size else 1):
-        a, b = (rows[torch.randperm(len(rows), generator=generator)[:size]].double() for rows in (x, y))
+        a, b = (rows[torch.randperm(len(rows), generator=generator)[:size]].double() / unit for rows in (x, y))
         found.append(poly_mmd(b, a))
     values = torch.stack(found)
     if len(values) == 1:

@@ -10,7 +10,7 @@ WORDS = {
     "SSIM": "(1 - structural similarity) / 2, a distance between pictures",
     "Chamfer": "mean squared distance to the nearest point of the other surface, summed over both directions",
     "FID": "Fréchet distance of Gaussians fitted to features, here the 128 features of the named classifier, not Inception's; lower is better",
-    "KID": "unbiased squared maximum mean discrepancy of the same features under a cubic kernel (arXiv:1801.01401), times 1,000, mean over 100 subsets of 1,000; lower is better",
+    "KID": "unbiased squared maximum mean discrepancy of the same features, in units of the references' root mean square, under a cubic kernel (arXiv:1801.01401), times 1,000, mean over 100 subsets of 1,000; lower is better",
     "label accuracy": "share of samples that the classifier reads as the class they were asked for",
     "unreadable": "samples that are not finite or could not be decoded; they are counted, not silently dropped",
     "Z_U": "Mann-Whitney z that compares the samples' distances to their nearest training field with those of held-out fields; negative = copying",

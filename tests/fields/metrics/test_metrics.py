@@ -217,12 +217,15 @@ def test_kid_is_the_definition_and_settles_at_zero():
     """Squared MMD under (x y / D + 1)^3 by its double sum; of two halves of one set nothing is left."""
     x, y = torch.randn(40, 6, generator=generator(0)), torch.randn(40, 6, generator=generator(1)) + 0.5
 
+    unit = y.double().square().mean()
+
     def kernel(a, b):
-        return (a.double() @ b.double().T / 6 + 1) ** 3
+        return (a.double() @ b.double().T / unit / 6 + 1) ** 3
 
     n = len(x)
     within = [(kernel(z, z).sum() - kernel(z, z).trace()) / (n * (n - 1)) for z in (x, y)]
     assert kid(x, y, seed=0).value == pytest.approx(float(within[0] + within[1] - 2 * kernel(x, y).mean()))
+    assert kid(x * 1000, y * 1000, seed=0).value == pytest.approx(kid(x, y, seed=0).value)
     many = torch.randn(4000, 6, generator=generator(2))
     found = kid(many[:2000], many[2000:], seed=0, subsets=20)
     assert abs(found.value) < 0.02 < kid(many[:2000], many[2000:] + 0.5, seed=0, subsets=20).low
