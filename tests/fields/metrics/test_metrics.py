@@ -85,7 +85,7 @@ def test_l2_is_euclidean_and_exact_for_twins():
 def test_other_sizes_are_refused_by_name():
     with pytest.raises(ValueError, match=r"\(8, 8, 1\) and \(9, 8, 1\)"):
         l2(pictures(2), pictures(2, (9, 8, 1)))
-    with pytest.raises(ValueError, match="one size"):
+    with pytest.raises(ValueError, match="the same size"):
         dssim(pictures(2), pictures(2, (8, 8, 3)))
 
 

@@ -90,7 +90,7 @@ def test_bad_faces_are_left_out():
         (CORNERS * np.nan, CUBE, "finite vertices"),
         (CORNERS * 0, CUBE, "area"),
         (CORNERS, np.zeros((0, 3)), "no triangles"),
-        (CORNERS, [(0, 1, 99)], "vertex 99 of 8"),
+        (CORNERS, [(0, 1, 99)], "vertex 99, but there are 8"),
     ],
 )
 def test_what_encloses_nothing_is_refused(vertices, faces, match):
