@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields import layout
 from fields.fitting.align import save_aligned
 from fields.fitting.amortised import Encoder
 from fields.fitting.engine import Points, Schedule, fit_block, quality
@@ -37,6 +38,10 @@ from fields.signals.registry import load_signals
 from fields.signals.shapes import Shapes
 from fields.storage.dataset import WeightDataset, summary
 from fields.storage.reference import Reference
+
+SOFTENED = 0.3
+"""Factor of the last layer of a start for a field that has failed: outputs of a saturated start get gradients again, and
+the neurons stay those that the other fields began with."""
 
 
 def fit(config: FitConfig, *, stream: bool = False) -> WeightDataset:
@@ -234,9 +239,10 @@ class Worker:
         points = self._points(block)
         rows = fit_block(self.architecture, self._start(block), targets, points, self.schedule, basis=self.basis)
         reached = self._quality(block, rows, targets, points)
-        for bad in (~(rows.isfinite().all(1) & reached.isfinite())).nonzero().flatten().tolist():
+        diverged, failed = ~(rows.isfinite().all(1) & reached.isfinite()), self.kind.failed(reached)
+        for bad in (diverged | failed).nonzero().flatten().tolist():
             one = points.pick(torch.tensor([bad], device=self.device))
-            rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one)
+            rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one, not bool(diverged[bad]))
         return rows.cpu(), reached.cpu()
 
     def _quality(
@@ -278,19 +284,38 @@ class Worker:
             rows += self.config.jitter * (noise if self.basis is None else noise @ self.basis.cpu())
         return rows.to(self.device)
 
-    def _again(self, block: FitBlock, at: int, target: Tensor, points: Points) -> tuple[Tensor, Tensor]:
-        """Refit one diverged field, slower each time; NaN if it never stays finite."""
-        name = self.signals.ids[block.indices[at]]
-        for rate in (self.schedule.lr / 3, self.schedule.lr / 30):
+    def _again(self, block: FitBlock, at: int, target: Tensor, points: Points, failed: bool) -> tuple[Tensor, Tensor]:
+        """Refit one field, slower each time, and if it `failed` first from a softened start; NaN if nothing helps.
+
+        Args:
+            failed: the field was finite, but its kind said that it shows nothing of its signal; otherwise it diverged.
+        """
+        name, lr = self.signals.ids[block.indices[at]], self.schedule.lr
+        what = self.kind.failure if failed else "diverged"
+        tries = [(lr / 3, 1.0), (lr / 30, 1.0)]
+        if failed and self.basis is None:  # with a basis, a softened start would leave the subspace
+            tries.insert(0, (lr, SOFTENED))
+        for rate, factor in tries:
+            start = _softened(self.architecture, self._start(block, at), factor)
             slower = replace(self.schedule, lr=rate)
-            row = fit_block(self.architecture, self._start(block, at), target, points, slower, basis=self.basis)
+            row = fit_block(self.architecture, start, target, points, slower, basis=self.basis)
             reached = self._quality(block, row, target, points, only=at)
-            if row.isfinite().all() and reached.isfinite().all():
+            if row.isfinite().all() and reached.isfinite().all() and not self.kind.failed(reached).any():
                 said = self.kind.measure.text(float(reached))
-                say(f"{name} diverged at --lr {self.schedule.lr:g}; refitted at {rate:g}, {said}")
+                how = f"refitted at {rate:g}" + (f" from its start with {factor:g} of the last layer" * (factor != 1))
+                say(f"{name} {what} at --lr {lr:g}; {how}, {said}")
                 return row[0], reached[0]
-        say(f"{name} diverged at every learning rate tried and is left out")
+        say(f"{name} {what} at every learning rate tried and is left out")
         return torch.full_like(row[0], float("nan")), torch.full_like(reached[0], float("nan"))
+
+
+def _softened(config: FieldConfig, rows: Tensor, factor: float) -> Tensor:
+    """(N, P) rows whose last layer is multiplied: the same neurons, an output that is less saturated."""
+    if factor == 1:
+        return rows
+    layers = layout.split(config, rows)
+    weight, bias = layers[-1]
+    return layout.join([*layers[:-1], (weight * factor, bias * factor)])
 
 
 # -- beginning and end ------------------------------------------------------------------------------------------------

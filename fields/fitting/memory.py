@@ -65,7 +65,7 @@ def fit(
         The fields with their signals' ids, labels and sizes, in memory; `save` writes them to a folder.
     Raises:
         ValueError: for arrays that do not fit together.
-        RuntimeError: if every field diverged.
+        RuntimeError: if every field diverged or failed.
     """
     if not isinstance(signals, Signals):
         about: dict[str, Any] = {"labels": None}
@@ -116,7 +116,7 @@ def fit_from(
     weights, quality = (torch.cat(columns) for columns in zip(*pieces, strict=True))
     good = quality.isfinite()
     if not bool(good.any()):
-        raise RuntimeError("every field diverged. Lower lr.")
+        raise RuntimeError("every field diverged or failed. Lower lr, or raise steps.")
     kept = good.nonzero().flatten().tolist()
     seed_of = partial(field_seed, config.seed)
     rows = rows_of(signals, [jobs[i] for i in kept], weights[good].numpy(), quality[good].numpy(), seed_of)

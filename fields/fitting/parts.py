@@ -89,7 +89,7 @@ def assemble(
     out: Path,
     seed_of: Callable[[str, int], int],
 ) -> None:
-    """Parts -> dataset, a part at a time; fields that never became finite are left out and listed in failed.json."""
+    """Parts -> dataset, a part at a time; fields that diverged or failed are left out and listed in failed.json."""
     from datasets import Dataset
 
     folder, failed, fitted = out / "parts", [], set()
@@ -110,7 +110,7 @@ def assemble(
                     weights, quality = found["weights"][rows], found["quality"][rows]
                     tables.add(split, rows_of(signals, [jobs[r] for r in rows], weights, quality, seed_of))
     if not fitted:
-        raise RuntimeError("every field diverged; nothing was stored. Lower --lr.")
+        raise RuntimeError("every field diverged or failed; nothing was stored. Lower --lr, or raise --steps.")
     failed += [name for name, _ in signals.skipped]
     if failed:
         runs.write_json(out / "failed.json", failed)

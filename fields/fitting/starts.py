@@ -195,7 +195,12 @@ def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None)
     row = fit_block(config, random_rows(config, [seed]), targets, points, REFERENCE_SCHEDULE)
     if not row.isfinite().all():
         raise RuntimeError(f"the reference fit to {signals.ids[index]} diverged. Choose another --reference or --seed.")
-    reached = points.kind.measure.text(float(quality(config, row, targets, coords, points.kind)))
+    found = quality(config, row, targets, coords, points.kind)
+    if bool(points.kind.failed(found).any()):
+        raise RuntimeError(
+            f"the reference fit to {signals.ids[index]} {points.kind.failure}. Choose another --reference or --seed."
+        )
+    reached = points.kind.measure.text(float(found))
     how = f"{signals.ids[index]} fitted from random weights (seed {seed}), {REFERENCE_SCHEDULE.steps} steps, {reached}"
     return Reference("conditioned", how, row[0])
 

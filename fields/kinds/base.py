@@ -73,6 +73,8 @@ class Kind:
     noun = "signal"
     axes: ClassVar[tuple[str, ...]] = ("points",)
     """What the numbers of an extent are called."""
+    failure: ClassVar[str] = ""
+    """What is said of a field that `failed` names."""
 
     @staticmethod
     def suits(config: FieldConfig) -> bool:
@@ -94,6 +96,13 @@ class Kind:
         low, high = flat.amin(1)[:, None, None], flat.amax(1)[:, None, None]
         span = torch.where(high > low, high - low, torch.ones_like(high))
         return psnr((values - low) / span, (targets - low) / span)
+
+    def failed(self, quality: Tensor) -> Tensor:
+        """(N,) bool: which finite qualities say that a field shows nothing of its signal, so that it is fitted again.
+
+        Here none: a poor field of points or of a picture still says something.
+        """
+        return torch.zeros_like(quality, dtype=torch.bool)
 
     def points(self, config: FieldConfig, extent: Sequence[int]) -> Tensor:
         """Where fields of this extent are compared with one another, (M, d); random points of [-1, 1]^d here.

@@ -27,6 +27,7 @@ class ShapeKind(Kind):
     measure = Measure("IoU", digits=3, poor=0.8)
     noun = "shape"
     axes = ("points",)
+    failure = "ended without any inside of its shape"
 
     def __post_init__(self) -> None:
         where = self.signals.get("measured")
@@ -52,6 +53,13 @@ class ShapeKind(Kind):
         found = [v < surface if self.below(config) else v > surface for v in (values, targets)]
         finite = values.flatten(1).isfinite().all(1)
         return torch.where(finite, iou(*found), torch.nan)
+
+    def failed(self, quality: Tensor) -> Tensor:
+        """(N,) bool: IoU 0. The field is empty, or its inside lies nowhere in that of its shape.
+
+        Where the start is far from the shape and its tanh or sigmoid is saturated, gradients vanish and fits end so.
+        """
+        return quality == 0
 
     def points(self, config: FieldConfig, extent: Sequence[int]) -> Tensor:
         """(4096, 3) random points of the cube."""

@@ -14,16 +14,19 @@ import torch
 from PIL import Image
 
 from fields.fitting import parts, starts
-from fields.fitting.engine import Schedule
-from fields.fitting.fit import Worker, architecture_for, fit, main, schedule_for
+from fields.fitting.engine import Schedule, fit_block
+from fields.fitting.fit import Worker, architecture_for, fit, fit_fields, main, schedule_for
+from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
-from fields.fitting.parts import cut
+from fields.fitting.parts import FitBlock, cut
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FIELDS, FieldConfig
-from fields.runtime import runs
-from fields.signals.options import SignalsConfig
+from fields.runtime import launch, runs
+from fields.signals.options import ShapeOptions, SignalsConfig
 from fields.signals.registry import load_signals
+from fields.signals.samples import Samples
 from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.symmetry import deviation
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -160,6 +163,54 @@ def test_diverged_fields_are_refitted_or_left_out_by_name(capsys):
     rows, decibels = Worker(FIELDS["digits"], signals, config, wild, reference, device)(block)
     assert rows.isnan().all(1).equal(decibels.isnan())
     assert signals.ids[0] in capsys.readouterr().out or decibels.isfinite().all()
+
+
+def saturated(bias: float) -> tuple[Worker, FitBlock]:
+    """A solid to be fitted from a start whose last layer says `bias`, far outside, at every point."""
+    options = ShapeOptions(near=256, uniform=256, target="distance")
+    signals = load_signals(SignalsConfig("solids", count=1, shape=options))
+    field = replace(signals.architecture(), hidden=(8, 8), octaves=1)
+    row, config = random_rows(field, [0])[0], FitConfig("solids", start="conditioned", steps=100)
+    row[-1] = bias
+    schedule, device = replace(schedule_for(config, signals), pixels=1.0), torch.device("cpu")
+    work = Worker(field, signals, config, schedule, Reference("conditioned", "made here", row), device)
+    return work, cut(field, signals, 1, device)[0][0]
+
+
+def test_an_empty_shape_is_refitted_from_a_softened_start(capsys):
+    work, block = saturated(10)  # tanh is 1 there, its gradient 0
+    targets, points = work.signals.values([0]), work._points(block)
+    stuck = fit_block(work.architecture, work._start(block), targets, points, work.schedule)
+    assert work._quality(block, stuck, targets, points) == 0
+    rows, reached = work(block)
+    assert rows.isfinite().all() and reached > 0.3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "solids/0/0 ended without any inside of its shape at --lr 0.01; refitted at 0.01 from its start" in said
+
+
+def test_an_empty_shape_that_stays_empty_is_left_out(capsys):
+    work, block = saturated(1e4)
+    rows, reached = work(block)
+    assert rows.isnan().all() and reached.isnan().all()
+    assert "of its shape at every learning rate tried and is left out" in " ".join(capsys.readouterr().out.split())
+
+
+def test_failed_shapes_are_named(tmp_path):
+    """One shape is half of the cube, the other a single point, which a field of two neurons does not find."""
+    points = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    values = torch.stack([(points[:, :1] > 0).float(), torch.zeros(400, 1)])
+    values[1, 0] = 1
+    signals = Samples("halves", ["half", "point"], ["train", "train"], points, values, kind="shapes")
+    field = FieldConfig(hidden=(2,), octaves=0, in_dim=3)
+    config = FitConfig("halves", steps=200, lr=0.03, threads=1)
+    start = Reference("conditioned", "made here", random_rows(field, [0])[0])
+    start.row[-1] = -2  # mostly outside
+    accelerator = launch.start(threads=1, precision="fp32")
+    data = fit_fields(field, signals, config, out=tmp_path / "d", accelerator=accelerator, reference=start)
+    assert data.ids("train") == ["half"] and data.quality("train") > 0.5
+    assert runs.read_json(tmp_path / "d" / "failed.json", "", list) == ["point"]
+    with pytest.raises(RuntimeError, match="every field diverged or failed"):
+        fit_from(field, signals.subset([1]), config, start)
 
 
 def test_image_folder_of_mixed_sizes(tmp_path, capsys):

@@ -37,6 +37,12 @@ def test_every_kind_answers(name):
             kind.thumbnail(config, weights, extent)
 
 
+def test_only_shapes_without_any_inside_in_common_have_failed():
+    quality = torch.tensor([0.0, 0.01, torch.nan])
+    for name, (config, _) in FIELDS.items():
+        assert kind_of(config, {"kind": name}).failed(quality).tolist() == [name == "shapes", False, False]
+
+
 def test_a_kind_that_does_not_suit_is_refused():
     with pytest.raises(ValueError, match="do not suit"):
         kind_of(FIELDS["shapes"][0], {"kind": "images"})
