@@ -130,7 +130,7 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
     lines += [
         "   pictures and tables:",
         f"     {out}/samples.png            new digits, each beside its nearest training field",
-        f"     {out}/training.png           bits per weight while training",
+        f"     {out}/training.png           bits per field while training",
         f"     {root}/evaluation/report.html     all numbers, with their baselines and pictures",
         f"   to look at it: python scripts/demo.py --model {out}   (needs: .venv/bin/python -m pip install -e '.[demo]')",
     ]

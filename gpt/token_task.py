@@ -192,8 +192,8 @@ class CorpusTask(TokenTask):
         save_samples_sheet(path, c.data.config, weights, c.info()["size"], None if c.streamed else c.data)
 
     def curves(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        """Bits per weight over steps."""
-        draw_curves(path, rows, self.bits_per_loss / self.weights)
+        """Bits per field over steps."""
+        draw_curves(path, rows, self.bits_per_loss)
 
 
 def shifted_copies(corpus: Corpus, copies: int, by: float, seed: int) -> Sequences:

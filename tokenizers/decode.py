@@ -11,13 +11,17 @@ if __name__ == "__main__":  # before what follows, which is imported by its name
     parse = partial(tyro.cli, DecodeConfig, prog="python -m tokenizers.decode")
     run_cli("tokenizers.decode:main", parse, alone="python -m tokenizers.decode")
 
+from pathlib import Path
+
 import torch
 import tyro
 
 from fields.kinds.preview import preview_dataset
 from fields.runtime.console import plural
-from fields.runtime.runs import claim
+from fields.runtime.launch import cores
+from fields.runtime.runs import claim, vacant
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import beside, is_local
 from fields.storage.reference import Reference
 from tokenizers.base import WeightTokenizer
 from tokenizers.options import DecodeConfig
@@ -42,19 +46,30 @@ def decode_dataset(tokens: TokenDataset, tokenizer: WeightTokenizer) -> WeightDa
     return WeightDataset.from_rows(tokenizer.field, splits, reference, tokens.info.signals)
 
 
+def _folder(tokens: str) -> str | Path:
+    """The folder beside which fields go: of tokens that lie in their tokenizer's folder, that one."""
+    path = Path(tokens)
+    inside = is_local(tokens) and path.name == "tokens" and (path.parent / "config.json").is_file()
+    return path.parent if inside else tokens
+
+
 def main(config: DecodeConfig) -> None:
     """The command."""
+    torch.set_num_threads(config.threads or cores())
     tokens = TokenDataset.load(config.tokens, revision=config.revision, flag="--tokens")
     tokenizer = load_tokenizer(config.tokenizer, revision=config.revision, flag="--tokenizer")
     tokens.check_tokenizer(tokenizer)
     parents = {"tokens": tokens.fingerprint, "tokenizer": tokenizer.fingerprint}
     asked = {"kind": "decoded fields", "overwrite": config.overwrite}
-    if claim(config.out, asked, parents=parents, kind="decode") and (config.out / "field.json").is_file():
-        print(f"{config.out} is complete.")
-        preview_dataset(config.out / "preview.png", WeightDataset.load(config.out))
+    where = {"tokens": config.tokens, "tokenizer": config.tokenizer}
+    default = beside(_folder(config.tokens), "decoded")
+    out = config.out or vacant(default, {**asked, **where}, parents=parents, free=tuple(where), kind="decode")
+    if claim(out, asked, parents=parents, kind="decode") and (out / "field.json").is_file():
+        print(f"{out} is complete.")
+        preview_dataset(out / "preview.png", WeightDataset.load(out))
         return
     data = decode_dataset(tokens, tokenizer)
-    data.save(config.out)
-    preview_dataset(config.out / "preview.png", data)
+    data.save(out)
+    preview_dataset(out / "preview.png", data)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{plural(total, 'field')} of {data.config} in {config.out}")
+    print(f"{plural(total, 'field')} of {data.config} in {out}")

@@ -21,11 +21,12 @@ import torch
 import tyro
 
 from fields.runtime.console import bar, plural
-from fields.runtime.launch import choose_device
-from fields.runtime.runs import claim
+from fields.runtime.launch import choose_device, cores
+from fields.runtime.runs import claim, vacant
 from fields.signals.seen import refuse_seen
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import beside
 from fields.storage.rows import Rows
 from tokenizers.base import WeightTokenizer
 from tokenizers.options import EncodeConfig, RefitConfig
@@ -105,18 +106,23 @@ def _open(config: EncodeConfig) -> tuple[WeightTokenizer, WeightDataset]:
 
 def main(config: EncodeConfig) -> None:
     """The command."""
+    torch.set_num_threads(config.threads or cores())
     choose_device(config.device)  # refuses what is not there, before anything is read
     tokenizer, data = _open(config)
     check_field(tokenizer, data)
     parents = {"tokenizer": tokenizer.fingerprint, "fields": data.fingerprint}
     asked = {"kind": "tokens", **refit_settings(config.refitting), "overwrite": config.overwrite}
-    if claim(config.out, asked, parents=parents, kind="encode") and (config.out / "tokens.json").is_file():
-        print(f"{config.out} is complete.")
+    where = {"tokenizer": config.tokenizer, "fields": config.fields}
+    out = config.out or vacant(
+        beside(config.fields, "tokens"), {**asked, **where}, parents=parents, free=tuple(where), kind="encode"
+    )
+    if claim(out, asked, parents=parents, kind="encode") and (out / "tokens.json").is_file():
+        print(f"{out} is complete.")
         return
     refit = None
     if config.refitting.refit:
         device = choose_device(config.device)
         refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
-    fingerprint = encode_dataset(tokenizer, data, config.out, refit=refit)
+    fingerprint = encode_dataset(tokenizer, data, out, refit=refit)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{plural(total, 'field')} x {tokenizer.tokens_per_field} tokens in {config.out} (fingerprint {fingerprint})")
+    print(f"{plural(total, 'field')} x {tokenizer.tokens_per_field} tokens in {out} (fingerprint {fingerprint})")

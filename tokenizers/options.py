@@ -105,8 +105,9 @@ class EncodeConfig(Overwrites):
     """Tokenizer to use: a folder, or user/name on the Hub."""
     fields: str
     """Weight dataset of the architecture the tokenizer was fitted on: a folder, or user/name on the Hub."""
-    out: Path
-    """Output folder for the Parquet files and tokens.json."""
+    out: Path | None = None
+    """Output folder for the Parquet files and tokens.json; default: tokens beside the fields or, if that folder holds
+    tokens made otherwise, a name that adds what differs."""
     revision: str | None = None
     """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
     stream: bool = False
@@ -118,6 +119,8 @@ class EncodeConfig(Overwrites):
     """For --refit: folder of the pictures the fields were fitted to; not needed for the digits."""
     data_root: Path | None = None
     """For --refit: folder with the idx files of mnist or fashion-mnist."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,13 @@ class DecodeConfig(Overwrites):
     """Tokens to decode: a folder, a tokenizer's folder that contains `tokens/`, or user/name on the Hub."""
     tokenizer: str
     """The tokenizer that made them: a folder, or user/name on the Hub."""
-    out: Path
-    """Output folder for the weight dataset."""
+    out: Path | None = None
+    """Output folder for the weight dataset; default: decoded beside the tokens or, if that folder holds fields decoded
+    from others, a name that adds what differs."""
     revision: str | None = None
     """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
+    threads: int | None = None
+    """CPU threads; default: all cores."""
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,9 @@ class MeshConfig(Overwrites):
 
     fields: Path
     """Folder of a weight dataset of fields with 3 coordinates."""
-    out: Path
-    """Output folder for the meshes and the contact sheet."""
+    out: Path | None = None
+    """Output folder for the meshes and the contact sheet; default: meshes beside the fields or, if that folder holds
+    meshes made otherwise, a name that adds what differs."""
     split: str | None = None
     """Split of the dataset; None = its first."""
     n: int | None = None

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from fields.runtime import runs
 from fields.runtime.console import bar, plural
 from fields.runtime.resources import check_memory, check_room
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import beside
 from fields.view.mesh import field_volume, mesh_volume, save_mesh
 from fields.view.render import save_gif, save_png, sheet
 from fields.view.shading import turntable, view
@@ -23,15 +25,15 @@ SHOWN = 64
 
 def main(config: MeshConfig) -> None:
     """The command; exits with 1 when fields have no surface, after writing all the others."""
-    found = write_meshes(config)
+    found, out = _write(config)
     counts = Counter(item["outcome"] for item in found)
     closed = sum(item["closed"] for item in found)
-    print(f"surfaces: {counts['surface']} of {plural(len(found), 'field')}, {closed} closed; wrote {config.out}")
+    print(f"surfaces: {counts['surface']} of {plural(len(found), 'field')}, {closed} closed; wrote {out}")
     without = [item for item in found if item["outcome"] != "surface"]
     if without:
         said = ", ".join(f"{i['id']} is {i['outcome']} ({i['low']} .. {i['high']})" for i in without[:5])
         raise RuntimeError(
-            f"{len(without)} of {len(found)} fields have no surface: {said}. All are in {config.out / 'meshes.json'}."
+            f"{len(without)} of {len(found)} fields have no surface: {said}. All are in {out / 'meshes.json'}."
         )
 
 
@@ -47,15 +49,24 @@ def write_meshes(config: MeshConfig) -> list[dict]:
     Raises:
         ValueError: for fields that are no shapes, or a split that is not there.
     """
+    return _write(config)[0]
+
+
+def _write(config: MeshConfig) -> tuple[list[dict], Path]:
+    """What is in `meshes.json`, and the folder."""
     data = WeightDataset.load(config.fields)
     if not isinstance(data.kind, ShapeKind):
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
     claimed = {**asdict(config), "out": None, "fields": None}
-    ids = data.ids(split)[: config.n]
+    ids, parents = data.ids(split)[: config.n], {"fields": data.fingerprint}
+    about = {**claimed, "fields": str(config.fields)}
+    out = config.out or runs.vacant(
+        beside(config.fields, "meshes"), about, parents=parents, free=("fields",), kind="mesh"
+    )
     check_memory(POINT * (config.size + 1) ** 3, f"volumes of {config.size}^3 cells", "cpu", "a smaller --size")
-    check_room(config.out, FACES * config.size**2 * len(ids), "meshes")
-    runs.claim(config.out, claimed, parents={"fields": data.fingerprint}, kind="mesh")
+    check_room(out, FACES * config.size**2 * len(ids), "meshes")
+    runs.claim(out, claimed, parents=parents, kind="mesh")
     weights = data.weights(split, list(range(len(ids))))
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
     placed = data.signals.get("placed") or {}
@@ -66,14 +77,14 @@ def write_meshes(config: MeshConfig) -> list[dict]:
         if item.outcome == "surface":
             about = placed.get(name, {})
             save_mesh(
-                config.out / f"{file}.{config.format}",
+                out / f"{file}.{config.format}",
                 item,
                 scale=float(about.get("scale", 1.0)),
                 offset=tuple(about.get("offset", (0.0, 0.0, 0.0))),
             )
             if i < config.turntable:
                 frames = list(turntable(_coarser(volume), config.picture or 192))
-                save_gif(config.out / f"{file}.gif", frames, fps=12)
+                save_gif(out / f"{file}.gif", frames, fps=12)
         if config.picture and i < config.sheet:
             pictures.append(view(volume, config.picture))
         found.append(
@@ -88,11 +99,11 @@ def write_meshes(config: MeshConfig) -> list[dict]:
                 "high": _plain(item.high),
             }
         )
-    runs.write_json(config.out / "meshes.json", found)
+    runs.write_json(out / "meshes.json", found)
     if pictures:
         columns = min(len(pictures), max(1, round((len(pictures) * 1.6) ** 0.5)))
-        save_png(config.out / "sheet.png", sheet(torch.stack(pictures), columns))
-    return found
+        save_png(out / "sheet.png", sheet(torch.stack(pictures), columns))
+    return found, out
 
 
 def _one(config: MeshConfig, data: WeightDataset, row: Tensor, below: bool):

@@ -185,7 +185,17 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             config, out=on_main(accelerator, partial(vacant, beside(config.fields, "flow"), config, **about))
         )
     out: Path = config.out or Path("flow")
-    known = on_main(
+    check_memory(
+        16 * len(data.splits["train"]) * data.config.size, "weights of the training fields", "cpu", "fewer fields"
+    )
+    rows = vectors.of(data.weights("train"))
+    sizes = FlowConfig(
+        rows.shape[1], rows.shape[2], len(data.label_names or ()) if config.labels else 0, **asdict(config.model)
+    )
+    with torch.device("meta"):  # counted without being made
+        numbers = trainable_size(Flow(sizes))
+    check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
+    known = on_main(  # errors come before the folder is claimed
         accelerator,
         lambda: claim(
             out,
@@ -197,16 +207,6 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             used={"precision": precision_of(accelerator)},
         ),  # fmt: skip
     )
-    check_memory(
-        16 * len(data.splits["train"]) * data.config.size, "weights of the training fields", "cpu", "fewer fields"
-    )
-    rows = vectors.of(data.weights("train"))
-    sizes = FlowConfig(
-        rows.shape[1], rows.shape[2], len(data.label_names or ()) if config.labels else 0, **asdict(config.model)
-    )
-    with torch.device("meta"):  # counted without being made
-        numbers = trainable_size(Flow(sizes))
-    check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data, vectors, rows)
     trainer = Trainer(config, task, accelerator)
     if known:

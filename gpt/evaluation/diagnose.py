@@ -15,7 +15,7 @@ from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
 from fields.runtime.runs import claim, read_json, vacant
-from fields.storage.fetch import beside, is_local
+from fields.storage.fetch import beside, is_local, name_of
 from gpt.checkpoint import load_gpt
 from gpt.data import unigram_bits
 from gpt.evaluation import baselines, predictions
@@ -47,7 +47,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
         )
     parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}
     free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
-    default = beside(config.model, f"{_name(config.model)}-diagnosis")
+    default = beside(config.model, f"{name_of(config.model)}-diagnosis")
     out = config.out or vacant(default, config, parents=parents, free=free, kind="diagnose")
     again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
     try:
@@ -62,11 +62,6 @@ def diagnose(config: DiagnoseConfig) -> dict:
     print(write_diagnosis(out, result, pictures))
     print(f"{result['seconds']:.0f} s -> {out}/report.html, diagnosis.md, diagnosis.png")
     return result
-
-
-def _name(model: str) -> str:
-    """The last part of a folder or of user/name[@revision]."""
-    return Path(model).resolve().name if is_local(model) else model.split("/")[-1].split("@")[0]
 
 
 def fields_of(training: Path) -> str:

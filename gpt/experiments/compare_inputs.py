@@ -50,7 +50,7 @@ class Entry:
 
 
 def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
-    """All entries of a CompareConfig, and the dataset of --fields.
+    """All entries of a comparison, without their folders (see `name_all`), and the dataset of --fields.
 
     Raises:
         ValueError: for duplicates, tokenizers of another field, datasets without training fields or of other signals.
@@ -68,7 +68,6 @@ def enter(config: Any) -> tuple[list[Entry], WeightDataset]:
             raise ValueError(f"{text} is the same tokenizer on the same fields as {seen[same]}. Name it once.")
         seen[same] = text
         entries.append(entry)
-    name_all(entries, config.folder)
     return entries, loaded[config.fields]
 
 

@@ -8,6 +8,7 @@ tokenizer's folder has none of these fields), `gpt/`, `samples/`, and `row.json`
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ import torch
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import claim, plain, read_json, write_json
+from fields.runtime.runs import claim, plain, read_json, vacant, write_json
+from fields.storage.dataset import WeightDataset
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
-from gpt.experiments.compare_inputs import Entry, enter
+from gpt.experiments.compare_inputs import Entry, enter, name_all
 from gpt.experiments.compare_report import row_line, write_report
 from gpt.experiments.compare_scores import SharedEvaluation
 from gpt.experiments.options import CompareVocabulariesConfig
@@ -46,6 +48,8 @@ def compare_vocabularies(config: CompareVocabulariesConfig) -> dict[str, Any]:
     """
     accelerator = start(threads=config.threads, precision="fp32", quiet=True)
     entries, data = on_all(accelerator, enter, config)
+    config = replace(config, out=config.out or on_main(accelerator, _vacant, config, data))
+    on_all(accelerator, name_all, entries, config.folder)
     benches: list[SharedEvaluation] = []  # of the main process, which alone evaluates
     n = on_main(accelerator, _open, config, entries, data, benches)
     announce = Stages(accelerator, time.perf_counter())
@@ -68,14 +72,25 @@ def compare_vocabularies(config: CompareVocabulariesConfig) -> dict[str, Any]:
     return on_main(accelerator, _report, config, entries, benches, True)
 
 
+def _asked(config: CompareVocabulariesConfig) -> dict[str, Any]:
+    """What the content of a folder depends on."""
+    return {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
+
+
+def _vacant(config: CompareVocabulariesConfig, data: WeightDataset) -> Path:
+    """Where it all goes without --out."""
+    asked, parents = {**_asked(config), "fields": config.fields}, {"fields": data.fingerprint}
+    how: dict[str, Any] = {"free": ("fields",), "upgrade": _new_names, "kind": "compare_vocabularies"}
+    return vacant(config.folder, asked, parents=parents, **how)
+
+
 def _open(config: CompareVocabulariesConfig, entries: list[Entry], data: Any, benches: list[SharedEvaluation]) -> int:
     """References and folders, on the main process; returns how many fields are drawn from each GPT."""
     benches.append(SharedEvaluation.open(config, data))
     benches[0].check(entries)
-    asked = {k: v for k, v in plain(config).items() if k not in FREE} | {"kind": "comparison", "minutes": config.limit}
     claim(
         config.folder,
-        asked,
+        _asked(config),
         parents={"fields": data.fingerprint},
         seed=config.seed,
         upgrade=_new_names,

@@ -36,7 +36,8 @@ class CompareVocabulariesConfig(Overwrites):
     """Weight dataset (a folder, or user/name on the Hub); its held-out signals are the references for all."""
     out: Path | None = None
     """Output folder for report.html, comparison.md, comparison.json, comparison.png, bits.png, and a folder per
-    tokenizer; default: comparison beside the fields."""
+    tokenizer; default: comparison beside the fields or, if that folder holds a comparison with other settings, a name
+    that adds what differs."""
     minutes: float | None = None
     """Training time of each GPT, converted to a number of steps that is measured for all of them side by side; default:
     5, or no limit if --steps is given."""

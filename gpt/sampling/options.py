@@ -36,8 +36,9 @@ class SampleConfig(Overwrites):
 
     model: str
     """Trained GPT: a training folder, a model folder, or user/name on the Hub."""
-    out: Path
-    """Output folder for the new weight dataset."""
+    out: Path | None = None
+    """Output folder for the new weight dataset; default: MODEL-samples beside the model or, if that folder holds fields
+    drawn with other settings, a name that adds what differs."""
     n: int = 64
     """Number of fields to draw."""
     first: int = 0

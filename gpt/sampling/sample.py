@@ -1,6 +1,7 @@
 """New fields from a trained model: draw sequences, decode them, write a weight dataset, tokens and a picture."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
 from fields.runtime.resources import check_memory, check_room
-from fields.runtime.runs import claim, read_json, write_json
+from fields.runtime.runs import claim, read_json, vacant, write_json
 from fields.storage.dataset import WeightDataset
-from fields.storage.fetch import at
+from fields.storage.fetch import at, beside, name_of
 from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from gpt.checkpoint import load_gpt
@@ -74,22 +75,24 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         if config.fields is None
         else on_all(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
     )
-    on_all(accelerator, _check_fits, config, model, tokenizer, accelerator)  # before the folder is claimed
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
-    on_main(accelerator, _claim, config, parents)
-    if all((config.out / name).is_file() for name in ("samples.json", "field.json")):
-        accelerator.print(f"{config.out} holds these samples already.")
-        return read_json(config.out / "samples.json", "Delete the folder and run the command again.", dict)
+    out: Path = config.out or on_main(accelerator, _vacant, config, parents)
+    config = replace(config, out=out)
+    on_all(accelerator, _check_fits, config, out, model, tokenizer, accelerator)  # before the folder is claimed
+    on_main(accelerator, _claim, config, out, parents)
+    if all((out / name).is_file() for name in ("samples.json", "field.json")):
+        accelerator.print(f"{out} holds these samples already.")
+        return read_json(out / "samples.json", "Delete the folder and run the command again.", dict)
     draws = _draw(config, model.to(accelerator.device), label, accelerator)
-    return on_main(accelerator, _write, config, draws, tokenizer, info, data)
+    return on_main(accelerator, _write, config, out, draws, tokenizer, info, data)
 
 
-def _check_fits(config: SampleConfig, model: Any, tokenizer: WeightTokenizer, accelerator: Any) -> None:
+def _check_fits(config: SampleConfig, out: Path, model: Any, tokenizer: WeightTokenizer, accelerator: Any) -> None:
     """Refuse what neither memory nor disk can hold: weights as decoded, checked and saved, codes as drawn and kept."""
     check_fits(model, config.n, config.block, _workers(config, accelerator), config.cache, config.guidance)
     held = 12 * tokenizer.field.size + 24 * tokenizer.tokens_per_field
     check_memory(config.n * held, f"weights and tokens of {config.n:,} fields", "cpu", "a smaller --n")
-    check_room(config.out, config.n * held // 2, "fields and tokens")
+    check_room(out, config.n * held // 2, "fields and tokens")
 
 
 def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
@@ -101,16 +104,17 @@ def _load_fields(path: Path | str, tokenizer: WeightTokenizer) -> WeightDataset:
     return data
 
 
-def _claim(config: SampleConfig, parents: dict[str, str]) -> bool:
-    return claim(
-        config.out,
-        config,
-        parents=parents,
-        seed=config.seed,
-        free=FREE,
-        upgrade=lambda config: {**FORMER, **config},
-        kind="sample",
-    )
+def _upgrade(config: dict) -> dict:
+    return {**FORMER, **config}
+
+
+def _vacant(config: SampleConfig, parents: dict[str, str]) -> Path:
+    default = beside(config.model, f"{name_of(config.model)}-samples")
+    return vacant(default, config, parents=parents, free=FREE, upgrade=_upgrade, kind="sample")
+
+
+def _claim(config: SampleConfig, out: Path, parents: dict[str, str]) -> bool:
+    return claim(out, config, parents=parents, seed=config.seed, free=FREE, upgrade=_upgrade, kind="sample")
 
 
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:
@@ -152,7 +156,7 @@ def _workers(config: SampleConfig, accelerator: Any) -> int:
 
 
 def _write(
-    config: SampleConfig, draws: Draws, tokenizer: WeightTokenizer, info: dict, data: WeightDataset | None
+    config: SampleConfig, out: Path, draws: Draws, tokenizer: WeightTokenizer, info: dict, data: WeightDataset | None
 ) -> dict[str, Any]:
     """The folder: fields that could be read, their tokens, a picture, and what became of the others."""
     whole = draws.pick(draws.complete)
@@ -166,16 +170,16 @@ def _write(
         )
     whole, weights = whole.pick(finite), weights[finite]
     made = _dataset(config, whole, weights, info, tokenizer, data)
-    made.save(config.out)
+    made.save(out)
     samples = {"samples": (whole.codes, made.rows("samples"))}
-    TokenDataset.from_ids(tokenizer, samples, made).save(config.out / "tokens")
-    save_samples_sheet(config.out / "samples.png", made.config, weights, info["size"], data)
-    write_json(config.out / "samples.json", report)  # last: it says that the folder is complete
+    TokenDataset.from_ids(tokenizer, samples, made).save(out / "tokens")
+    save_samples_sheet(out / "samples.png", made.config, weights, info["size"], data)
+    write_json(out / "samples.json", report)  # last: it says that the folder is complete
     left_out = {
         k: v for k, v in report.items() if v and k in ("too short", "too long", "empty", "malformed", "unreadable")
     }
     print(
-        f"{report['saved']} fields in {config.out} ({report['distinct']} distinct"
+        f"{report['saved']} fields in {out} ({report['distinct']} distinct"
         + "".join(f", {v} {k} left out" for k, v in left_out.items())
         + f"); a code repeats the one before it in {report['repeated_token_share']:.1%} of places"
     )

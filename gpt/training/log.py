@@ -34,12 +34,12 @@ class MetricsLog:
 
 
 def draw_curves(path: Path, rows: list[dict[str, Any]], to_bits: float) -> None:
-    """training.png: bits per weight over steps, training and validation, with the unigram as a line.
+    """training.png: bits per field over steps, training and validation, with the unigram as a line.
 
     Args:
         path: of the picture.
         rows: of metrics.jsonl.
-        to_bits: factor from nats per token to bits per weight.
+        to_bits: factor from nats per token to bits per field.
     """
     from matplotlib.figure import Figure  # no pyplot: it would choose a backend and keep global state
 
@@ -48,14 +48,14 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], to_bits: float) -> None:
     steps = [(r["step"], r["loss"] * to_bits) for r in rows if math.isfinite(r.get("loss", math.nan))]
     if steps:
         axes.plot(*zip(*steps, strict=True), color="0.7", linewidth=0.8, label="training batch (all targets)")
-    held_out = [(r["step"], r["bits_per_weight"]) for r in rows if "bits_per_weight" in r]
+    held_out = [(r["step"], r["bits_per_field"]) for r in rows if "bits_per_field" in r]
     if held_out:
         axes.plot(*zip(*held_out, strict=True), color="C0", marker=".", label="validation")
-        unigram = next(r["unigram_bits_per_weight"] for r in rows if "unigram_bits_per_weight" in r)
+        unigram = next(r["unigram_bits_per_field"] for r in rows if "unigram_bits_per_field" in r)
         axes.axhline(unigram, color="C3", linestyle="--", label="per-position unigram")
     if steps or held_out:
         axes.legend(frameon=False)
-    axes.set(xlabel="step", ylabel="bits per weight")
+    axes.set(xlabel="step", ylabel="bits per field")
     axes.spines[["top", "right"]].set_visible(False)
     with write_atomic(path) as temporary:
         figure.savefig(temporary)

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from toy import config as toy_config
 from toy import make_corpus
 
@@ -12,18 +13,25 @@ from fields.fitting.fit import fit
 from fields.fitting.fit import main as fit_command
 from fields.fitting.options import AlignConfig, FitConfig
 from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
+from fields.formats.surfaces import write_meshes
+from fields.model import FieldConfig
 from fields.runtime.flags import Overwrites, checked
 from fields.runtime.runs import vacant
 from fields.storage.dataset import WeightDataset
+from fields.storage.rows import Rows
 from gpt.continuous.options import TrainFlowConfig
 from gpt.experiments import compare_vocabularies
 from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
 from gpt.options import EvaluateConfig, PipelineConfig, TrainConfig
 from gpt.pipeline import run
 from gpt.sampling.options import SampleConfig
+from gpt.sampling.sample import sample
+from gpt.train_gpt import train
 from tokenizers import compare
 from tokenizers.build import build
 from tokenizers.classic.options import KMeansConfig
+from tokenizers.decode import main as decode_command
+from tokenizers.encode import main as encode_command
 from tokenizers.options import DecodeConfig, EncodeConfig
 from tokenizers.registry import BuildConfig
 
@@ -81,6 +89,32 @@ def test_fields_and_vocabularies(tmp_path, monkeypatch, capsys):
     assert made == {"kmeans", "kmeans-vocab-size-3", "kmeans-fields-seed-1"}
     with pytest.raises(ValueError, match="another configuration"):
         fit(FitConfig(**SHORT, seed=2, out=Path("runs/digits/fields")))
+
+
+def test_tokens_samples_and_meshes(tmp_path):
+    trained = toy_config(make_corpus(tmp_path), steps=2, eval_every=2)
+    train(trained)
+    fields, tokenizer, model = str(tmp_path / "fields"), str(trained.tokenizer), str(trained.out)
+    for _ in range(2):
+        encode_command(EncodeConfig(tokenizer, fields, threads=1))
+        decode_command(DecodeConfig(str(tmp_path / "tokens"), tokenizer, threads=1))
+        for seed in (0, 1):
+            sample(SampleConfig(model, n=2, seed=seed))
+    name = Path(model).name
+    wanted = {"tokens", "decoded", f"{name}-samples", f"{name}-samples-seed-1"}
+    assert wanted <= {p.name for p in tmp_path.iterdir() if (p / "run.json").is_file()}
+    with pytest.raises(ValueError, match="another configuration"):
+        sample(SampleConfig(model, tmp_path / f"{name}-samples", n=2, seed=2))
+
+
+def test_meshes(tmp_path):
+    field = FieldConfig(hidden=(3,), octaves=0, in_dim=3, output="linear")
+    for name in ("fields", "samples"):
+        rows = Rows(torch.randn(2, field.size, generator=torch.Generator().manual_seed(len(name))))
+        WeightDataset.from_rows(field, {"train": rows}).save(tmp_path / name)
+    for name, size in (("fields", 8), ("fields", 9), ("samples", 8), ("fields", 8)):
+        write_meshes(MeshConfig(tmp_path / name, size=size, picture=0))
+    assert {p.name for p in tmp_path.glob("meshes*")} == {"meshes", "meshes-size-9", "meshes-samples"}
 
 
 def test_models(tmp_path):

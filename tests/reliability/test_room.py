@@ -94,6 +94,7 @@ def test_jobs_beyond_the_memory_are_refused_before_they_begin(trained, monkeypat
     monkeypatch.setattr(resources, "memory", lambda device: size)
     with pytest.raises(ValueError, match=rf"{what}.* need about .* of memory. Choose "):
         COMMANDS[what](trained)
+    assert not any((trained / out).exists() for out in ("k", "w", "samples", "m"))
 
 
 def test_a_large_job_is_said(monkeypatch, capsys):

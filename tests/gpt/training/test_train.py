@@ -18,6 +18,7 @@ from gpt.options import ModelConfig
 from gpt.token_task import CorpusTask
 from gpt.train_gpt import make_trainer, train
 from gpt.training.local import Local
+from gpt.training.log import draw_curves
 from gpt.training.schedule import learning_rate, warmup_steps
 from gpt.training.trainer import Trainer, recompute_blocks
 
@@ -225,3 +226,11 @@ def test_a_single_field_and_no_validation(tmp_path, n, capsys):
     train(config(root, steps=3, warmup=0))
     assert "no validation fields" in capsys.readouterr().out
     assert load_model(root / "gpt")[2]["step"] == 3  # last/, there being no best/
+
+
+def test_curves_are_in_bits_per_field(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda axes, steps, values, **_: drawn.append(values))
+    bits = {"bits_per_field": 50.0, "bits_per_weight": 2.0, "unigram_bits_per_field": 75.0}
+    draw_curves(tmp_path / "training.png", [{"step": 1, "loss": 3.0}, {"step": 1, **bits}], to_bits=10.0)
+    assert drawn == [(30.0,), (50.0,)] and (tmp_path / "training.png").is_file()
