@@ -78,7 +78,7 @@ def beside(source: str | Path, name: str, hub: str | None = None) -> Path:
     return Path("runs") / (hub or HubName.parse(str(source)).repo.split("/")[1]) / name
 
 
-def name_of(source: str | Path) -> str:
+def last_part(source: str | Path) -> str:
     """The last part of a folder or of user/name[@revision]."""
     return Path(source).resolve().name if is_local(source) else str(source).split("/")[-1].split("@")[0]
 

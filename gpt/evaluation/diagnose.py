@@ -15,7 +15,7 @@ from fields.metrics.pairs import psnr
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
 from fields.runtime.runs import claim, read_json, vacant
-from fields.storage.fetch import beside, is_local, name_of
+from fields.storage.fetch import beside, is_local, last_part
 from gpt.checkpoint import load_gpt
 from gpt.data import unigram_bits
 from gpt.evaluation import baselines, predictions
@@ -47,7 +47,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
         )
     parents = {"fields": inputs.data.fingerprint, "model": info["fingerprint"]}
     free = ("model", "out", "fields", "signals", "data_root", "classifiers", "threads")
-    default = beside(config.model, f"{name_of(config.model)}-diagnosis")
+    default = beside(config.model, f"{last_part(config.model)}-diagnosis")
     out = config.out or vacant(default, config, parents=parents, free=free, kind="diagnose")
     again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
     try:

@@ -16,7 +16,7 @@ from fields.runtime.products import check_onednn
 from fields.runtime.resources import check_memory, check_room
 from fields.runtime.runs import claim, read_json, vacant, write_json
 from fields.storage.dataset import WeightDataset
-from fields.storage.fetch import at, beside, name_of
+from fields.storage.fetch import at, beside, last_part
 from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from gpt.checkpoint import load_gpt
@@ -109,7 +109,7 @@ def _upgrade(config: dict) -> dict:
 
 
 def _vacant(config: SampleConfig, parents: dict[str, str]) -> Path:
-    default = beside(config.model, f"{name_of(config.model)}-samples")
+    default = beside(config.model, f"{last_part(config.model)}-samples")
     return vacant(default, config, parents=parents, free=FREE, upgrade=_upgrade, kind="sample")
 
 
