@@ -195,6 +195,8 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     with torch.device("meta"):  # counted without being made
         numbers = trainable_size(Flow(sizes))
     check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
+    drawn = config.n * (8 * sizes.tokens * sizes.numbers + 12 * data.config.size)
+    check_memory(drawn, f"noise and weights of {config.n:,} new fields", "cpu", "a smaller --n")
     known = on_main(  # errors come before the folder is claimed
         accelerator,
         lambda: claim(

@@ -127,6 +127,10 @@ class ShowConfig:
         check_numbers(self, least={"n": 1})
         if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
             raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
+        if self.rows == ():
+            raise ValueError(
+                "--rows needs at least one position, such as --rows 7 12. Leave the flag out for --n fields."
+            )
         if self.rows is not None and min(self.rows, default=0) < 0:
             raise ValueError(f"--rows must be positions from 0 on, got {min(self.rows)}.")
         if self.out is not None and self.out.suffix.lower() != ".png":

@@ -70,6 +70,9 @@ COMMANDS = {
     "weights of the training fields": lambda root: train_flow(
         TrainFlowConfig(str(root / "fields"), out=root / "w", threads=1)
     ),
+    "900,000,000 new fields": lambda root: train_flow(
+        TrainFlowConfig(str(root / "fields"), out=root / "w", n=900_000_000, threads=1)
+    ),
     "keys and values of 64 fields": lambda root: draw(root, n=2),
     "tokens of 900,000,000 fields": lambda root: draw(root, n=900_000_000),
     "pictures of 1 field": lambda root: evaluate(EvaluateConfig(str(root / "fields"), out=root / "e", n=1, threads=1)),

@@ -89,3 +89,8 @@ def test_codes_of_regions_have_pictures(corpus, tmp_path):
     assert show(ShowConfig(str(tmp_path / "regions"), codebook=True, out=tmp_path / "a.png")).is_file()
     with pytest.raises(ValueError, match="regions"):
         show(ShowConfig(str(corpus / "tokenizer"), codebook=True, out=tmp_path / "b.png"))
+
+
+def test_rows_without_a_position_are_refused():
+    with pytest.raises(ValueError, match="--rows needs at least one position"):
+        ShowConfig("fields", rows=())
