@@ -50,6 +50,7 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     """
     accelerator = launch.start(threads=config.threads, precision=config.precision)
     signals = load_signals(SignalsConfig(config.signals, config.data_root))
+    pool = on_all(accelerator, choose_signals, signals, config)  # errors come before the folder is claimed
     claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
     if config.out is None:
@@ -57,7 +58,6 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
         config = replace(config, out=on_main(accelerator, default))
     out = config.folder
     on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
-    pool = on_all(accelerator, choose_signals, signals, config)
     data: dict[str, WeightDataset] = {
         way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)
     }

@@ -44,8 +44,8 @@ class Film:
             raise ValueError(
                 f"--seconds must lie in (0, 600] and --hold in [0, 60], got {self.length} and {self.hold}."
             )
-        if self.fps is not None and not 0 < self.fps <= (50 if self.gif else 60):
-            raise ValueError(f"--fps must lie above 0 and not above 60 (50 for a GIF), got {self.fps}.")
+        if self.fps is not None and not 0.1 <= self.fps <= (50 if self.gif else 60):
+            raise ValueError(f"--fps must lie in [0.1, 60] (up to 50 for a GIF), got {self.fps}.")
         check_numbers(self, least={"seed": 0})
 
     @property

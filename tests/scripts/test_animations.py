@@ -347,3 +347,8 @@ def test_generated_rows_of_other_fields_are_refused(experiment):
         read_experiment(experiment, "conditioned", (3,))
     with pytest.raises(FileNotFoundError, match="no finished cell conditioned-n9"):
         read_experiment(experiment, "conditioned", (9,))
+
+
+def test_frames_that_stand_for_minutes_are_refused():
+    with pytest.raises(ValueError, match="--fps must lie in"):
+        AnimateFit(fps=0.001)

@@ -133,3 +133,9 @@ def test_too_few_signals_and_wrong_flags(tmp_path):
 
 def test_spread():
     assert mean_and_deviation([1.0], 1) == "1.0" and mean_and_deviation([1.0, 3.0], 1) == "2.0 ± 1.4"
+
+
+def test_too_few_signals_are_said_before_the_folder_is_claimed(tmp_path):
+    with pytest.raises(ValueError, match="need .* training signals"):
+        memorise(MemoriseConfig(out=tmp_path / "g", seeds=10_000, threads=1))
+    assert not (tmp_path / "g").exists()
