@@ -114,7 +114,7 @@ def sampling(config: GPTBenchmark, t: int) -> dict[str, tuple[float, int]]:
 
 def transformers(config: GPTBenchmark, t: int) -> float | str:
     """CPU seconds per field of transformers' cached generate in a process of its own, or why there is none."""
-    python, script = str(config.python or sys.executable), Path(__file__).with_name("hf_generate.py")
+    python, script = str((config.python or Path(sys.executable)).absolute()), Path(__file__).with_name("hf_generate.py")
     words = (config.codes + 1, t, config.n_layer, config.n_head, config.n_embd, config.n, 64, config.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": str(config.threads), "HF_HUB_OFFLINE": "1"}
     call = [python, "-P", str(script), *map(str, words)]
