@@ -33,7 +33,7 @@ SMALLER = ("micro_batch", "batch", "block", "resolution", "threads")
 """Flags that lower the need of memory."""
 COMPILERS = ("g++", "clang++", "c++", "cl")
 """Names of C++ compilers, any of which will do."""
-TODO = {
+REMEDIES = {
     errno.ENOTDIR: "A part of this path is a file: choose another folder.",
     errno.EEXIST: "Choose another folder.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
@@ -210,7 +210,7 @@ def sentence(error: BaseException, configs: Any = (), known: bool = True) -> str
         return f"{error.filename or text}: permission denied. Change its mode or owner, or choose another folder."
     if isinstance(error, OSError) and error.strerror:
         file = f"{one_line(str(error.filename), 300)}: " if error.filename else ""
-        return f"{file}{error.strerror}.{' ' * (error.errno in TODO)}{TODO.get(error.errno or 0, '')}"
+        return f"{file}{error.strerror}.{' ' * (error.errno in REMEDIES)}{REMEDIES.get(error.errno or 0, '')}"
     return text or f"{type(error).__name__} without a message"
 
 

@@ -50,6 +50,9 @@ def show(config: ShowConfig) -> Path:
         ValueError: for fields without a picture, or rows that are not there.
     """
     folder, what = recognise(config.path)
+    if what in ("model", "report") and (config.rows is not None or config.split is not None):
+        flag = "--rows" if config.rows is not None else "--split"
+        raise ValueError(f"{flag} chooses among fields or tokens, and {folder} is a {what}. Leave the flag out.")
     picture, said = (_codebook if config.codebook else DRAWN[what])(config, folder)
     config.file.parent.mkdir(parents=True, exist_ok=True)
     save_png(config.file, picture)

@@ -105,7 +105,7 @@ class RegionsTrainer(VocabularyTrainer):
         t, c = self.tokenizer, self.config
         some = self.rows[draw(len(self.rows), REGRESSION, c.seed).to(self.rows.device)]
         taught = some
-        apart = scattered(self.rows.cpu(), c.seed)
+        apart = scattered(self.rows, c.seed)
         if apart and c.read == "weights":
             raise ValueError(
                 "--read weights needs fields with a common start, but the rows of these fields point in different directions. "

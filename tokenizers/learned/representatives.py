@@ -27,7 +27,7 @@ def scattered(rows: Tensor, seed: int) -> bool:
     """Whether fields lack a common start: whether rows (N, P) point in different directions."""
     if len(rows) < 2:
         return False
-    some = torch.nn.functional.normalize(rows[draw(len(rows), COMPARED, seed)].double(), dim=1)
+    some = torch.nn.functional.normalize(rows[draw(len(rows), COMPARED, seed).to(rows.device)].double(), dim=1)
     n = len(some)
     return float(((some @ some.T).sum() - n) / (n * (n - 1))) < ALIKE
 

@@ -42,6 +42,9 @@ def test_a_row_at_any_size(corpus, tmp_path):
         assert picture.width == 34  # 30 and a margin of 2 on each side
     with pytest.raises(ValueError, match="--rows 99"):
         show(ShowConfig(str(corpus / "fields"), rows=(99,), out=tmp_path / "row.png"))
+    for flags in ({"rows": (1,)}, {"split": "test"}):
+        with pytest.raises(ValueError, match="chooses among fields or tokens"):
+            show(ShowConfig(str(corpus / "gpt"), **flags, out=tmp_path / "model.png"))
 
 
 def test_fields_of_several_sizes_keep_their_proportions(corpus, tmp_path, dataset):
