@@ -1,9 +1,6 @@
 """Evaluation of shapes: copies are seen, fields without a surface are counted."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,7 +16,6 @@ from gpt.options import EvaluateConfig, ShapeSettings
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig
 
-ROOT = Path(__file__).resolve().parents[3]
 CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 
 
@@ -115,23 +111,3 @@ def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
     assert found["n"] == 8 and found["tokenizer"] == tokenizer.fingerprint and "1-nna" in found["rows"][1]["chamfer"]
     with pytest.raises(ValueError, match="--classifier does not apply to shapes"):
         evaluate(replace(config, classifier=tmp_path / "c.pth", out=tmp_path / "other"))
-
-
-def test_the_former_command_takes_its_former_flags(tmp_path):
-    evaluated(tmp_path, diamonds(12, 2))
-    words = [
-        "--samples",
-        "samples",
-        "--fields=fields",
-        "--out",
-        "out",
-        "--points=128",
-        "--size",
-        "16",
-        "--n",
-        "12",
-        "--workers=1",
-    ]
-    command = [sys.executable, str(ROOT / "scripts" / "evaluate_shapes.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0 and "is now scripts/evaluate.py" in done.stderr and "it is made again" in done.stdout
