@@ -222,8 +222,6 @@ class PipelineConfig(TrainConfig):
 class ShapeSettings:
     """Options for shapes, which are compared by points on their surfaces."""
 
-    reference: str = "test"
-    """Split the reference shapes come from."""
     points: int = 1024
     """Points sampled on each surface; HyperDiffusion's tables use 2,048."""
     size: int = 64
@@ -274,6 +272,9 @@ class EvaluateConfig(Overwrites):
     references: str = "images"
     """What samples are compared with. images: held-out test signals; fields: renders of the fields fitted to them; or a
     weight dataset, a name on the Hub, or a folder of pictures."""
+    reference_split: str | None = None
+    """Split that the references of --fields come from. Choose settings (a temperature, a recipe) by `validation` and report
+    `test`; default: test, or validation where there is no test split."""
     n: int | None = None
     """Number of samples, and of references, drawn without replacement; fewer if there are not as many. Default: 1,000
     pictures or 200 shapes."""

@@ -36,6 +36,7 @@ class Setup:
         references: signal ids of the references: not used for a baseline.
         label: the one class to which everything is restricted (predecessor's protocol), or None.
         replacement: whether lines are drawn with replacement (predecessor's protocol).
+        reference_split: held-out split that the samples' novelty is compared with; None = the first that there is.
     """
 
     data: WeightDataset
@@ -47,6 +48,7 @@ class Setup:
     references: set[str]
     label: int | None = None
     replacement: bool = False
+    reference_split: str | None = None
 
     def stream(self, line: int) -> torch.Generator:
         """The generator of one line of the table."""

@@ -60,7 +60,11 @@ def evaluate(config: EvaluateConfig) -> dict:
     parents |= {"tokenizer": inputs.tokenizer.fingerprint} if inputs.tokenizer is not None else {}
     how: dict[str, Any] = {"parents": parents, "free": FREE, "kind": ours.name}
     if ours.signals:
-        how["upgrade"] = lambda made: {"features_n": None, **made}  # of before there was that table
+        how["upgrade"] = lambda made: {
+            "features_n": None,
+            "reference_split": None,
+            **made,
+        }  # of before they were options
     out = config.out or vacant(beside(config.fields, "evaluation"), recorded(config, ours), **how)
     again = claim(out, recorded(config, ours), seed=config.seed, **how)
     print(
@@ -98,7 +102,8 @@ def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:
                 "--features-n is for pictures, but --fields holds shapes, which have no FID. Leave it out."
             )
         unsaid = dict.fromkeys(("samples", "fields", "out"))  # they are parents
-        return shapes | unsaid | {name: values[name] for name in ("n", "seed", "overwrite")}
+        told = {"reference": config.reference_split or "test"}  # as it was recorded before it served pictures, too
+        return shapes | told | unsaid | {name: values[name] for name in ("n", "seed", "overwrite")}
     if config.shapes != ShapeSettings():
         raise ValueError("--shapes.* is for fields of shapes, but --fields holds others. Leave it out.")
     return values
@@ -122,7 +127,18 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, dict]:
         n = min(n, len(samples))
     few = "draw more samples" if n < len(refs) else "raise --n" if n == config.n else "fit more held-out signals"
     refs = refs.pick(torch.arange(n))
-    setup = Setup(inputs.data, inputs.signals, inputs.tokenizer, extent, n, config.seed, ids, label, nefgpt)
+    setup = Setup(
+        inputs.data,
+        inputs.signals,
+        inputs.tokenizer,
+        extent,
+        n,
+        config.seed,
+        ids,
+        label,
+        nefgpt,
+        config.reference_split,
+    )
     rows = ([samples] if samples is not None else []) + fitting(baselines(setup), refs, inputs)
     if n < FEW:
         inputs.notes.append(f"N = {n}: scores of so few pictures differ more by chance than models do; {few}")

@@ -4,6 +4,7 @@ A line of the table is a `SignalSet` of readable pictures. Unreadable ones (weig
 cannot be opened) are counted as failures, not dropped in silence.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -222,19 +223,28 @@ def open_signals(data: WeightDataset, signals: str | None, data_root: Path | Non
         return None, f"signals {name!r} could not be loaded: {error}"
 
 
-def reference_split(splits: list[str] | dict, counts: dict[str, int]) -> str:
-    """`test`, or `validation` where there is no test split.
+def reference_split(counts: Mapping[str, int], asked: str | None = None) -> str:
+    """The held-out split asked for, else `test`, or `validation` where there is no test split.
+
+    Args:
+        counts: signals of every split.
+        asked: --reference-split.
 
     Raises:
-        ValueError: with neither: a comparison with training data measures copying.
+        ValueError: if there is no such split, or it is the training split: a comparison with that measures copying.
     """
-    for split in ("test", "validation"):
-        if split in splits and counts.get(split):
-            return split
-    raise ValueError(
-        f"there are no held-out references: the splits are {', '.join(splits)}. Fit test signals too, or give "
-        "--references."
-    )
+    held = [split for split in ("test", "validation") if counts.get(split)]
+    there = ", ".join(split for split, count in counts.items() if count)
+    if asked is not None and asked not in held:
+        raise ValueError(
+            f"--reference-split must be a held-out split ({' or '.join(held) or 'of which there is none'}), got {asked}: the "
+            f"splits are {there}."
+        )
+    if not held:
+        raise ValueError(
+            f"there are no held-out references: the splits are {there}. Fit test signals too, or give --references."
+        )
+    return asked or held[0]
 
 
 def common_extent(data: WeightDataset, split: str) -> tuple[int, ...]:

@@ -103,7 +103,7 @@ class TrainingSet:
 def held_out_row(setup: Setup, training: TrainingSet) -> SignalSet | None:
     """Held-out data of the training set's kind: what new pictures' distances look like."""
     generator = setup.stream(8)
-    for split in ("test", "validation"):
+    for split in ("test", "validation") if setup.reference_split is None else (setup.reference_split,):
         if training.signals is not None:
             where = training.signals.indices(split)
             if len(where):

@@ -39,6 +39,9 @@ def digit(data: WeightDataset) -> int:
 def select_references(config: EvaluateConfig, inputs: Inputs, label: int | None) -> tuple[SignalSet, set[str]]:
     """At most --n references in random order, and their signal ids."""
     generator = torch.Generator().manual_seed(config.seed * 1000 + 999)
+    if config.reference_split is not None and (label is not None or config.references not in ("images", "fields")):
+        other = "--protocol nefgpt" if label is not None else f"--references {config.references}"
+        raise ValueError(f"--reference-split says where in --fields references are, {other} has others. Leave one out.")
     if label is not None:
         return _training_references(inputs, label, generator)
     if config.references not in ("images", "fields"):
@@ -47,7 +50,7 @@ def select_references(config: EvaluateConfig, inputs: Inputs, label: int | None)
         return _image_references(config, inputs.signals, generator)
     data = inputs.data
     counts = {name: len(rows) for name, rows in data.splits.items()}
-    split = items.reference_split(list(data.splits), counts)
+    split = items.reference_split(counts, config.reference_split)
     ids = data.ids(split)
     first = first_fits(ids)
     where = first[torch.randperm(len(first), generator=generator)[: config.n]]
@@ -64,7 +67,7 @@ def _image_references(
     config: EvaluateConfig, signals: Signals, generator: torch.Generator
 ) -> tuple[SignalSet, set[str]]:
     counts = {s: len(signals.indices(s)) for s in ("train", "validation", "test")}
-    split = items.reference_split([s for s, c in counts.items() if c], counts)
+    split = items.reference_split(counts, config.reference_split)
     where = signals.indices(split)
     where = where[torch.randperm(len(where), generator=generator)[: config.n]]
     row = SignalSet(f"{split} images", signals.images(where)).readable()

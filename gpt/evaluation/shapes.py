@@ -30,6 +30,7 @@ from fields.view.shading import turntable
 from fields.view.volumes import volume
 from gpt.evaluation.baselines import decode_batches, encode_batches
 from gpt.evaluation.config import Inputs
+from gpt.evaluation.items import reference_split
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
 from gpt.options import EvaluateConfig
 
@@ -110,7 +111,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
         "n": kept,
         "seed": config.seed,
         "pool": len(pool),
-        "references": {"name": f"{own.reference} fields", "n": kept},
+        "references": {"name": f"{references_from(config, inputs)} fields", "n": kept},
         "fields": {"name": data.signals.get("name"), "fingerprint": data.fingerprint},
         "samples": None if inputs.source is None else inputs.source.describe(),
         "tokenizer": None if inputs.tokenizer is None else inputs.tokenizer.fingerprint,
@@ -137,7 +138,7 @@ def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDa
         raise ValueError(
             f"--{odd[0].replace('_', '-')} does not apply to shapes. Leave it out; see --shapes.* in --help."
         )
-    sides = {"training fields": (inputs.data, "train"), "references": (inputs.data, config.shapes.reference)}
+    sides = {"training fields": (inputs.data, "train"), "references": (inputs.data, references_from(config, inputs))}
     source = inputs.source
     if source is None:
         return sides
@@ -145,6 +146,11 @@ def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDa
         held = "pictures" if source.data is None else f"fields {source.data.config}"
         raise ValueError(f"--samples {config.samples}: shapes are fields from 3 coordinates to 1 value, got {held}.")
     return {"samples": (source.data, source.split), **sides}
+
+
+def references_from(config: EvaluateConfig, inputs: Inputs) -> str:
+    """The split that the references come from."""
+    return reference_split({name: len(rows) for name, rows in inputs.data.splits.items()}, config.reference_split)
 
 
 def write_report(out: Path, result: dict, galleries: Galleries) -> str:
@@ -205,7 +211,7 @@ def _said(result: dict) -> str:
 
 def _round_trip(config: EvaluateConfig, inputs: Inputs, n: int) -> dict[str, tuple[WeightDataset, Tensor, None]]:
     """Held-out fields that are no references after the tokenizer's round trip, where there are as many."""
-    others = [s for s in ("validation", "test") if s != config.shapes.reference and s in inputs.data.splits]
+    others = [s for s in ("validation", "test") if s != references_from(config, inputs) and s in inputs.data.splits]
     if not others or len(inputs.data.ids(others[0])) < n:
         inputs.notes.append(f"no round trip: no {n} held-out fields beside the references")
         return {}

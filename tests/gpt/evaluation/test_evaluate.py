@@ -240,6 +240,18 @@ def test_constant_samples_are_evaluated(home):
     assert result["novelty"]["duplicates"]["weights"] == 1
 
 
+def test_settings_can_be_chosen_on_validation_references(home):
+    result = run(home, "validation", n=4, reference_split="validation")
+    assert result["references"]["name"] == "validation fields"
+    assert run(home, "test", n=4)["references"]["name"] == "test fields"
+    for bad in ("train", "samples"):
+        with pytest.raises(ValueError, match=f"must be a held-out split .test or validation., got {bad}"):
+            run(home, "bad", reference_split=bad)
+    with pytest.raises(ValueError, match="--protocol nefgpt has others"):
+        run(home, "bad", reference_split="test", protocol="nefgpt")
+    assert not (home / "bad").exists()
+
+
 def test_a_folder_of_pictures_is_evaluated_and_may_be_the_reference(home):
     weights = fields(24, seed=7).weights("train")[:9]
     for i, image in enumerate(render(CONFIG, weights, *SIZE)):

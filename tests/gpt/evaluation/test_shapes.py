@@ -109,5 +109,8 @@ def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
     found = evaluate(config)
     assert [row["name"] for row in found["rows"]] == ["training fields", "validation fields after round trip"]
     assert found["n"] == 8 and found["tokenizer"] == tokenizer.fingerprint and "1-nna" in found["rows"][1]["chamfer"]
+    other = evaluate(replace(config, reference_split="validation", out=tmp_path / "validation"))
+    assert other["references"]["name"] == "validation fields"
+    assert other["rows"][1]["name"] == "test fields after round trip"
     with pytest.raises(ValueError, match="--classifier does not apply to shapes"):
         evaluate(replace(config, classifier=tmp_path / "c.pth", out=tmp_path / "other"))
