@@ -28,7 +28,7 @@ class LoopConfig:
     """Largest norm of the gradient; a greater one is scaled down to it. None = no clipping."""
     ema: float | None = None
     """Decay per step of an exponential moving average of the weights, such as 0.999. The average is then validated and
-    saved in best/ and last/. None = no average."""
+    saved in best/ and last/; the initial weights have no share in it. None = no average."""
     eval_every: int = 200
     """Steps between validations."""
     patience: int | None = None

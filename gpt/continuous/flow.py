@@ -139,7 +139,9 @@ class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"
         shift, scale = self.adapt(condition)[:, None].chunk(2, -1)
         return self.leave(self.norm(h) * (1 + scale) + shift)
 
-    def loss(self, rows: Tensor, labels: Tensor | None, noise: Tensor, times: Tensor) -> Tensor:
+    def loss(
+        self, rows: Tensor, labels: Tensor | None, noise: Tensor, times: Tensor, wrapped: nn.Module | None = None
+    ) -> Tensor:
         """Squared error of the velocity, mean over numbers.
 
         Args:
@@ -147,12 +149,12 @@ class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"
             labels: as in `forward`.
             noise: (B, T, D) standard normal.
             times: (B,) in [0, 1].
+            wrapped: this model as a trainer wraps it (DDP, compile), to be called in its place.
         Returns:
             (B,).
         """
         data = (rows - self.mean) / self.std
-        at = times[:, None, None]
-        velocity = self(torch.lerp(noise, data, at), times, labels)
+        velocity = (wrapped or self)(torch.lerp(noise, data, times[:, None, None]), times, labels)
         return (velocity - (data - noise)).square().flatten(1).mean(1)
 
     @torch.no_grad()

@@ -34,9 +34,10 @@ from gpt.training.task import Task, trainable_size
 from gpt.training.trainer import Trainer
 from tokenizers.base import WeightTokenizer
 from tokenizers.registry import load_tokenizer
+from tokenizers.selection import draw
 
 VALIDATED = 2048
-"""Held-out fields whose loss is measured, at noise and times drawn once."""
+"""Held-out fields whose loss is measured, drawn once, as are noise and times."""
 
 
 class FlowTask(Task[Flow]):
@@ -55,9 +56,11 @@ class FlowTask(Task[Flow]):
     def __init__(self, model: Flow, config: TrainFlowConfig, data: WeightDataset, vectors: Vectors, rows: Tensor):
         self.model, self.config, self.data, self.vectors = model, config, data, vectors
         self.rows, self.labels = rows, labels_of(config, data, "train")
-        held_out = "validation" in data.splits and len(data.splits["validation"]) > 0
-        self.held_out = vectors.of(data.weights("validation")[:VALIDATED]) if held_out else None
-        self.held_labels = labels_of(config, data, "validation")[:VALIDATED] if held_out else torch.zeros(0).long()
+        self.held_out, self.held_labels = None, torch.zeros(0).long()
+        if "validation" in data.splits and len(data.splits["validation"]):
+            chosen = draw(len(data.splits["validation"]), VALIDATED, 0)  # the first ones may all be of one class
+            self.held_out = vectors.of(data.weights("validation", chosen))
+            self.held_labels = labels_of(config, data, "validation")[chosen]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -73,11 +76,8 @@ class FlowTask(Task[Flow]):
     def _losses(self, model: Flow, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         noise = torch.randn(rows.shape, generator=generator)
         times = torch.randn(len(rows), generator=generator).sigmoid()  # middle times most (arXiv 2403.03206)
-        data, noise, labels, times = (t.to(self.model.mean.device) for t in (rows, noise, labels, times))
-        plain = self.model  # whose buffers are at hand, however the trainer wrapped it
-        data = (data - plain.mean) / plain.std
-        velocity = model(torch.lerp(noise, data, times[:, None, None]), times, labels)
-        return (velocity - (data - noise)).square().flatten(1).mean(1)
+        rows, labels, noise, times = (t.to(self.model.mean.device) for t in (rows, labels, noise, times))
+        return self.model.loss(rows, labels, noise, times, model)
 
     def optimizers(self, config: Any) -> list[torch.optim.Optimizer]:
         """AdamW."""

@@ -6,7 +6,7 @@ two of them, their mean and weights drawn one by one reach. Fields without a sur
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from gpt.evaluation.config import Inputs
 from gpt.evaluation.items import reference_split
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
 from gpt.options import EvaluateConfig
+from tokenizers.selection import draw
 
 NOISE = 0.3
 """Standard deviations of the noise on training weights."""
@@ -63,6 +64,11 @@ class Clouds:
         """Fields without a surface."""
         return sum(self.outcomes.values()) - self.outcomes["surface"]
 
+    def pick(self, most: int, seed: int) -> "Clouds":
+        """At most so many of the clouds, at random: the first ones may all be of one class."""
+        kept = draw(len(self.clouds), most, seed).tolist()
+        return replace(self, clouds=[self.clouds[i] for i in kept], rows=[self.rows[i] for i in kept])
+
 
 def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
     """All numbers, and what turns in the report.
@@ -87,14 +93,15 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
         raise ValueError(
             f"fewer than 2 fields on one side have a surface ({ {k: dict(v.outcomes) for k, v in found.items()} })."
         )
-    clouds = {name: side.clouds[:kept] for name, side in found.items()}
+    found = {name: side.pick(kept, config.seed) for name, side in found.items()}
+    clouds = {name: side.clouds for name, side in found.items()}
     distances = _distances(config, {name: side for name, side in clouds.items() if len(side) == kept})
     pool = _clouds(config, *_rows(config, data, "train", own.pool, stream=1), "pool").clouds
     held = nearest_chamfer(clouds["references"], pool)[0]
     rows = []
     for name in (name for name in found if name != "references"):
         side = found[name]
-        about: dict[str, Any] = {"name": name, "kind": name.replace(" ", "_"), "n": min(len(side.clouds), kept)}
+        about: dict[str, Any] = {"name": name, "kind": name.replace(" ", "_"), "n": len(side.clouds)}
         about |= {"without_surface": side.failed / n, "outcomes": dict(side.outcomes), "closed": side.closed / n}
         rows.append(about)
         if len(clouds[name]) < kept:  # every number depends on N
@@ -123,7 +130,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
     if "samples" not in sides:
         return result, ([], [])
     chosen = spread(kept, SHOWN).tolist()
-    shapes = {name: [(where, row) for row in found[name].rows[:kept]] for name, where in sides.items()}
+    shapes = {name: [(where, row) for row in found[name].rows] for name, where in sides.items()}
     nearest = distances["samples", "training fields"].min(1)
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
     captions = [f"Chamfer distance x100: {100 * float(nearest.values[i]):.2f}" for i in chosen]

@@ -154,7 +154,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if self.ema is not None and self.config.ema is not None and not overflow:
-            self._average(self.ema, self.config.ema)
+            self._average(self.ema, self.config.ema, step)
         values = {
             "step": step,
             "epoch": step * self.config.batch / len(task),
@@ -165,10 +165,12 @@ class Trainer:
         return {**values, "batch": digest(rows), "stop": stop > 0, "terms": task.count(rows)}
 
     @torch.no_grad()
-    def _average(self, ema: dict[str, Tensor], keep: float) -> None:
+    def _average(self, ema: dict[str, Tensor], keep: float, step: int) -> None:
+        # as of Adam's moments (arXiv:1412.6980, section 3) the start is corrected for: the initial weights have no share
+        share = (1 - keep) / (1 - keep**step)
         for name, value in self.model.state_dict().items():
             if value.is_floating_point():
-                ema[name].lerp_(value, 1 - keep)
+                ema[name].lerp_(value, share)
 
     @torch.no_grad()
     def _diverged(self, step: int, rate: float, loss: float, norm: float, rows: Tensor) -> None:

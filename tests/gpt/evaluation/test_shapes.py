@@ -1,7 +1,9 @@
 """Evaluation of shapes: copies are seen, fields without a surface are counted."""
 
+from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from fields.storage.dataset import WeightDataset
 from fields.storage.reference import Reference
 from fields.storage.rows import Rows
 from gpt.evaluation.evaluate import evaluate
-from gpt.evaluation.shapes import simple_rows
+from gpt.evaluation.shapes import Clouds, simple_rows
 from gpt.options import EvaluateConfig, ShapeSettings
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig
@@ -114,3 +116,11 @@ def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
     assert other["rows"][1]["name"] == "test fields after round trip"
     with pytest.raises(ValueError, match="--classifier does not apply to shapes"):
         evaluate(replace(config, classifier=tmp_path / "c.pth", out=tmp_path / "other"))
+
+
+def test_where_a_side_has_fewer_surfaces_the_others_are_drawn_not_cut_off():
+    side = Clouds([np.full((1, 3), i) for i in range(40)], list(range(40)), Counter(surface=40), 40)
+    some = side.pick(20, 0)
+    assert len(some.clouds) == 20 and max(some.rows) >= 20 and some.outcomes == side.outcomes
+    assert [int(cloud[0, 0]) for cloud in some.clouds] == some.rows
+    assert side.pick(40, 0).rows == side.rows

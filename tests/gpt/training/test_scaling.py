@@ -84,3 +84,13 @@ def test_a_gradient_that_never_becomes_finite_is_a_divergence():
         Trainer(LoopConfig(batch=16, lr=0.1), task, Scaled(4.0)).run(100, 0)
     with pytest.raises(RuntimeError, match="diverged at step 1:"):
         Trainer(LoopConfig(batch=16, lr=0.1), Line(float("inf")), Local()).run(100, 0)
+
+
+def test_the_average_is_that_of_the_steps_and_not_of_the_initial_weights():
+    task, seen, keep = Line(), [], 0.9
+    task.model.weight.data.fill_(100.0)
+    trainer = Trainer(LoopConfig(batch=16, lr=0.1, ema=keep, clip=None), task, Local())
+    trainer.run(12, 0, lambda values: seen.append(task.model.weight.item()))
+    shares = [keep ** (12 - step) for step in range(1, 13)]
+    wanted = sum(share * value for share, value in zip(shares, seen, strict=True)) / sum(shares)
+    assert trainer.usable().weight.item() == pytest.approx(wanted, rel=1e-5)
