@@ -1,5 +1,6 @@
 """The command that writes the surfaces of a dataset's fields, and a picture of all of them."""
 
+import math
 import re
 from collections import Counter
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from fields.runtime.console import bar, plural
 from fields.runtime.resources import check_memory, check_room
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
-from fields.view.mesh import field_volume, mesh_volume, save_mesh
+from fields.view.mesh import field_volume, mesh_volume, save_mesh, single_precision
 from fields.view.render import save_gif, save_png, sheet
 from fields.view.shading import turntable, view
 
@@ -58,8 +59,15 @@ def _write(config: MeshConfig) -> tuple[list[dict], Path]:
     if not isinstance(data.kind, ShapeKind):
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")
     split = config.split or next(iter(data.splits))
+    placed = data.signals.get("placed") or {}
     claimed = {**asdict(config), "out": None, "fields": None}
     ids, parents = data.ids(split)[: config.n], {"fields": data.fingerprint}
+    long = [name for name in ids if not single_precision(*_place(placed, name))]
+    if config.format == "stl" and long:
+        raise ValueError(
+            f"--format stl stores 7 digits, too few for {long[0]}, which is small and far from the origin "
+            f"({len(long)} of {len(ids)} shapes are). Take --format glb, ply or obj."
+        )
     about = {**claimed, "fields": str(config.fields)}
     out = config.out or runs.vacant(
         beside(config.fields, "meshes"), about, parents=parents, free=("fields",), kind="mesh"
@@ -69,19 +77,13 @@ def _write(config: MeshConfig) -> tuple[list[dict], Path]:
     runs.claim(out, claimed, parents=parents, kind="mesh")
     weights = data.weights(split, list(range(len(ids))))
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
-    placed = data.signals.get("placed") or {}
     found, pictures = [], []
     for i, name in enumerate(bar(ids, desc="meshes", unit="mesh", leave=False)):
         item, volume = _one(config, data, weights[i], below)
         file = f"{i:05d}-{re.sub(r'[^A-Za-z0-9]+', '-', name)[-60:].strip('-')}"  # names from data are not paths
         if item.outcome == "surface":
-            about = placed.get(name, {})
-            save_mesh(
-                out / f"{file}.{config.format}",
-                item,
-                scale=float(about.get("scale", 1.0)),
-                offset=tuple(about.get("offset", (0.0, 0.0, 0.0))),
-            )
+            scale, offset = _place(placed, name)
+            save_mesh(out / f"{file}.{config.format}", item, scale=scale, offset=offset)
             if i < config.turntable:
                 frames = list(turntable(_coarser(volume), config.picture or 192))
                 save_gif(out / f"{file}.gif", frames, fps=12)
@@ -104,6 +106,22 @@ def _write(config: MeshConfig) -> tuple[list[dict], Path]:
         columns = min(len(pictures), max(1, round((len(pictures) * 1.6) ** 0.5)))
         save_png(out / "sheet.png", sheet(torch.stack(pictures), columns))
     return found, out
+
+
+def _place(placed: dict, name: str) -> tuple[float, tuple[float, ...]]:
+    """Scale and offset from the cube to where a signal stood.
+
+    Raises:
+        ValueError: for a field.json that was edited and says no place.
+    """
+    about = placed.get(name, {})
+    scale, offset = about.get("scale", 1.0), about.get("offset", (0.0, 0.0, 0.0))
+    numbers = [x for x in (scale, *offset) if isinstance(x, (int, float)) and math.isfinite(x)]
+    if len(numbers) != 4 or not scale > 0:
+        raise ValueError(
+            f"field.json: signals.placed of {name} must have a scale above 0 and an offset of three numbers, got {about}."
+        )
+    return float(scale), tuple(offset)
 
 
 def _one(config: MeshConfig, data: WeightDataset, row: Tensor, below: bool):

@@ -15,6 +15,7 @@ What is done with a file, in order:
 Sign and distance are libigl's: the fast winding number (Barill et al. 2018) and the nearest point by an AABB tree.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ WOUND = 96
 """Cells along an edge of the grid of winding numbers."""
 FACES = 20_000
 """Resolution asked of point-cloud-utils."""
+LARGEST = 1e100
+"""Largest coordinate: its third power, a volume, is still a number."""
+FROM_ZERO = re.compile(rb"(?m)^[ \t]*f[ \t]+(?:[^\n]*[ \t])?0+(?:[/ \t\r\n]|$)")
+"""A face of an OBJ file with vertex 0, which trimesh takes for the last vertex."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,25 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
             if not {"v", "f"} <= set(file.files):
                 raise ValueError(f"an .npz mesh needs the arrays v and f, got {', '.join(file.files) or 'none'}")
             vertices, faces = file["v"], file["f"]
+        if vertices.dtype.kind not in "iuf" or faces.dtype.kind not in "iuf" or (faces % 1 != 0).any():
+            raise ValueError(f"v must be numbers and f whole numbers, got {vertices.dtype} and {faces.dtype}")
     else:
         import trimesh
 
+        kind = path.suffix[1:].upper()
+        if kind == "OBJ" and FROM_ZERO.search(path.read_bytes()):
+            raise ValueError("its faces refer to vertex 0, but the vertices of OBJ files are counted from 1")
         try:
             scene = trimesh.load_scene(path, process=False)  # one mesh is a scene of one
             parts = [m for m in scene.dump() if isinstance(m, trimesh.Trimesh) and len(m.faces)]
+        except FileNotFoundError as error:
+            if not path.is_file():
+                raise
+            raise ValueError(f"it refers to a file that is not there ({one_line(str(error), 80)})") from None
         except Exception as error:  # nearly any type, with words about its parser
             if isinstance(error, OSError) or not path.stat().st_size:
                 raise
-            raise ValueError(f"it cannot be read as {path.suffix[1:].upper()} ({one_line(str(error), 80)})") from None
+            raise ValueError(f"it cannot be read as {kind} ({one_line(str(error), 80)})") from None
         if not parts:
             raise ValueError("it has no triangles")
         starts = np.cumsum([0] + [len(m.vertices) for m in parts])
@@ -147,7 +161,10 @@ def prepare(vertices: np.ndarray, faces: np.ndarray) -> Surface:
         vertices, faces, how = _capped(vertices, faces) or _remeshed(vertices, faces)
     volume = signed_volume(vertices, faces)
     if volume < SOLID * (2 * REACH) ** 3:
-        raise ValueError(f"it encloses nothing ({how}, volume {volume:.1e} in a cube of {(2 * REACH) ** 3:.1f})")
+        share = volume / (2 * REACH) ** 3
+        raise ValueError(
+            f"it encloses too little ({how}; {share:.2g} of the cube around it, at least {SOLID} is needed)"
+        )
     grown = np.abs(vertices).max() / REACH
     if grown > 1:  # a remeshed surface lies a little outside
         vertices, scale = vertices / grown, scale * grown
@@ -173,6 +190,8 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if not len(faces):
         raise ValueError("none of its faces has finite vertices")
     used = vertices[np.unique(faces)]
+    if (reach := np.abs(used).max()) > LARGEST:
+        raise ValueError(f"its coordinates reach {reach:.3g}; at most {LARGEST:g} can be used")
     size = (used.max(0) - used.min(0)).max()
     steps = np.round((np.where(np.isfinite(vertices), vertices, 0) - used.min(0)) / max(size, 1e-300) * 1e7)
     _, first, place = np.unique(steps, axis=0, return_index=True, return_inverse=True)

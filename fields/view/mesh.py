@@ -4,7 +4,8 @@ The surface is closed where the shape leaves the cube [-1, 1]^3. A field without
 exception and no file.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ COARSE = 64
 """Cells along an edge at which the surface is looked for first."""
 CHUNK = 1 << 16
 """Points at once."""
+DIGITS = 1e-5
+"""Largest error of written coordinates, in half-widths of the shape."""
 LARGEST = 768
 """Cells along an edge: 2 GB of values and as much again for marching cubes."""
 
@@ -180,30 +183,67 @@ def mesh_field(config: FieldConfig, row: Tensor, size: int = 128, *, below: bool
     return mesh_volume(field_volume(config, row, size, below=below, level=level))
 
 
-def save_mesh(
-    path: Path, mesh: Mesh, *, scale: float = 1.0, offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-) -> None:
+def single_precision(scale: float, offset: Sequence[float]) -> bool:
+    """Whether coordinates of seven digits hold a shape there: scale * [-1, 1]^3 + offset."""
+    far = max(scale + abs(x) for x in offset)
+    return far * 2.0**-23 <= DIGITS * scale and scale > 1e-30 and far < 1e30
+
+
+def save_mesh(path: Path, mesh: Mesh, *, scale: float = 1.0, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
     """Write a surface, atomically.
+
+    Files hold as many digits as the shape needs where it stands: GLB coordinates are single precision, so the vertices are
+    those in the cube, and the node moves them; the others are written with more digits where seven do not do.
 
     Args:
         path: ending in .glb, .ply, .obj, .stl or .off.
         scale, offset: from the cube back to where the signal stood: scale * vertex + offset.
     Raises:
-        ValueError: for another ending, or a field without a surface.
+        ValueError: for another ending, a field without a surface, or STL, which has seven digits, where they do not do.
     """
     path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ValueError(f"{path.name}: a mesh is written as {', '.join(SUFFIXES)}.")
     if mesh.outcome != "surface":
         raise ValueError(
             f"{path.name}: the field is {mesh.outcome} (values {mesh.low:.3g} .. {mesh.high:.3g}, inside below 0), it has "
             "no surface to write."
         )
+    short = single_precision(scale, offset)
+    if suffix == ".stl" and not short:
+        raise ValueError(
+            f"{path.name}: STL stores 7 digits, too few for a shape of half-width {scale:.3g} at {tuple(offset)}. Write "
+            "GLB, PLY, OBJ or OFF."
+        )
     import trimesh
 
-    vertices = scale * mesh.vertices + np.asarray(offset)
+    turned = (scale, *offset) != (1.0, 0.0, 0.0, 0.0)
+    vertices = mesh.vertices if suffix == ".glb" else scale * mesh.vertices + np.asarray(offset)
     # normals go with it, so that viewers shade smoothly; process=False keeps every vertex where it is
     solid = trimesh.Trimesh(vertices, mesh.faces, process=False)
     _ = solid.vertex_normals
+    decimals = min(8 + max(0, -math.floor(math.log10(scale))), 300)  # 8 of the shape itself
     with write_atomic(path) as temporary:
-        solid.export(temporary)
+        if suffix == ".glb" and turned:
+            matrix = np.diag([scale, scale, scale, 1.0])
+            matrix[:3, 3] = offset
+            scene = trimesh.Scene()
+            scene.add_geometry(solid, transform=matrix)
+            scene.export(temporary)
+        elif suffix == ".ply" and not short:
+            temporary.write_bytes(_long_ply(vertices, mesh.faces))
+        elif suffix in (".obj", ".off"):
+            solid.export(temporary, digits=decimals)
+        else:
+            solid.export(temporary)
+
+
+def _long_ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """A PLY file whose coordinates are double precision, which trimesh writes as single."""
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
+    head += [f"property double {axis}" for axis in "xyz"]
+    head += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n"]
+    triangles = np.empty(len(faces), [("n", "u1"), ("at", "<i4", 3)])
+    triangles["n"], triangles["at"] = 3, faces
+    return "\n".join(head).encode() + vertices.astype("<f8").tobytes() + triangles.tobytes()

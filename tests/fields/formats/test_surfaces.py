@@ -57,6 +57,16 @@ def test_meshes_stand_where_their_signal_stood(tmp_path):
     assert back.extents == pytest.approx([14, 14, 14], rel=0.02)
 
 
+def test_places_that_a_format_cannot_hold_are_refused_before_the_work(tmp_path):
+    folder = made(tmp_path / "d", [octahedron()], placed={"made/../0": {"scale": 1e-3, "offset": [1e6, 0, 0]}})
+    with pytest.raises(ValueError, match=r"--format stl stores 7 digits, too few for made/\.\./0"):
+        main(MeshConfig(folder, tmp_path / "out", size=16, picture=0, format="stl"))
+    assert not (tmp_path / "out").exists()
+    folder = made(tmp_path / "e", [octahedron()], placed={"made/../0": {"scale": 0, "offset": [0, 0, 0]}})
+    with pytest.raises(ValueError, match="scale above 0"):
+        main(MeshConfig(folder, tmp_path / "out", size=16, picture=0))
+
+
 def test_sizes_out_of_range_are_refused(tmp_path):
     with pytest.raises(ValueError, match="--size"):
         MeshConfig(tmp_path, tmp_path, size=4)

@@ -1,5 +1,7 @@
 """Meshes as they come: closed, inverted, nested, open, flat, with bad faces, far away; the side of a point is right."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -91,11 +93,75 @@ def test_bad_faces_are_left_out():
         (CORNERS * 0, CUBE, "area"),
         (CORNERS, np.zeros((0, 3)), "no triangles"),
         (CORNERS, [(0, 1, 99)], "vertex 99, but there are 8"),
+        (CORNERS * 1e200, CUBE, "coordinates reach 1e.200"),
+        (CORNERS * [1, 0.005, 0.005], CUBE, "encloses too little"),
     ],
 )
 def test_what_encloses_nothing_is_refused(vertices, faces, match):
     with pytest.raises(ValueError, match=match):
         meshes.prepare(np.asarray(vertices), np.asarray(faces, np.int64))
+
+
+PLAIN = "".join(f"v {x:g} {y:g} {z:g}\n" for x, y, z in CORNERS)
+TRIANGLES = "".join(f"f {a + 1} {b + 1} {c + 1}\n" for a, b, c in CUBE)
+ELL = [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)]
+SIDES = "".join(f"f {i + 1} {(i + 1) % 6 + 1} {(i + 1) % 6 + 7} {i + 7}\n" for i in range(6))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (PLAIN + "".join("f {} {} {} {}\n".format(*(i + 1 for i in q)) for q in QUADS), 8),
+        (PLAIN + "".join("f {} {} {} {}\n".format(*(i - 8 for i in q)) for q in QUADS), 8),  # counted from the end
+        (PLAIN + "vt 0 0\nvn 0 0 1\n" + re.sub(r"(\d+)(?=[ \n])", r"\1/1/1", TRIANGLES), 8),
+        ("mtllib none.mtl\no a\ng one\nusemtl red\n" + PLAIN + TRIANGLES[:48] + "usemtl blue\n" + TRIANGLES[48:], 8),
+        (("# from a program\n" + PLAIN + TRIANGLES).replace("\n", "\r\n"), 8),
+        ("".join(f"v {x} {y} {z}\n" for z in (0, 1) for x, y in ELL) + "f 6 5 4 3 2 1\nf 7 8 9 10 11 12\n" + SIDES, 3),
+    ],
+    ids=["quads", "negative", "slashes", "groups", "crlf", "concave"],
+)
+def test_spellings_of_obj(tmp_path, text, expected):
+    path = tmp_path / "a.obj"
+    path.write_bytes(text.encode())
+    surface = meshes.prepare(*meshes.read_mesh(path))
+    assert surface.how == "closed" and volume(surface) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("a.obj", PLAIN + re.sub(r"\d+", lambda m: str(int(m[0]) - 1), TRIANGLES), "counted from 1"),
+        ("a.obj", PLAIN + "l 1 2\n", "no triangles"),
+        ("a.obj", PLAIN + TRIANGLES + "f 1 2 99\n", "cannot be read as OBJ"),
+        ("a.ply", "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+         "0 0 0\n", "no triangles"),
+        ("a.stl", "not a mesh\n", "no triangles"),
+        ("a.gltf", '{"asset": {"version": "2.0"}, "buffers": [{"uri": "none.bin", "byteLength": 4}]}', "none.bin"),
+    ],
+)  # fmt: skip
+def test_files_without_a_mesh_say_why(tmp_path, name, content, match):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=match):
+        meshes.read_mesh(tmp_path / name)
+
+
+def test_arrays_that_are_no_mesh_are_refused(tmp_path):
+    for v, f in ((CORNERS, CUBE + 0.5), (CORNERS + 1j, CUBE), (np.array([["a", "b", "c"]]), CUBE)):
+        np.savez(tmp_path / "a.npz", v=v, f=f)
+        with pytest.raises(ValueError, match="whole numbers"):
+            meshes.read_mesh(tmp_path / "a.npz")
+
+
+def test_scenes_with_instances_and_mirrors(tmp_path):
+    import trimesh
+
+    scene, cube = trimesh.Scene(), trimesh.Trimesh(CORNERS, CUBE, process=False)
+    for i, turn in enumerate((np.diag([1, 1, 1, 1.0]), np.diag([-2, 2, 2, 1.0]))):
+        turn[0, 3] = 5.0 * i
+        scene.add_geometry(cube, geom_name="cube", node_name=f"n{i}", transform=turn)
+    scene.export(tmp_path / "a.glb")
+    surface = meshes.prepare(*meshes.read_mesh(tmp_path / "a.glb"))
+    assert surface.how == "closed" and volume(surface) == pytest.approx(8 + 64)
 
 
 @pytest.mark.slow

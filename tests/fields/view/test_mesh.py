@@ -86,6 +86,23 @@ def test_files_come_back_closed_and_where_they_stood(tmp_path, suffix):
     assert back.bounds.mean(0) == pytest.approx([10, 0, 0], abs=0.01)
 
 
+@pytest.mark.parametrize("suffix", [".glb", ".ply", ".obj", ".off", ".stl"])
+@pytest.mark.parametrize(("scale", "at"), [(1e-9, 0.0), (0.5, 1e6), (1e-3, -12345.678), (1e12, 0.0)])
+def test_files_hold_the_digits_that_a_shape_needs_where_it_stood(tmp_path, suffix, scale, at):
+    from fields.signals.meshes import read_mesh
+
+    found = meshing.mesh_volume(meshing.sample_volume(ball, 12))
+    path, far = tmp_path / f"a{suffix}", abs(at) > 1
+    if suffix == ".stl" and far:
+        with pytest.raises(ValueError, match="STL stores 7 digits"):
+            meshing.save_mesh(path, found, scale=scale, offset=(at, 0.0, at))
+        return
+    meshing.save_mesh(path, found, scale=scale, offset=(at, 0.0, at))
+    vertices, faces = read_mesh(path)
+    back = (vertices[faces] - [at, 0, at]) / scale
+    assert np.abs(back - found.vertices[found.faces]).max() < 1e-5
+
+
 def test_level_and_sign_of_logits():
     config = FieldConfig(hidden=(4,), octaves=0, in_dim=3)
     row = random_rows(config, [0])[0]
