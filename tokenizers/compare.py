@@ -1,4 +1,4 @@
-"""Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR --out DIR"""
+"""Several tokenizers on the same held-out fields, one table and one picture:  python -m tokenizers.compare A B C --fields DIR"""
 
 from functools import partial
 
@@ -21,11 +21,14 @@ import torch
 import tyro
 from torch import Tensor
 
+from fields.runtime.console import LONG, bar, duration, plural
 from fields.runtime.launch import choose_device, cores
-from fields.runtime.runs import claim, write_atomic, write_json
+from fields.runtime.resources import check_memory
+from fields.runtime.runs import claim, vacant, write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.signals.shapes import Shapes
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import beside
 from fields.view.page import Page, value_under
 from fields.view.render import save_png, sheet
 from tokenizers.base import WeightTokenizer
@@ -33,14 +36,16 @@ from tokenizers.encode import check_field, divide
 from tokenizers.options import CompareConfig
 from tokenizers.refit import Refit
 from tokenizers.registry import load_tokenizer
-from tokenizers.report.codecs import rows_beside
-from tokenizers.report.measures import HeldOutFields, make_bench, measure
+from tokenizers.report.codecs import WIDEST, rows_beside
+from tokenizers.report.measures import HeldOutFields, held_out_split, make_bench, measure
 from tokenizers.report.surfaces import POINTS, RADIUS, SIZE, compare_surfaces
 from tokenizers.selection import draw
 from tokenizers.vocab import Counts
 
 NOT_ASKED = ("out", "threads", "device", "tokenizers", "fields")
 """Settings that do not change a folder's content, or that are recorded as fingerprints."""
+TRIED = 16
+"""Fields from which the time of all is estimated."""
 
 
 def compare(config: CompareConfig) -> dict:
@@ -64,14 +69,11 @@ def compare(config: CompareConfig) -> dict:
     if loaded[config.fields].kind.name != "shapes":
         del asked["surfaces"]  # of shapes alone
     parents = {"fields": loaded[config.fields].fingerprint, **prints}
-    claim(
-        config.out,
-        {"kind": "compare", **asked},
-        parents=parents,
-        seed=config.seed,
-        free=("signals", "data_root"),
-        kind="tokenizers.compare",
-    )
+    check_memory(*need(config, loaded, list(found.values())), "cpu", "a smaller --counted or --held-out")
+    how: dict[str, Any] = {"parents": parents, "free": ("signals", "data_root"), "kind": "tokenizers.compare"}
+    recorded = {"kind": "compare", **asked}
+    out = config.out or vacant(beside(config.fields, "compare"), recorded, **how)
+    claim(out, recorded, seed=config.seed, **how)
     main = loaded[config.fields]
     bench = _bench(main, config)
     benches = {config.fields: bench}
@@ -81,6 +83,11 @@ def compare(config: CompareConfig) -> dict:
                 loaded[fields], replace(config, split=bench.split), same_signals(text, loaded[fields], main, bench)
             )
     rows = []
+    seconds = sum(
+        seconds_of(one, loaded[pairs[text][1]], benches[pairs[text][1]], config) for text, one in found.items()
+    )
+    if seconds >= LONG:
+        print(f"{plural(len(found), 'tokenizer')}: about {duration(seconds)}", flush=True)
     for text, tokenizer in found.items():
         path, fields = pairs[text]
         row = compare_row(tokenizer, path, loaded[fields], benches[fields], config)
@@ -103,15 +110,53 @@ def compare(config: CompareConfig) -> dict:
         "pictures": pictures,
     }
     if bench.shapes and config.surfaces:
-        result |= _surfaces(main, bench, {names[text]: found[text] for text in found if text not in others}, config)
-    write_json(config.out / "compare.json", result)
-    with write_atomic(config.out / "compare.md") as temporary:
+        result |= _surfaces(
+            main, bench, {names[text]: found[text] for text in found if text not in others}, config, out
+        )
+    write_json(out / "compare.json", result)
+    with write_atomic(out / "compare.md") as temporary:
         temporary.write_text(markdown(result), encoding="utf-8")
     if bench.targets:
-        draw_picture(config.out / "compare.png", result)
-    page(config.out, result).write(config.out / "report.html")
-    print(f"report.html, compare.md, compare.json and a picture are in {config.out}")
+        draw_picture(out / "compare.png", result)
+    page(out, result).write(out / "report.html")
+    print(f"report.html, compare.md, compare.json and a picture are in {out}")
     return result
+
+
+def need(config: CompareConfig, loaded: dict[str, WeightDataset], tokenizers: list[WeightTokenizer]) -> tuple[int, str]:
+    """Bytes that a comparison holds, about, and of what: counted fields with their codes, held-out ones and their pictures."""
+    train, held, values = config.counted, config.held_out, 0
+    for data in loaded.values():
+        split = config.split or held_out_split(data)
+        train, held = (min(a, len(data.splits.get(s, ()))) for a, s in ((train, "train"), (held, split)))
+        if data.kind.name == "images" and held:
+            values = max(values, int(data.sizes(split).clamp_min(1).prod(1).max()) * data.config.out_dim)
+    size, tokens = (
+        max(found) for found in ([d.config.size for d in loaded.values()], [t.tokens_per_field for t in tokenizers])
+    )
+    klt = 16 * values * (train + values) if 0 < values <= WIDEST else 0
+    bytes_ = train * (8 * size + 16 * tokens) + held * (12 * size + 16 * tokens + 8 * values) + klt
+    return bytes_, f"codes of {train:,} training fields and pictures of {held:,} held-out ones"
+
+
+def seconds_of(tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, config: CompareConfig) -> float:
+    """How long one tokenizer's row takes, about, from a few fields and a few steps of refit."""
+    held, counted = len(bench.weights), min(config.counted, len(data.splits["train"]))
+    few = bench.weights[:TRIED]
+    began = time.perf_counter()
+    ids = tokenizer.encode(few)
+    middle = time.perf_counter()
+    tokenizer.decode(ids)
+    end = time.perf_counter()
+    seconds = (2 * held + counted) / len(few) * (middle - began) + 2 * held / len(few) * (end - middle)
+    if config.refitting.refit:
+        settings = replace(config.refitting, refit_steps=min(config.refitting.refit_steps, 2))
+        refit = Refit(tokenizer, settings)
+        names, sizes = [""] * len(few), data.sizes(bench.split)[bench.chosen[:TRIED]]
+        began = time.perf_counter()
+        refit(few, ids, names, sizes)
+        seconds += (time.perf_counter() - began) * held / len(few) * config.refitting.refit_steps / settings.refit_steps
+    return seconds
 
 
 def check_signals(text: str, data: WeightDataset, main: WeightDataset) -> None:
@@ -195,13 +240,15 @@ def _refitted(
     device = choose_device(config.device)
     refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
     names, start = data.ids(bench.split), time.perf_counter()
-    better = refit(bench.weights, ids, [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen])
+    chosen = [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen]
+    with bar(total=len(ids), desc="refit", unit="field", leave=False) as shown:
+        better = refit(bench.weights, ids, *chosen, shown.update)
     seconds = time.perf_counter() - start
     return {**measure(tokenizer, data, bench, counts, better), "fields_per_s": len(ids) / seconds}
 
 
 def _surfaces(
-    data: WeightDataset, bench: HeldOutFields, tokenizers: dict[str, WeightTokenizer], config: CompareConfig
+    data: WeightDataset, bench: HeldOutFields, tokenizers: dict[str, WeightTokenizer], config: CompareConfig, out: Path
 ) -> dict[str, Any]:
     """Surfaces of shapes, fields and round trips, with `surfaces.png`; nothing where the shapes are not at hand."""
     if not isinstance(bench.source, Shapes):
@@ -212,7 +259,7 @@ def _surfaces(
     columns = {"fields": bench.weights[rows]}
     columns |= {name: one.decode(one.encode(bench.weights[rows])).cpu() for name, one in tokenizers.items()}
     sides, views = compare_surfaces(data, bench.source, places, columns, seed=config.seed)
-    save_png(config.out / "surfaces.png", sheet(views, len(sides), captions=[s["name"] for s in sides] * len(rows)))
+    save_png(out / "surfaces.png", sheet(views, len(sides), captions=[s["name"] for s in sides] * len(rows)))
     print("\n".join(surface_line(side) for side in sides))
     return {"surfaces": {"shapes": len(rows), "size": SIZE, "points": POINTS, "radius": RADIUS, "rows": sides}}
 

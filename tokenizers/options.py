@@ -150,7 +150,7 @@ class CompareConfig(Overwrites):
 
     For example:
         python -m tokenizers.compare runs/mnist/kmeans runs/mnist/pca runs/mnist/vqvae --fields runs/mnist/fields \\
-            --data-root DIR --refit --out runs/mnist/compare
+            --data-root DIR --refit
         python -m tokenizers.compare runs/mnist/pca runs/mnist/graph=runs/mnist/unconditioned --fields runs/mnist/fields \\
             --data-root DIR --split test --out runs/mnist/compare-starts
     """
@@ -160,8 +160,9 @@ class CompareConfig(Overwrites):
     dataset of the same signals."""
     fields: str
     """Weight dataset for the tokenizers that name none."""
-    out: Path
-    """Output folder for report.html, compare.json, compare.md and compare.png."""
+    out: Path | None = None
+    """Output folder for report.html, compare.json, compare.md and compare.png; default: compare beside the fields or, if
+    that folder holds a comparison made otherwise, a name that adds what differs."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
     split: str | None = None
     """Split to evaluate on; default: validation or, if there is none, test."""

@@ -14,6 +14,7 @@ from fields.runtime import runs
 from fields.runtime.console import plural
 from fields.signals.origin import ORIGIN
 from fields.storage.dataset import KEPT, WeightDataset, summary
+from fields.storage.fetch import beside
 from fields.storage.reference import Reference
 from fields.symmetry import align, balance, canonical
 from fields.view.render import render, save_png, sheet
@@ -38,12 +39,18 @@ def align_dataset(config: AlignConfig) -> dict:
     settings = {**asdict(config), "fields": None, "out": None}
     if config.how == "match":
         del settings["how"]  # folders made before there was a choice
-    runs.claim(config.out, settings, parents={"fields": data.fingerprint}, free=("threads",), kind="align")
-    if all((config.out / name).is_file() for name in ("align.json", "field.json")):  # field.json comes last
-        print(f"{config.out} is complete")
-        return runs.read_json(config.out / "align.json", "Delete the folder and run the command again.", dict)
-    made, report = save_aligned(data, at, config.out, config.how)
-    print(f"wrote {config.out} (fingerprint {made.fingerprint})")
+    how: dict[str, Any] = {"parents": {"fields": data.fingerprint}, "kind": "align"}
+    about, default = (
+        settings | {"fields": config.fields},
+        beside(config.fields, {"match": "aligned", "sort": "sorted"}[config.how]),
+    )
+    out = config.out or runs.vacant(default, about, free=("threads", "fields"), **how)
+    runs.claim(out, settings, free=("threads",), **how)
+    if all((out / name).is_file() for name in ("align.json", "field.json")):  # field.json comes last
+        print(f"{out} is complete")
+        return runs.read_json(out / "align.json", "Delete the folder and run the command again.", dict)
+    made, report = save_aligned(data, at, out, config.how)
+    print(f"wrote {out} (fingerprint {made.fingerprint})")
     return report
 
 

@@ -20,14 +20,15 @@ class AlignConfig(Overwrites):
 
     For example:
         python scripts/fit_fields.py --start unconditioned --out runs/digits/unconditioned
-        python scripts/align_fields.py --fields runs/digits/unconditioned --out runs/digits/aligned
+        python scripts/align_fields.py --fields runs/digits/unconditioned
         python scripts/align_fields.py --fields runs/digits/unconditioned --how sort --out runs/digits/sorted
     """
 
     fields: str
     """Weight dataset to align: a folder, or user/name on the Hub."""
-    out: Path
-    """Output folder for the aligned dataset."""
+    out: Path | None = None
+    """Output folder for the aligned dataset; default: aligned (with --how sort: sorted) beside the fields or, if that
+    folder holds others, a name that adds what differs."""
     how: How = "match"
     """match: permute the hidden neurons of every field so that they match those of one field (see --reference). sort:
     order the neurons of each layer by the total weight of their paths to the output, lowest first. A sorted row depends

@@ -16,6 +16,8 @@ from torch import Tensor, from_numpy
 
 POINTS = 2048
 """Points of a cloud."""
+COARSE, SHORTLIST = 128, 8
+"""Of a search for the nearest cloud: points by which the first choice is made, and clouds then compared by all points."""
 FEW = 400
 """Pairs below which processes are not worth their start."""
 
@@ -136,7 +138,7 @@ def chamfer_matrix(
 
 
 def nearest_chamfer(
-    a: Sequence[np.ndarray], pool: Sequence[np.ndarray], *, coarse: int = 128, shortlist: int = 8
+    a: Sequence[np.ndarray], pool: Sequence[np.ndarray], *, coarse: int = COARSE, shortlist: int = SHORTLIST
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest cloud of a large set: by few points of each first, then by all points of the nearest ones.
 

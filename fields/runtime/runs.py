@@ -241,6 +241,9 @@ def _parts(key: str, old: Any, new: Any, config: dict, parents: dict[str, str], 
         place, former = (Path(str(c.get(name) or "")).name for c in (config, before))
         if place not in ("", former, name):
             return [place]
+        if new is None:
+            return [f"no-{name.split()[-1]}"]
+        name = name.split()[-1]  # of several of a kind
         return [] if name == "tokens" and config.get("tokenizer") else [f"{name}-{str(new)[:6]}"]
     if key in parents and old is not None and new is not None:
         return []  # a path, told by what lies there

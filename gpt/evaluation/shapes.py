@@ -5,6 +5,7 @@ against the same references says what a perfect generator reaches; further rows 
 two of them, their mean and weights drawn one by one reach. Fields without a surface are counted, not dropped.
 """
 
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from fields.kinds.preview import spread
 from fields.kinds.shapes import ShapeKind
-from fields.metrics.clouds import nearest_chamfer, on_surface, seconds_for, standardised
+from fields.metrics.clouds import COARSE, SHORTLIST, nearest_chamfer, on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
-from fields.runtime.console import bar, text_table
+from fields.runtime.console import bar, duration, text_table
 from fields.runtime.launch import cores
+from fields.runtime.resources import check_memory, gibibytes
 from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import mesh_field
@@ -87,6 +89,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
         made |= {name: (data, rows, None) for name, rows in simple_rows(data.weights("train"), n, config.seed).items()}
     if inputs.tokenizer is not None:
         made |= _round_trip(config, inputs, n)
+    _announce(config, made, n)
     found = {name: _clouds(config, *rows, name) for name, rows in made.items()}
     kept = min(len(found[name].clouds) for name in sides)
     if kept < 2:
@@ -135,6 +138,33 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
     pairs = [(shapes["samples"][i], shapes["training fields"][int(nearest.indices[i])]) for i in chosen]
     captions = [f"Chamfer distance x100: {100 * float(nearest.values[i]):.2f}" for i in chosen]
     return result, ([_turning(pair) for pair in bar(pairs, desc="turntables", unit="shape", leave=False)], captions)
+
+
+POINT, POINTED = 32, 160
+"""Bytes of memory of a point of a grid, and of a point of a cloud in a process, its tree with it."""
+
+
+def _announce(config: EvaluateConfig, made: dict[str, tuple[WeightDataset, Tensor, Tensor | None]], n: int) -> None:
+    """Say how long all surfaces and distances take and what they hold, from one of each; refuse what memory cannot hold."""
+    own, workers = config.shapes, config.threads or cores()
+    data, rows, _ = made["references"]
+    pool = min(own.pool, len(data.ids("train")))
+    surfaces, sides = sum(len(rows) for _, rows, _ in made.values()) + pool, len(made)
+    held = POINT * (own.size + 1) ** 3 + POINTED * own.points * (surfaces + 2 * n * (workers if workers > 1 else 0))
+    check_memory(held, f"surfaces of {surfaces:,} fields", "cpu", "a smaller --n, --shapes.pool or --shapes.points")
+    for size in (8, own.size):  # the first loads libraries
+        began = time.perf_counter()
+        mesh_field(data.config, rows[0], size, below=isinstance(data.kind, ShapeKind) and data.kind.below(data.config))
+    seconds = surfaces * (time.perf_counter() - began)
+    clouds = [np.random.default_rng(0).standard_normal((own.points, 3))] * 2
+    pairs = sides * n * (n + 1) // 2 + sides * n * n
+    few = seconds_for([cloud[:COARSE] for cloud in clouds], (sides - 1) * n * pool)
+    seconds += seconds_for(clouds, pairs, workers=workers) + few + seconds_for(clouds, (sides - 1) * n * SHORTLIST)
+    print(
+        f"{surfaces:,} surfaces on grids of {own.size}^3 cells and {pairs:,} distances of {own.points:,} points: about "
+        f"{duration(seconds)}, {gibibytes(held)} of memory",
+        flush=True,
+    )
 
 
 def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDataset, str]]:
@@ -279,14 +309,12 @@ def _clouds(config: EvaluateConfig, data: WeightDataset, rows: Tensor, chosen: T
 
 
 def _distances(config: EvaluateConfig, clouds: dict[str, list[np.ndarray]]) -> dict[tuple[str, str], Tensor]:
-    """Matrices of all pairs of sides that are needed, with an estimate first."""
+    """Matrices of all pairs of sides that are needed."""
     needed = [(a, a) for a in clouds] + [(a, "references") for a in clouds if a != "references"]
     if "samples" in clouds:
         needed.append(("samples", "training fields"))
     n = len(clouds["references"])
     pairs = len(clouds) * n * (n + 1) // 2 + len(clouds) * n * n
-    seconds = seconds_for(clouds["references"], pairs, workers=config.threads or cores())
-    print(f"{pairs:,} Chamfer distances of {config.shapes.points:,} points: about {seconds / 60:.1f} min")
     found = {}
     with bar(total=pairs, desc="distances", unit="pair", leave=False) as shown:
         for a, b in needed:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from toy import config as toy_config
-from toy import make_corpus
+from toy import make_corpus, make_fields, make_tokens
 
+from fields.fitting.align import align_dataset
 from fields.fitting.fit import fit
 from fields.fitting.fit import main as fit_command
 from fields.fitting.options import AlignConfig, FitConfig
@@ -115,6 +116,22 @@ def test_meshes(tmp_path):
     for name, size in (("fields", 8), ("fields", 9), ("samples", 8), ("fields", 8)):
         write_meshes(MeshConfig(tmp_path / name, size=size, picture=0))
     assert {p.name for p in tmp_path.glob("meshes*")} == {"meshes", "meshes-size-9", "meshes-samples"}
+
+
+def test_comparisons_and_aligned_fields(tmp_path):
+    data = make_fields(tmp_path)
+    for name in "ab":
+        make_tokens(tmp_path, data, name=name, seed=ord(name))
+    a, b = (str(tmp_path / name) for name in "ab")
+    for names, seed in (((a,), 0), ((a,), 0), ((a,), 1), ((a, b), 0)):
+        compare.compare(compare.CompareConfig(names, str(tmp_path / "fields"), seed=seed, threads=1))
+    made = sorted(p.name for p in tmp_path.glob("compare*"))
+    assert made[:2] == ["compare", "compare-b-" + made[1][-6:]] and made[2:] == ["compare-seed-1"]
+    assert (tmp_path / made[1] / "compare.md").is_file()
+    for how in ("match", "sort", "sort"):
+        align_dataset(AlignConfig(str(tmp_path / "fields"), how=how, threads=1))
+    align_dataset(AlignConfig(str(tmp_path / "fields"), reference="toy/train/3", threads=1))
+    assert {"aligned", "sorted", "aligned-reference-3"} <= {p.name for p in tmp_path.iterdir()}
 
 
 def test_models(tmp_path):

@@ -1,5 +1,6 @@
 """Large jobs say what they need, and are refused before any work where it is not there."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -16,12 +17,15 @@ from fields.storage.rows import Rows
 from gpt.continuous.options import TrainFlowConfig
 from gpt.continuous.train_flow import train_flow
 from gpt.evaluation.evaluate import evaluate
-from gpt.options import EvaluateConfig
+from gpt.options import EvaluateConfig, ShapeSettings
 from gpt.sampling.options import SampleConfig
 from gpt.sampling.sample import sample
 from gpt.train_gpt import ModelConfig, train
+from tokenizers import compare as module
 from tokenizers.build import build
 from tokenizers.classic.options import KMeansConfig
+from tokenizers.compare import compare
+from tokenizers.options import CompareConfig, RefitConfig
 from tokenizers.registry import BuildConfig
 
 
@@ -76,8 +80,39 @@ COMMANDS = {
     "keys and values of 64 fields": lambda root: draw(root, n=2),
     "tokens of 900,000,000 fields": lambda root: draw(root, n=900_000_000),
     "pictures of 1 field": lambda root: evaluate(EvaluateConfig(str(root / "fields"), out=root / "e", n=1, threads=1)),
+    "codes of 40 training fields and pictures of 10": lambda root: compare(
+        CompareConfig((str(root / "tokenizer"),), str(root / "fields"), root / "c", threads=1)
+    ),
+    r"surfaces of \d+ fields": lambda root: surfaces(root),
     r"volumes of 16\^3 cells": lambda root: write_meshes(MeshConfig(shapes(root / "s"), root / "m", size=16)),
 }
+
+
+def surfaces(root):
+    """An evaluation of three shapes."""
+    field = FieldConfig(hidden=(3,), octaves=0, in_dim=3, output="linear")
+    rows = Rows(torch.zeros(3, field.size))
+    WeightDataset.from_rows(field, {"train": rows, "test": rows}).save(root / "v")
+    return evaluate(EvaluateConfig(str(root / "v"), out=root / "ev", threads=1, shapes=ShapeSettings(size=8, points=8)))
+
+
+def test_an_evaluation_of_shapes_says_its_time_before_it_begins(tmp_path, capsys):
+    with pytest.raises(ValueError, match="fewer than 2 fields on one side have a surface"):
+        surfaces(tmp_path)
+    assert re.search(
+        r"[\d,]+ surfaces on grids of 8\^3 cells and [\d,]+ distances of 8 points: about \d+ s", capsys.readouterr().out
+    )
+
+
+def test_a_long_comparison_says_its_time_before_it_begins(trained, tmp_path, monkeypatch, capsys):
+    config = CompareConfig(
+        (str(trained / "tokenizer"),), str(trained / "fields"), tmp_path / "c", RefitConfig(True, 4), threads=1
+    )
+    compare(config)
+    assert "1 tokenizer: about" not in capsys.readouterr().out
+    monkeypatch.setattr(module, "LONG", 0)
+    compare(config)
+    assert re.search(r"1 tokenizer: about \d+ s\n", capsys.readouterr().out)
 
 
 def draw(root, n):

@@ -146,6 +146,13 @@ def test_refusals_name_what_is_wrong_before_anything_is_made(home):
         run(home, "eight")
 
 
+def test_the_default_folder_is_beside_the_fields_and_another_comparison_gets_another_name(home, capsys):
+    for seed in (0, 1, 1):
+        run(home, "eight", out=None, steps=1, eval_every=1, seed=seed)
+    assert {p.name for p in home.glob("comparison*")} == {"comparison", "comparison-seed-1"}
+    assert "seed: 0 there, 1 now" in capsys.readouterr().out
+
+
 def test_refused_settings():
     for settings, said in (({"n": 1}, "--n"), ({"minutes": 0.0}, "--minutes"), ({"batch": 0}, "--batch")):
         with pytest.raises(ValueError, match=said):
