@@ -47,6 +47,7 @@ def temporary_name(path: Path, tag: str = "new", folder: bool = False) -> Path:
 def write_atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well, and is removed when it does not."""
     path = Path(path)
+    check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
@@ -56,6 +57,22 @@ def write_atomic(path: Path) -> Iterator[Path]:
         flush_folder(path.parent)
     finally:
         remove(temporary)
+
+
+def check_file(path: Path, flag: str = "") -> None:
+    """Refuse to write a file where a folder is, or below a file.
+
+    Args:
+        path: the file.
+        flag: the flag it came from, for the message.
+    Raises:
+        ValueError: saying which it is.
+    """
+    said, above = f"{flag} {path}".strip(), next((p for p in path.parents if p.exists()), None)
+    if path.is_dir():
+        raise ValueError(f"{said} is a folder; expected a file to write. Choose another name.")
+    if above is not None and not above.is_dir():
+        raise ValueError(f"{said}: {above} is a file, not a folder. Choose another name.")
 
 
 @contextmanager

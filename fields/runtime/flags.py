@@ -26,6 +26,8 @@ LEAST = {
     **dict.fromkeys(("threads", "n_layer", "n_head", "n_embd", "hidden", "in_dim", "out_dim", "count", "resize"), 1),
 }
 """What some numbers are at least, wherever they occur."""
+MOST = {"integration": 10_000, "pairs": 100_000, "steps": 10**9, "meta_steps": 10**9, "refit_steps": 10**6}
+"""What some numbers are at most, wherever they occur: with more of them a command takes years."""
 SIGNED = {"target_psnr", "min_psnr", "level", "w0", "output_scale", "output_shift"}
 """The numbers that may be negative."""
 NOT_ZERO = {"w0", "output_scale"}
@@ -37,7 +39,7 @@ def checked(config: Any) -> Any:
 
     Raises:
         ValueError: for numbers that are not finite, do not fit 64 bits, or lie below what they can be, and absurd thread
-            counts; the flag is named.
+            counts, or are larger than anybody waits for; the flag is named.
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         for f in dataclasses.fields(config):
@@ -46,6 +48,8 @@ def checked(config: Any) -> Any:
                 least = LEAST.get(f.name, one if f.name in SIGNED else 0)
                 if isinstance(one, (int, float)) and one < least:
                     raise ValueError(f"--{f.name.replace('_', '-')} must be at least {least}, got {one}.")
+                if isinstance(one, (int, float)) and one > MOST.get(f.name, one):
+                    raise ValueError(f"--{f.name.replace('_', '-')} must be at most {MOST[f.name]:,}, got {one:,}.")
                 if f.name in NOT_ZERO and one == 0:
                     raise ValueError(f"--{f.name.replace('_', '-')} must not be 0.")
             after = _value(f"--{f.name.replace('_', '-')}", before)

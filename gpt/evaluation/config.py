@@ -54,7 +54,8 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
             )
             print(f"warning: {notes[-1]}.", file=sys.stderr)
     tokenizer = open_tokenizer(config, data)
-    bits = model_bits(config.model, data, tokenizer)
+    bits, without = model_bits(config.model, data, tokenizer)
+    notes += [without] if without else []
     signals, note = None, ""
     if evaluation_of(data).signals:
         signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
@@ -104,16 +105,19 @@ class EvaluatedModel:
 
     dataset: str | None = None
     tokenizer: str | None = None
+    kind: str | None = None
 
 
-def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: WeightTokenizer | None) -> dict | None:
-    """Validation bits per field of a model and of the per-position unigram, as its training run recorded them.
+def model_bits(
+    path: Path | str | None, data: WeightDataset, tokenizer: WeightTokenizer | None
+) -> tuple[dict | None, str]:
+    """Validation bits per field of a model and of the per-position unigram, as its training run recorded them; or why none.
 
     Raises:
         ValueError: if the model was trained on other fields or tokens: its copies would be sought in data it never saw.
     """
     if path is None:
-        return None
+        return None, ""
     path = Path(path)
     described = next(
         (p for p in (path / "model.json", path / "best" / "model.json") if p.is_file()), path / "model.json"
@@ -128,7 +132,12 @@ def model_bits(path: Path | str | None, data: WeightDataset, tokenizer: WeightTo
         raise ValueError(
             f"--model {path} has tokenizer {info['tokenizer']}, --tokenizer is {tokenizer.fingerprint}. Leave --tokenizer out."
         )
-    return model_bits_of(info)
+    bits = model_bits_of(info)
+    if bits["model_bits_per_field"] is not None:
+        return bits, ""
+    flow = "--model is a flow, which gives no probabilities of codes"
+    why = flow if info["kind"] == "flow" else "--model was trained without validation fields"
+    return None, f"{why}: no bits per field can be said"
 
 
 def model_bits_of(info: dict) -> dict:

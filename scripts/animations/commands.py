@@ -3,6 +3,7 @@
 import tyro
 
 from fields.runtime.contents import Commands, find, subcommands, work_of
+from fields.runtime.files import check_file
 from scripts.animations.options import (
     AnimateAutoregressive,
     AnimateDelta,
@@ -42,4 +43,5 @@ def parse(args: list[str] | None = None) -> Film:
 def run(options: Film) -> None:
     """The command."""
     name, make = work_of(ANIMATIONS, options)
+    check_file(options.path(name), "--out")
     find("scripts.animations.canvas:save")(make(options), options, name)

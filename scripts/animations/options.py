@@ -9,6 +9,8 @@ from gpt.sampling.options import check_sampling
 
 MOST = 12
 """Hidden neurons that can be told apart."""
+LONGEST = 100_000
+"""Steps of a fit that is shown."""
 SHOWN = 3
 """Held-out fields drawn beside a vocabulary."""
 
@@ -89,6 +91,10 @@ class PictureFits:
     def __post_init__(self):
         super().__post_init__()  # of the film, which every animation's config has as its second base
         check_numbers(self, least={"steps": 1}, above=("lr",))
+        if self.steps > LONGEST:
+            raise ValueError(
+                f"--steps must be at most {LONGEST:,}: every step is kept for the film; got {self.steps:,}."
+            )
 
 
 @dataclass(frozen=True)

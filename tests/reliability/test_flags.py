@@ -11,7 +11,7 @@ from fields.fitting.options import AlignConfig, FitConfig
 from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
 from fields.formats.readers import read
 from fields.model import FieldConfig
-from fields.runtime.flags import SIGNED, check_words, checked
+from fields.runtime.flags import MOST, SIGNED, check_words, checked
 from fields.runtime.records import read_json
 from gpt.continuous.options import TrainFlowConfig
 from gpt.demo.options import DemoConfig
@@ -20,7 +20,7 @@ from gpt.experiments.options import MemoriseConfig, PictureTokensConfig
 from gpt.options import DiagnoseConfig, EvaluateConfig, PipelineConfig, ShapeSettings, TrainConfig
 from gpt.publishing import PUBLISH
 from gpt.sampling.options import SampleConfig, ShowConfig
-from scripts.animations.commands import ANIMATIONS
+from scripts.animations.commands import ANIMATIONS, run
 from scripts.animations.options import Film
 from scripts.benchmarks.commands import BENCHMARKS
 from tokenizers import compare
@@ -135,6 +135,21 @@ def test_numbers_out_of_reach_are_refused(config, name, kind, length):
         given = {**needed(config), name: (value,) * length if length else value}
         with pytest.raises(ValueError):
             checked(config(**given))
+
+
+@pytest.mark.parametrize(("config", "name", "kind", "length"), [c for c in unique((int,)) if c.values[1] in MOST])
+def test_work_of_years_is_refused(config, name, kind, length):
+    with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be at most"):
+        checked(config(**needed(config), **{name: 10**12}))
+
+
+@pytest.mark.parametrize("place", ["", "film.mp4/film.mp4", "a.mp4/x/film.mp4"])
+def test_a_film_that_cannot_be_written_is_not_made(tmp_path, place):
+    (tmp_path / "film.mp4").mkdir()
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "film.mp4" / "film.mp4").mkdir()
+    with pytest.raises(ValueError, match="--out .* is a (folder; expected a file|file, not a folder)"):
+        run(ANIMATIONS["fit"][0](out=tmp_path / (place or "film.mp4")))
 
 
 @pytest.mark.parametrize(("config", "name", "kind", "length"), unique((int, float)))

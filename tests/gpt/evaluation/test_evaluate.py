@@ -322,6 +322,10 @@ def test_model_bits_stand_in_the_table(home):
         "told_label": False,
     }
     assert "80.0 by the model, 99.0 by the per-position unigram" in (home / "out" / "table.md").read_text()
+    for kind, why in (("flow", "--model is a flow"), ("gpt", "--model was trained without validation fields")):
+        (home / "model" / "best" / "model.json").write_text(json.dumps({"dataset": data.fingerprint, "kind": kind}))
+        result = run(home, kind, model=home / "model")
+        assert result["validation"] is None and any(why in note for note in result["notes"])
     (home / "model" / "best" / "model.json").write_text(json.dumps({**info, "dataset": "0" * 16}))
     with pytest.raises(ValueError, match="trained on fields 0000"):
         run(home, "b", model=home / "model")
