@@ -69,7 +69,7 @@ def compare(config: CompareConfig) -> dict:
     if loaded[config.fields].kind.name != "shapes":
         del asked["surfaces"]  # of shapes alone
     parents = {"fields": loaded[config.fields].fingerprint, **prints}
-    check_memory(*need(config, loaded, list(found.values())), "cpu", "a smaller --counted or --held-out")
+    check_memory(*_need(config, loaded, list(found.values())), "cpu", "a smaller --counted or --held-out")
     how: dict[str, Any] = {"parents": parents, "free": ("signals", "data_root"), "kind": "tokenizers.compare"}
     recorded = {"kind": "compare", **asked}
     out = config.out or vacant(beside(config.fields, "compare"), recorded, **how)
@@ -83,9 +83,7 @@ def compare(config: CompareConfig) -> dict:
                 loaded[fields], replace(config, split=bench.split), same_signals(text, loaded[fields], main, bench)
             )
     rows = []
-    seconds = sum(
-        seconds_of(one, loaded[pairs[text][1]], benches[pairs[text][1]], config) for text, one in found.items()
-    )
+    seconds = sum(_seconds(one, loaded[pairs[text][1]], benches[pairs[text][1]], config) for text, one in found.items())
     if seconds >= LONG:
         print(f"{plural(len(found), 'tokenizer')}: about {duration(seconds)}", flush=True)
     for text, tokenizer in found.items():
@@ -123,7 +121,9 @@ def compare(config: CompareConfig) -> dict:
     return result
 
 
-def need(config: CompareConfig, loaded: dict[str, WeightDataset], tokenizers: list[WeightTokenizer]) -> tuple[int, str]:
+def _need(
+    config: CompareConfig, loaded: dict[str, WeightDataset], tokenizers: list[WeightTokenizer]
+) -> tuple[int, str]:
     """Bytes that a comparison holds, about, and of what: counted fields with their codes, held-out ones and their pictures."""
     train, held, values = config.counted, config.held_out, 0
     for data in loaded.values():
@@ -139,7 +139,7 @@ def need(config: CompareConfig, loaded: dict[str, WeightDataset], tokenizers: li
     return bytes_, f"codes of {train:,} training fields and pictures of {held:,} held-out ones"
 
 
-def seconds_of(tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, config: CompareConfig) -> float:
+def _seconds(tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFields, config: CompareConfig) -> float:
     """How long one tokenizer's row takes, about, from a few fields and a few steps of refit."""
     held, counted = len(bench.weights), min(config.counted, len(data.splits["train"]))
     few = bench.weights[:TRIED]

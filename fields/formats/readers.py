@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.formats.quantised import dequantised, unpacked
 from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.records import parse_json, read_json
 
@@ -95,9 +96,9 @@ def read_torch(path: Path) -> Raw:
             break
     else:
         content = _inner(content)
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {str(k): v for k, v in unpacked(content).items() if isinstance(v, Tensor)}
     check_views(tensors)
-    return Raw({k: floats(k, v) for k, v in tensors.items()}, meta)
+    return Raw(_all_floats(tensors), meta)
 
 
 def _inner(content: dict, depth: int = 4) -> dict:
@@ -117,7 +118,7 @@ def read_npz(path: Path) -> Raw:
     """Arrays of an .npz; object arrays (pickles) are refused by numpy."""
     _check_archive(path, PACKED)
     with np.load(path, allow_pickle=False) as archive:
-        return Raw({name: floats(name, torch.from_numpy(archive[name])) for name in archive.files})
+        return Raw(_all_floats({name: torch.from_numpy(archive[name]) for name in archive.files}))
 
 
 def read_safetensors(path: Path) -> Raw:
@@ -126,7 +127,7 @@ def read_safetensors(path: Path) -> Raw:
 
     with safe_open(path, framework="pt") as file:
         meta = dict(file.metadata() or {})
-        return Raw({name: floats(name, file.get_tensor(name)) for name in file.keys()}, meta)  # noqa: SIM118
+        return Raw(_all_floats({name: file.get_tensor(name) for name in file.keys()}), meta)  # noqa: SIM118
 
 
 def read_keras(path: Path) -> Raw:
@@ -242,6 +243,11 @@ def torch_reason(error: Exception) -> str:
     return text[:200] or type(error).__name__
 
 
+def _all_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor as dense float32, integers by the scale beside them."""
+    return {name: floats(name, tensor) for name, tensor in dequantised(tensors).items()}
+
+
 def floats(name: str, tensor: Tensor) -> Tensor:
     """A floating-point tensor as dense float32.
 
@@ -251,7 +257,11 @@ def floats(name: str, tensor: Tensor) -> Tensor:
     if tensor.layout != torch.strided:
         raise ValueError(f"{name} is stored sparsely ({tensor.layout}): save it as a dense tensor")
     if not tensor.is_floating_point():
-        raise ValueError(f"{name} must hold floating-point numbers, got {tensor.dtype}")
+        what = str(tensor.dtype).removeprefix("torch.")
+        scaled = "" if tensor.is_complex() or tensor.dtype == torch.bool else f" without their scale ({name}_scale)"
+        raise ValueError(
+            f"{name} must hold floating-point numbers, got {what}{scaled}; save it as float32, scale and zero point applied"
+        )
     return tensor.detach().to(torch.float32)
 
 

@@ -390,7 +390,7 @@ class WeightDataset:
                 )
 
     def check(self) -> None:
-        """Check that no signal is in two splits, and that labels, columns and the reference are as declared."""
+        """Check that no signal is in two splits and no row twice, and that columns and the reference are as declared."""
         row = self.reference.row
         if row is not None and (row.shape != (self.config.size,) or not row.isfinite().all()):
             raise ValueError(
@@ -406,11 +406,34 @@ class WeightDataset:
                 )
             if name == "samples":
                 continue
+            self._check_repeated(name)
             for signal in set(self.ids(name)):
                 if signal and seen.setdefault(signal, name) != name:
                     raise ValueError(
                         f"signal {signal} is in two splits, {seen[signal]} and {name}. Put all fits of a signal into one split."
                     )
+
+    def _check_repeated(self, split: str) -> None:
+        """Refuse a field that is there twice: it counts twice in every mean, and is a copy of itself in every search."""
+        ids = self.ids(split)
+        if sum(map(bool, ids)) == len(set(ids) - {""}):
+            return
+        first: dict[tuple[str, int], int] = {}
+        pairs = [
+            (found, row)
+            for row, key in enumerate(zip(ids, self.seeds(split).tolist(), strict=True))
+            if key[0] and (found := first.setdefault(key, row)) != row
+        ]
+        if not pairs:
+            return
+        before, after = (self.weights(split, list(rows)) for rows in zip(*pairs, strict=True))
+        same = (before == after).all(1).nonzero().flatten().tolist()
+        if same:
+            a, b = pairs[same[0]]
+            raise ValueError(
+                f"split {split}: rows {a} and {b} are one field, of signal {ids[a]} and one seed, and so {len(same)} rows repeat "
+                "others. Keep one row of each signal_id and seed."
+            )
 
     def concatenate(self, *others: "WeightDataset") -> "WeightDataset":
         """Rows of several datasets of one architecture, split by split.

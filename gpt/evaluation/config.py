@@ -55,7 +55,8 @@ def read_inputs(config: EvaluateConfig) -> Inputs:
             print(f"warning: {notes[-1]}.", file=sys.stderr)
     tokenizer = open_tokenizer(config, data)
     bits, without = model_bits(config.model, data, tokenizer)
-    notes += [without] if without else []
+    if without:
+        bits, notes = None, [*notes, without]
     signals, note = None, ""
     if evaluation_of(data).signals:
         signals, note = items.open_signals(data, config.signals, config.data_root)  # last: it may have to fetch them
@@ -137,7 +138,7 @@ def model_bits(
         return bits, ""
     flow = "--model is a flow, which gives no probabilities of codes"
     why = flow if info["kind"] == "flow" else "--model was trained without validation fields"
-    return None, f"{why}: no bits per field can be said"
+    return bits, f"{why}: no bits per field can be said"
 
 
 def model_bits_of(info: dict) -> dict:

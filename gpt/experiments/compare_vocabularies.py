@@ -171,7 +171,8 @@ def _tokens(entry: Entry) -> str:
 def _note_training(entry: Entry, result: dict[str, Any]) -> None:
     """What the table says of a training goes to row.json, which makes it finished."""
     folder = entry.folder / "gpt"
-    bits = model_bits(folder if (folder / "best").is_dir() else folder / "last", entry.data, entry.tokenizer) or {}
+    best = folder if (folder / "best").is_dir() else folder / "last"
+    bits = model_bits(best, entry.data, entry.tokenizer)[0] or {}
     found = (row.get("tokens_per_second") for row in MetricsLog(folder / "metrics.jsonl").read())
     speeds = [speed for speed in found if speed is not None]  # lines of validations have none
     trained = {"steps": result["step"], "tokens_per_second": statistics.median(speeds) if speeds else None, **bits}

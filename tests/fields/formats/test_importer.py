@@ -12,11 +12,13 @@ import pytest
 import torch
 from foreign_files import WRITERS, bring, config_of, save, state
 from made import rows
+from safetensors.torch import save_file
 
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.starts import random_rows
 from fields.formats.importer import import_fields, main
 from fields.formats.options import Conventions, ImportConfig
+from fields.formats.readers import read
 from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
@@ -260,6 +262,67 @@ def test_two_networks_in_a_file_are_not_guessed(tmp_path):
     save({"old": one, "new": one}, tmp_path / "n" / "a.pth")
     with pytest.raises(ValueError, match="tensors under several keys .old, new."):
         bring("generic", tmp_path / "n", tmp_path / "o")
+
+
+def quantised(good: dict) -> dict[str, dict]:
+    """A state dict as others store it in 8 bits, and all files in which it comes."""
+    rows, one, packed = {}, {}, {}
+    for name, value in good.items():
+        layer, _, kind = name.rpartition(".")
+        scale = value.abs().flatten(1).amax(1) / 127 if kind == "weight" else value.abs().max()[None] / 100
+        zero = 0 if kind == "weight" else 3
+        shape = [-1] + [1] * (value.ndim - 1)
+        whole = (value / scale.reshape(shape) + zero).round().to(torch.int8)
+        rows |= {name: whole, f"{name}_scale": scale.reshape(shape)}
+        rows |= {f"{name}_zero_point": torch.tensor(zero)} if zero else {}
+        one[name] = value
+        if kind == "weight":
+            scale = value.abs().max() / 127
+            one |= {name: (value / scale).round().to(torch.int16), f"{layer}.scale": scale}
+            tensor = torch.quantize_per_tensor(value, float(scale), 0, torch.qint8)
+            packed |= {f"{layer}.scale": torch.tensor(7.0), f"{layer}.zero_point": torch.tensor(0)}
+            packed[f"{layer}._packed_params._packed_params"] = (tensor, good[f"{layer}.bias"])
+            packed[f"{layer}._packed_params.dtype"] = torch.qint8
+    return {"rows": rows, "one": one, "packed": packed}
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of its quantised tensors
+def test_integers_are_read_by_the_scale_beside_them(tmp_path):
+    config = config_of("generic")
+    good = state(config, rows(config, 1)[0], "layers.{i}.{kind}")
+    for how, content in quantised(good).items():
+        save(content, tmp_path / f"{how}.pt")
+        numbers = {k: v.contiguous() for k, v in content.items() if torch.is_tensor(v)}
+        files = [tmp_path / f"{how}.pt"]
+        if how != "packed":
+            save_file(numbers, tmp_path / f"{how}.safetensors")
+            np.savez(tmp_path / f"{how}.npz", **{k: v.numpy() for k, v in numbers.items()})
+            files += [tmp_path / f"{how}.safetensors", tmp_path / f"{how}.npz"]
+        for file in files:
+            found = read(file).tensors
+            assert set(found) == set(good), file
+            for name, value in good.items():
+                assert float((found[name] - value).abs().max()) <= 0.51 * float(value.abs().max()) / 100, (file, name)
+    for name, content, said in (
+        (
+            "bare",
+            {"layers.0.weight": torch.ones(4, 3, dtype=torch.int8)},
+            "int8 without their scale .layers.0.weight_scale.",
+        ),
+        (
+            "odd",
+            {"a.weight": torch.ones(4, 3, dtype=torch.int8), "a.weight_scale": torch.ones(3)},
+            "one for each of its 4 rows",
+        ),
+        (
+            "bool",
+            {"a.weight": torch.ones(4, 3, dtype=torch.bool)},
+            "floating-point numbers, got bool; save it as float32",
+        ),
+    ):
+        save(content, tmp_path / f"{name}.pt")
+        with pytest.raises(ValueError, match=said):
+            read(tmp_path / f"{name}.pt")
 
 
 def test_bad_files_are_named_counted_and_left_out(tmp_path):
