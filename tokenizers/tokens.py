@@ -20,7 +20,7 @@ from fields.runtime.digests import check_digest, of_footer
 from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
-from fields.storage.columns import current, extent_column, extents, matrix, stored_names
+from fields.storage.columns import current, extent_column, extents, matrix, shards_said, stored_names
 from fields.storage.dataset import SignalsSaid
 from fields.storage.fetch import fetch
 from fields.storage.rows import Rows
@@ -377,7 +377,7 @@ def read_split(path: Path, split: str, n: int, info: TokenInfo):
     import pyarrow.parquet as pq
 
     files = sorted(path.glob(f"{split}-*-of-*.parquet"))
-    if not files or len(files) != int(files[0].stem.split("-of-")[1]):
+    if not files or len(files) != shards_said(files[0].name):
         raise ValueError(f"{path} has {len(files)} shards of split {split}, some are missing. {HINT.format(path=path)}")
     try:
         table = pa.concat_tables([current(pq.read_table(f, page_checksum_verification=True)) for f in files])

@@ -179,6 +179,9 @@ def usage_sentence(framed: str) -> str:
     alone = re.search(r"Missing value for argument '(\w+)'", plain)
     if alone and f"--{alone[1]}" in sys.argv:
         return f"{alone[1]} stands alone here: leave --{alone[1]} out and keep its value. All flags: --help."
+    missing = re.search(r"Missing value for argument '(--[\w.-]+)'", plain)
+    if missing and (value := next((b for a, b in zip(sys.argv, sys.argv[1:], strict=False) if a == missing[1]), "")):
+        return f"{missing[1]} got {one_line(value, 60)}, which looks like a flag; write {missing[1]}={one_line(value, 60)} if it is a value. All flags: --help."
     said: list[str] = []
     for line in first.get("said", ()):
         if said and not line.strip():

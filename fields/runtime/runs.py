@@ -116,6 +116,8 @@ def claim(
         raise ValueError(
             f"--out {out} is a link to {os.readlink(out)}, which does not exist. Create that folder, or choose another one."
         )
+    if not out.resolve().name:
+        raise ValueError(f"--out {out} is the root of the disk. Name a folder in it.")
     if (above := next((p for p in out.parents if p.exists()), None)) is not None and not above.is_dir():
         raise ValueError(f"--out {out}: {above} is a file, not a folder. Choose another folder.")
     overwrite = bool(config.pop("overwrite", False)) or overwrite

@@ -3,6 +3,7 @@
 Datasets of the format weights/1 have the columns psnr, height and width; they are read as quality and extent.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,20 @@ def table_of(config: FieldConfig, split: str, rows: Rows, names: list[str] | Non
     columns["seed"] = pa.array(rows.seeds.numpy())
     columns["extent"] = extent_column(extent)
     return pa.table(columns).cast(features(config.size, names).arrow_schema)
+
+
+def shards_said(name: str) -> int:
+    """Of how many shards a file is one, by its name: SPLIT-00000-of-00002.parquet, or with a digest as others write it.
+
+    Raises:
+        ValueError: for another name.
+    """
+    found = re.search(r"-of-(\d+)(?:-[0-9a-f]+)?\.parquet$", name)
+    if found is None:
+        raise ValueError(
+            f"{name} is no name of a shard; expected SPLIT-00000-of-00001.parquet. Rename it, or take it out of the folder."
+        )
+    return int(found[1])
 
 
 def read_parquet(file: Path, wanted: Any, config: FieldConfig, recorded: str | None = None):

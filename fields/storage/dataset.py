@@ -32,6 +32,7 @@ from fields.storage.columns import (
     features,
     matrix,
     read_parquet,
+    shards_said,
     stored_names,
     table_of,
 )  # fmt: skip
@@ -169,7 +170,7 @@ class WeightDataset:
             raise FileNotFoundError(f"{path}/data holds no Parquet files. {HINT}")
         for split in sorted({f.name.split("-")[0] for f in files}, key=_split_order):
             shards = [f for f in files if f.name.split("-")[0] == split]
-            expected = int(shards[0].stem.split("-of-")[1])
+            expected = shards_said(shards[0].name)
             if len(shards) != expected:
                 raise ValueError(
                     f"{path}/data has {len(shards)} of {expected} shards of split {split}. Download it again."

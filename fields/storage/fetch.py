@@ -74,7 +74,8 @@ def at(source: str | Path | None, revision: str | None) -> str | Path | None:
 def beside(source: str | Path, name: str, hub: str | None = None) -> Path:
     """Where a command's output goes by default: beside a local folder; for a Hub name in runs/ and its last part."""
     if is_local(source):
-        return Path(source).parent / name
+        path = Path(source)  # of `.` and `..` the parent is not what stands before the last slash
+        return (path.resolve() if path.name in ("", "..") else path).parent / name
     return Path("runs") / (hub or HubName.parse(str(source)).repo.split("/")[1]) / name
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fields.runtime.digests import check_digest, of_footer
-from fields.storage.columns import check_rows
+from fields.storage.columns import check_rows, shards_said
 from fields.storage.fetch import HubName, is_local, reason
 
 Former = tuple[Callable[[Sequence[str], Sequence[str]], list[str]], Callable[[Any], Any]]
@@ -234,7 +234,7 @@ def open_splits(
     if not files:
         raise FileNotFoundError(f"{source} holds no Parquet files. {hint}")
     for split, part in files.items():
-        expected = int(part[0][0].split("-of-")[-1].split(".")[0])
+        expected = shards_said(part[0][0])
         if len(part) != expected:
             raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Download it again.")
     return {split: Shards(part, schema, former, marks) for split, part in files.items()}

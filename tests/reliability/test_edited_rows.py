@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from edited import edit
 
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
@@ -72,6 +73,38 @@ def test_values_that_no_signal_has(folder, tmp_path, change, said, stream):
     path = rewritten(folder, tmp_path / "c", change, recorded=False)
     with pytest.raises(ValueError, match=said):
         WeightDataset.load(path, stream=stream).rows("train")
+
+
+def test_a_field_that_stands_twice(folder, tmp_path):
+    table = pq.read_table(folder / "data" / "train-00000-of-00001.parquet")
+    for name, row, said in (
+        ("seed", 3, None),
+        ("weights", 3, None),
+        ("", 3, "rows 3 and 6 are one field, of signal p/3"),
+    ):
+        path = rewritten(folder, tmp_path / f"c{name}", {}, recorded=False)
+        more = table.slice(row, 1)
+        for column in [name] if name else []:  # another fit of the same signal
+            other = table.slice(row + 1, 1)[column].combine_chunks()
+            more = more.set_column(more.column_names.index(column), column, other)
+        pq.write_table(pa.concat_tables([table, more]), path / "data" / "train-00000-of-00001.parquet")
+        edit(path / "field.json", lambda card: card.pop("rows") and card)
+        if said is None:
+            assert len(WeightDataset.load(path).splits["train"]) == 7
+            continue
+        with pytest.raises(ValueError, match=f"split train: {said} .* 1 rows repeat others. Keep one row"):
+            WeightDataset.load(path)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_shards_as_others_name_them(folder, tmp_path, stream):
+    path = rewritten(folder, tmp_path / "c", {}, recorded=False)
+    file = path / "data" / "train-00000-of-00001.parquet"
+    named = file.rename(file.with_name("train-00000-of-00001-0123456789abcdef.parquet"))
+    assert WeightDataset.load(path, stream=stream).ids("train") == WeightDataset.load(folder).ids("train")
+    named.rename(named.with_name("train-0-of-x.parquet"))
+    with pytest.raises(ValueError, match="is no name of a shard; expected SPLIT-00000-of-00001.parquet"):
+        WeightDataset.load(path, stream=stream)
 
 
 @pytest.mark.parametrize("change", [{"weights": pa.array(["[1, 2]"] * 6)}, {"quality": pa.array(["good"] * 6)}])

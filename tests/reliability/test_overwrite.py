@@ -17,8 +17,9 @@ from fields.formats.options import ExportConfig, ImportConfig, MeshConfig
 from fields.formats.surfaces import write_meshes
 from fields.model import FieldConfig
 from fields.runtime.flags import Overwrites, checked
-from fields.runtime.runs import vacant
+from fields.runtime.runs import claim, vacant
 from fields.storage.dataset import WeightDataset
+from fields.storage.fetch import beside
 from fields.storage.rows import Rows
 from gpt.continuous.options import TrainFlowConfig
 from gpt.experiments import compare_vocabularies
@@ -106,6 +107,15 @@ def test_tokens_samples_and_meshes(tmp_path):
     assert wanted <= {p.name for p in tmp_path.iterdir() if (p / "run.json").is_file()}
     with pytest.raises(ValueError, match="another configuration"):
         sample(SampleConfig(model, tmp_path / f"{name}-samples", n=2, seed=2))
+
+
+def test_a_folder_named_by_dots_has_its_outputs_beside_it(tmp_path, monkeypatch):
+    (tmp_path / "f" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "f" / "data")
+    assert beside("..", "t") == tmp_path / "t" and beside(".", "t") == tmp_path / "f" / "t"
+    assert beside("../", "t") == tmp_path / "t" and beside("../../f", "t") == Path("../../t")
+    with pytest.raises(ValueError, match="is the root of the disk"):
+        claim(Path("/"), {})
 
 
 def test_meshes(tmp_path):

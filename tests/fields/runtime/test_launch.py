@@ -150,8 +150,8 @@ def test_every_file_follows_the_umask(tmp_path):
     [
         (["--fields", "f", "--out", "o", "--fieldz", "x"], "unknown: --fieldz x; did you mean --fields?"),
         (["--fields", "f", "--out", "o", "--referenc", "x"], "did you mean --reference?"),
-        (["--fields", "f"], "missing: --out."),
-        ([], "missing: --fields, --out."),
+        ([], "missing: --fields."),
+        (["f"], "missing: --format, --out."),
         (["--fields", "f", "--out", "o", "--threads", "many"], "Error parsing --threads"),
         (["--fields", "f", "--out", "o", "--threads", "0"], "--threads must be at least 1, got 0."),
         (["--fields", "f", "--out", "o", "--how", "guess"], "--how"),
@@ -162,12 +162,26 @@ def test_a_mistake_on_the_command_line_ends_in_a_sentence(words, expected, capsy
     import tyro
 
     from fields.fitting.options import AlignConfig
+    from fields.formats.options import ExportConfig
 
+    command = ExportConfig if words == ["f"] else AlignConfig
     with pytest.raises(SystemExit) as end:
-        launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=words))
+        launch.run_cli(lambda config: None, lambda: tyro.cli(command, args=words))
     shown = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and len(shown) > 2
     assert shown[-1].startswith("error: ") and expected in shown[-1] and shown[-1].endswith("All flags: --help.")
+
+
+def test_a_value_that_looks_like_a_flag_is_told_how_to_write(capsys, monkeypatch):
+    import tyro
+
+    from fields.fitting.options import AlignConfig
+
+    monkeypatch.setattr(sys, "argv", ["align", "--fields", "-runs"])
+    with pytest.raises(SystemExit):
+        launch.run_cli(lambda config: None, lambda: tyro.cli(AlignConfig, args=sys.argv[1:]))
+    assert "write --fields=-runs if it is a value" in capsys.readouterr().err.splitlines()[-1]
+    assert tyro.cli(AlignConfig, args=["--fields=-runs"]).fields == "-runs"
 
 
 def test_help_is_help(capsys):
