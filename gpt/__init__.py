@@ -33,6 +33,7 @@ _HOMES = {
     "LoopConfig": "options",
     "Task": "training.task",
     "RegressionTransformer": "continuous.regression",
+    "Flow": "continuous.flow",
 }
 """Public name -> module and name there."""
 __all__ = sorted(_HOMES)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from fields.runtime.console import bar
+from fields.signals.images import as_pictures
 from fields.storage.rows import Rows
 from gpt.data import Sequences
-from gpt.evaluation.items import SignalSet
+from gpt.evaluation.items import SignalSet, check_shapes
 from gpt.evaluation.scores import Scorer
 from gpt.model import GPT, GPTConfig
 from gpt.options import ModelConfig, OptimizerConfig
@@ -62,9 +63,18 @@ def fit_gpt(
     """
     if tokenizer is None and codes is None:
         raise ValueError("fit_gpt needs the tokenizer that made the ids, or codes=V, the number of different codes.")
+    if held_out is not None and (labels is None) != (held_out_labels is None):
+        raise ValueError("labels and held_out_labels are needed together, or neither of them.")
     sizes, config = model or ModelConfig(), OptimizerConfig(steps=steps, **settings)
     v = tokenizer.codes if codes is None else codes
-    classes = 0 if labels is None else int(labels.max()) + 1
+    width = None if tokenizer is None else tokenizer.tokens_per_field
+    ids = _codes("ids", ids, width)
+    held_out = None if held_out is None else _codes("held_out", held_out, ids.shape[1])
+    labels, held_out_labels = (
+        _classes(labels, len(ids)),
+        _classes(held_out_labels, len(() if held_out is None else held_out)),
+    )
+    classes = max((int(known.max()) + 1 for known in (labels, held_out_labels) if known is not None), default=0)
     vocab = Vocab(v, classes)
     train = Sequences(ids, vocab, labels)
     other = None if held_out is None else Sequences(held_out, vocab, held_out_labels)
@@ -87,6 +97,29 @@ def fit_gpt(
     return (trainer.best or trainer.usable()).cpu()
 
 
+def _codes(name: str, given: Any, width: int | None) -> Tensor:
+    """(N, T) integers from a tensor, array or list of lists."""
+    ids = torch.as_tensor(given)
+    if ids.ndim != 2 or not ids.numel() or (width is not None and ids.shape[1] != width):
+        raise ValueError(f"{name} must have shape (N, {width or 'T'}), N at least 1, got {tuple(ids.shape)}.")
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ValueError(f"{name} must be integers, the codes that tokenizer.encode gives; got {ids.dtype}.")
+    return ids.long()
+
+
+def _classes(given: Any, n: int) -> Tensor | None:
+    """(n,) class numbers, None where there are none."""
+    try:
+        labels = None if given is None else torch.as_tensor(given).long()
+    except (TypeError, ValueError):
+        raise ValueError(
+            "labels must be numbers, the first class 0; number names with numpy.unique(labels, return_inverse=True)[1]."
+        ) from None
+    if labels is not None and labels.shape != (n,):
+        raise ValueError(f"labels must be one number for each of {n} fields, got shape {tuple(labels.shape)}.")
+    return labels
+
+
 def sample(model: GPT, tokenizer: Any, n: int = 64, *, seed: int = 0, label: int | None = None, **rules: Any) -> Rows:
     """New fields from a GPT.
 
@@ -102,6 +135,10 @@ def sample(model: GPT, tokenizer: Any, n: int = 64, *, seed: int = 0, label: int
     Raises:
         ValueError: if model and tokenizer do not belong together, or a setting is out of range.
     """
+    if not isinstance(model, GPT) or tokenizer is None:
+        raise ValueError(
+            f"sample takes a GPT and its tokenizer, got {type(model).__name__} and {type(tokenizer).__name__}."
+        )
     c = model.config
     if (tokenizer.codes, tokenizer.tokens_per_field) != (c.codes, c.tokens_per_field):
         raise ValueError(
@@ -120,15 +157,24 @@ def evaluate(samples: Tensor, references: Tensor, *, classifier: Any = None, see
     """Compare a set of pictures with a set of references: MMD, COV and 1-NNA under each distance, and FID.
 
     Args:
-        samples: (N, H, W, C) in [0, 1].
-        references: (M, H, W, C); the first min(N, M) of each are compared.
+        samples: (N, H, W) or (N, H, W, C), uint8 or floats in [0, 1]; those that hold NaN count as unreadable.
+        references: (M, H, W) or (M, H, W, C); the first min(N, M) of each are compared.
         classifier: a `gpt.evaluation.features.Classifier`, for FID.
         seed: of the intervals.
     Returns:
         distance -> metric -> value, low, high, note; `fid`; `n`.
+    Raises:
+        ValueError: for other shapes or values, or sets of different sizes of pictures.
     """
     row, other = (
-        SignalSet("samples", samples, kind="samples").readable(),
-        SignalSet("references", references).readable(),
+        SignalSet(name, _pictures(given), kind=name).readable()
+        for name, given in (("samples", samples), ("references", references))
     )
+    check_shapes(row, other)
     return Scorer(other, classifier, seed).line(row)
+
+
+def _pictures(given: Any) -> Tensor:
+    """(N, H, W, C) float32 in [0, 1], or NaN, on the CPU."""
+    pictures = as_pictures(given, missing=True).cpu()
+    return pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from fields.runtime.records import config_of, read_json
 from fields.runtime.resources import one_thread
 from fields.runtime.runs import digest, plain, write_atomic, write_json
 from fields.storage.fetch import fetch
+from fields.storage.rows import Rows
 from tokenizers.selection import gather
 from tokenizers.standardizer import Standardizer
 
@@ -57,8 +59,11 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
 
     def __init__(self, config: Any):
         super().__init__()
-        if not config.field:
-            raise ValueError(f"{type(config).__name__}.field is empty: give the FieldConfig of the rows to tokenise.")
+        if not getattr(config, "field", None):
+            name, kind = type(self).__name__, type(self).__init__.__annotations__["config"].__name__
+            raise ValueError(
+                f"{name} needs a {kind} with the field of its rows; {name}.for_field(field, vocab_size=16) makes both."
+            )
         self.config = config
         self.field = FieldConfig.from_dict(config.field)
         self.standardizer = Standardizer(config.standardize, self.field.size)
@@ -175,17 +180,22 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
         self.standardizer.check_reference()
 
     @torch.no_grad()
-    def fit(self, weights: Tensor | Iterable[Tensor], *, held_out: Tensor | None = None) -> Self:
+    def fit(self, weights: Tensor | np.ndarray | Rows | Iterable[Tensor], *, held_out: Tensor | None = None) -> Self:
         """Learn the vocabulary.
 
         Args:
-            weights: (N, P) training rows, or an iterable of such batches.
+            weights: (N, P) training rows (a tensor, an array or `Rows`), or an iterable of such batches.
             held_out: rows on which learned tokenizers are evaluated while they train; never learnt from.
         Raises:
             ValueError: for no rows, rows of another layout, or non-finite ones (the first is named).
         """
         self.check_reference()
-        batches = [weights] if isinstance(weights, Tensor) else weights
+        batches: Any = [weights] if isinstance(weights, (Tensor, np.ndarray, Rows)) else weights
+        if not isinstance(batches, Iterable):
+            raise ValueError(
+                f"fit takes (N, P) rows, or batches of them, got {type(weights).__name__}; of a WeightDataset, weights('train')."
+            )
+        held_out = None if held_out is None else self._check_weights(held_out)
         checked = (self._check_weights(batch, offset) for offset, batch in _offsets(batches))
         rows, moments = gather(checked, self.field.size, self.config.fit_values, self.config.seed)
         self.standardizer.fit(moments)
@@ -229,8 +239,10 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
                 f"{name} is not fitted. Call fit(weights), or load one with {name}.from_pretrained(path)."
             )
 
-    def _check_weights(self, weights: Tensor, offset: int = 0) -> Tensor:
+    def _check_weights(self, weights: Tensor | np.ndarray | Rows, offset: int = 0) -> Tensor:
         """Rows as finite float32; `offset` is the number of rows before this batch."""
+        weights = weights.weights if isinstance(weights, Rows) else weights
+        weights = torch.from_numpy(weights) if isinstance(weights, np.ndarray) else weights
         if not isinstance(weights, Tensor) or not weights.is_floating_point():
             raise ValueError(
                 f"weights must be a float tensor, got {getattr(weights, 'dtype', type(weights).__name__)}."
@@ -251,7 +263,8 @@ class WeightTokenizer(nn.Module, PyTorchModelHubMixin):
             )
         return weights
 
-    def _check_ids(self, ids: Tensor) -> Tensor:
+    def _check_ids(self, ids: Tensor | np.ndarray | list) -> Tensor:
+        ids = torch.as_tensor(ids) if isinstance(ids, (np.ndarray, list)) else ids
         if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
             raise ValueError(f"ids must be an integer tensor, got {getattr(ids, 'dtype', type(ids).__name__)}.")
         if ids.ndim != 2 or ids.shape[1] != self.tokens_per_field:

@@ -55,6 +55,10 @@ class Standardizer(nn.Module):
         self.register_buffer("std", torch.ones(width))
         self.register_buffer("reference", torch.full((width,), float("nan")), persistent=False)  # only `fit` needs it
 
+    def extra_repr(self) -> str:
+        """Mode and width."""
+        return f"{self.mode}, {self.width} weights"
+
     def set_reference(self, row: Tensor | None) -> Self:
         """Set the row (P,) that the fits started from; `delta` is measured from it."""
         if row is not None:

@@ -1,6 +1,7 @@
 """The ids a GPT sees, of which no tokenizer emits the special ones; how often codes occur at each position, and the bits that follow."""
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -34,8 +35,8 @@ class Vocab:
 
     def label(self, i: int) -> int:
         """The id of class i."""
-        if not 0 <= i < self.labels:
-            raise ValueError(f"label must lie in [0, {self.labels}), got {i}.")
+        if not isinstance(i, Integral) or not 0 <= i < self.labels:
+            raise ValueError(f"label must be a class number in [0, {self.labels}), got {i!r}.")
         return self.codes + 3 + i
 
     @property

@@ -16,7 +16,7 @@ from fields.fitting.starts import make_reference
 from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.signals.base import SPLITS, Signals
-from fields.signals.images import Images
+from fields.signals.images import Images, as_pictures
 from fields.signals.samples import Samples
 from fields.storage.dataset import WeightDataset
 from fields.storage.reference import Reference
@@ -156,16 +156,8 @@ def _signals(
     if values is not None:
         values = torch.as_tensor(values)
         return Samples(name, ids, split, first, values[..., None] if values.ndim == 2 else values, kind=kind, **about)
-    pictures = torch.as_tensor(first)
-    pictures = pictures[..., None] if pictures.ndim == 3 else pictures
-    if pictures.ndim != 4 or pictures.shape[3] not in (1, 3) or not n:
-        raise ValueError(
-            f"pictures must have shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {tuple(pictures.shape)}."
-        )
-    if pictures.dtype == torch.uint8:
-        return Images(name, ids, split, pictures, channels=pictures.shape[3], **about)
-    pictures = pictures.to(torch.float32)
-    if not bool(((pictures >= 0) & (pictures <= 1)).all()):  # also refuses NaN
-        low, high = float(pictures.min()), float(pictures.max())
-        raise ValueError(f"pictures must be uint8, or floats in [0, 1]; got values {low:g} .. {high:g}.")
-    return Images(name, ids, split, pictures, channels=pictures.shape[3], full_scale=1, **about)
+    pictures = as_pictures(first)
+    if not n:
+        raise ValueError("there are no pictures to fit: got an empty array.")
+    white = 255 if pictures.dtype == torch.uint8 else 1
+    return Images(name, ids, split, pictures, channels=pictures.shape[3], full_scale=white, **about)

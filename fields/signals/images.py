@@ -14,6 +14,34 @@ from fields.signals.base import Signals, positions
 FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 
+def as_pictures(given: Any, *, missing: bool = False) -> Tensor:
+    """Pictures in memory, checked: (N, H, W, C), uint8 or float32 in [0, 1]; without channels they get one.
+
+    Args:
+        given: an array or tensor (N, H, W), (N, H, W, 1) or (N, H, W, 3) of uint8, or of floats in [0, 1].
+        missing: NaN may stand in it.
+    Raises:
+        ValueError: for another shape or other values.
+    """
+    try:
+        pictures = torch.as_tensor(np.ascontiguousarray(given) if isinstance(given, np.ndarray) else given)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"pictures must be one array or tensor of numbers, got {type(given).__name__}.") from None
+    pictures = pictures[..., None] if pictures.ndim == 3 else pictures
+    if pictures.ndim != 4 or pictures.shape[3] not in (1, 3):
+        raise ValueError(
+            f"pictures must have shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {tuple(pictures.shape)}."
+        )
+    if pictures.dtype == torch.uint8:
+        return pictures
+    pictures = pictures.to(torch.float32)
+    seen = pictures[~pictures.isnan()] if missing else pictures
+    if not bool(((seen >= 0) & (seen <= 1)).all()):  # also refuses NaN
+        low, high = float(seen.min()), float(seen.max())
+        raise ValueError(f"pictures must be uint8, or floats in [0, 1]; got values {low:g} .. {high:g}.")
+    return pictures
+
+
 class Images(Signals):
     """N pictures in memory, stored as the integers of their files; `images` converts them to floats.
 

@@ -35,6 +35,9 @@ class Task(Generic[Model]):
         """Rows of the training data."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
     def loss(self, model: Model, rows: Tensor, seed: int) -> Tensor:
         """() sum of the losses of these rows; divided by `count` it is what is minimised.
 

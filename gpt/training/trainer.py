@@ -104,6 +104,9 @@ class Trainer:
         self.trained = False
         self.best: Any = None
 
+    def __repr__(self) -> str:
+        return f"Trainer({self.task!r}, step {self.state['step']})"
+
     @property
     def out(self) -> Path:
         """The run's folder; what is read and written there is only asked for where there is one."""

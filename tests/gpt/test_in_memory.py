@@ -47,6 +47,47 @@ def test_a_set_against_itself_and_against_noise():
     assert other["ssim"]["1-nna"]["value"] == 1.0
 
 
+def test_pictures_as_notebooks_have_them():
+    pictures = torch.rand(8, 8, 8, 1, generator=torch.Generator().manual_seed(0))
+    others = torch.rand(8, 8, 8, 1, generator=torch.Generator().manual_seed(1))
+    wanted = gpt.evaluate(pictures, others)
+    assert gpt.evaluate(pictures.numpy()[..., 0], others.double()) == wanted
+    whole = [(p * 255).round().byte() for p in (pictures, others)]
+    assert gpt.evaluate(*whole) == gpt.evaluate(*(p.float() / 255 for p in whole))
+    broken = pictures.clone()
+    broken[3, 0, 0, 0] = float("nan")
+    assert gpt.evaluate(broken, others)["unreadable"]["count"] == 1
+    for wrong, said in ((pictures * 255, r"got values 0\S* \.\. 25"), (pictures.permute(0, 3, 1, 2), "got .8, 1, 8, 8"),
+                        (pictures[:, :5], "they must agree"), ("pictures", "got str")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            gpt.evaluate(wrong, others)
+
+
+def test_ids_and_labels_as_notebooks_have_them():
+    ids = torch.randint(4, (16, 6), generator=torch.Generator().manual_seed(0))
+    how = {"codes": 4, "model": SMALL, "steps": 1, "progress": False}
+    labels = torch.arange(16) % 3
+    model = gpt.fit_gpt(ids, labels=labels, **how)
+    again = gpt.fit_gpt(ids.int().numpy(), labels=labels.tolist(), **how)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    known = gpt.fit_gpt(ids, labels=labels, held_out=ids[:3], held_out_labels=[0, 1, 4], **how)
+    assert known.config.labels == 5  # also a class that is only held out has its id
+    for wrong, said in (
+        ({"ids": ids.float()}, "must be integers"),
+        ({"ids": ids[0]}, r"must have shape \(N, T\)"),
+        ({"held_out": ids[:, :4]}, r"held_out must have shape \(N, 6\)"),
+        ({"labels": list("abcabcabcabcabca")}, "labels must be numbers"),
+        ({"labels": labels[:5]}, "one number for each of 16 fields"),
+        ({"labels": labels, "held_out": ids}, "needed together"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            gpt.fit_gpt(**{"ids": ids, **how, **wrong})
+    with pytest.raises(ValueError, match="got '3'"):
+        gpt.sample_ids(model, 2, label="3")
+    with pytest.raises(ValueError, match="takes a GPT and its tokenizer"):
+        gpt.sample("model", model)
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_kind_of_model_loads(kind, tmp_path):
     cls = model_class(kind)

@@ -11,6 +11,7 @@ from made import SMALL, rows
 
 import tokenizers
 from fields.model import FieldConfig
+from fields.storage.rows import Rows
 from tokenizers import TOKENIZERS, KMeansTokenizer, TokenDataset, load_tokenizer
 from tokenizers.registry import class_of
 
@@ -35,6 +36,23 @@ def test_an_unknown_name_is_the_import_error_of_the_readme():
 def test_importing_the_package_imports_nothing_else():
     code = "import sys, tokenizers; assert 'torch' not in sys.modules and 'tokenizers.base' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_and_ids_as_notebooks_have_them():
+    weights = rows(FIELD, 30)
+    tokenizer = KMeansTokenizer.for_field(FIELD, vocab_size=8).fit(weights)
+    ids = tokenizer.encode(weights)
+    for given in (weights.numpy(), Rows(weights), [weights[:9], weights[9:].numpy()]):
+        again = KMeansTokenizer.for_field(FIELD, vocab_size=8).fit(given)
+        assert again.fingerprint == tokenizer.fingerprint
+    assert torch.equal(tokenizer.encode(weights.numpy()), ids) and torch.equal(tokenizer.encode(Rows(weights)), ids)
+    for given in (ids.numpy(), ids.tolist(), ids.int()):
+        assert torch.equal(tokenizer.decode(given), tokenizer.decode(ids))
+    with pytest.raises(ValueError, match=r"method; of a WeightDataset, weights\('train'\)"):
+        tokenizer.fit(weights.numpy)
+    with pytest.raises(ValueError, match="for_field"):
+        KMeansTokenizer(FIELD)
+    assert repr(tokenizer.standardizer) == f"Standardizer(position, {FIELD.size} weights)"
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -315,5 +315,5 @@ def test_configs_refuse_nonsense():
     for change, said in (({"vocab_size": 1}, "--vocab-size"), ({"group": 0}, "--group"), ({"fit_groups": 3}, "--fit-")):
         with pytest.raises(ValueError, match=said):
             replace(config, **change)
-    with pytest.raises(ValueError, match="field is empty"):
+    with pytest.raises(ValueError, match="makes both"):
         make_tokenizer(TOKENIZERS["kmeans"][0]())
