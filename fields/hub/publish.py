@@ -16,7 +16,10 @@ from fields.hub.cards import command, fields_card, may_publish, plain_run
 from fields.hub.options import Publish, PublishFields
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
+from fields.runtime import locks
 from fields.runtime.digests import of_footer
+from fields.runtime.files import drop, remove, replace_folder, sweep, temporary_name
+from fields.runtime.processes import AGAIN, Stopped
 from fields.runtime.records import parse_json
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import check_split, inside
@@ -28,36 +31,37 @@ MARK = ".hub.json"
 SHOWN = 40
 
 
+def place(options: Publish) -> Path:
+    """Where a repository is prepared."""
+    return options.out or Path("runs/hub") / options.repo
+
+
 @contextmanager
 def stage(options: Publish) -> Iterator[Path]:
     """The folder a repository is laid out in; gone afterwards, unless it was asked for and the block ended well.
 
     Raises:
-        ValueError: if the folder holds other files, or another push is using it.
+        ValueError: if the folder holds other files.
+        RuntimeError: if another push is using it.
     """
-    from filelock import FileLock, Timeout
-
-    out = options.out or Path("runs/hub") / options.repo
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
-        raise ValueError(f"--out {out} holds other files. Choose another folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another command is preparing {options.repo} in {out}. Wait until it has finished.") from None
-    kept = False
-    try:
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        write_json(out / MARK, {"repo": options.repo})
-        yield out
-        kept = options.dry_run
-    finally:
-        if not kept:
-            shutil.rmtree(out, ignore_errors=True)
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+    out = place(options)
+    with locks.scope():
+        locks.take(out)
+        sweep(out)
+        if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+            raise ValueError(f"--out {out} holds other files. Choose another folder.")
+        if options.dry_run:
+            with replace_folder(out) as folder:
+                write_json(folder / MARK, {"repo": options.repo})
+                yield folder
+            return
+        drop(out)  # of a dry run before
+        folder = temporary_name(out, folder=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            remove(folder)
 
 
 def read_run(folder: Path) -> dict:
@@ -106,9 +110,13 @@ def publish(options: Publish, content: Publication) -> Sent | None:
             finish(None)
             files = [p for p in folder.rglob("*") if p.is_file() and p.name != MARK]
             size = sum(p.stat().st_size for p in files)
-            print(f"dry run: {len(files)} files, {size / 1e6:,.1f} MB in {folder}; nothing was sent")
+            print(f"dry run: {len(files)} files, {size / 1e6:,.1f} MB in {place(options)}; nothing was sent")
             return None
-        done = push.send(folder, content.message, content.mine, finish)
+        try:
+            done = push.send(folder, content.message, content.mine, finish)
+        except Stopped as stopped:
+            stopped.said = f"{AGAIN}: what has arrived is not sent again"
+            raise
     if done.files or done.deleted:
         print(
             f"{done.url}: {done.files} files new or changed ({done.sent / 1e6:,.1f} MB), {done.deleted} deleted, "

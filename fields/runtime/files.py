@@ -1,6 +1,6 @@
 """Files and folders that are whole or not there: temporaries that take their place when complete, and what removes leftovers.
 
-What is written lies under a hidden name first, `.NAME-new-HOST-PID-RANDOM`, is flushed to the disk, and is then renamed.
+What is written lies under a hidden name first, `.NAME-new-HOST-PID-MARK`, is flushed to the disk, and is then renamed.
 A process that dies leaves such names behind; `sweep` removes them.
 """
 
@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 LEFT = re.compile(
-    r"\.(?P<name>.+)-(?P<tag>new|old)-(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-[0-9a-f]{8}(?:\.\w+)?"
+    r"\.(?P<name>.+)-(?P<tag>new|old)-(?P<host>[0-9a-f]{6})-(?P<pid>\d+)-(?P<mark>[0-9a-f]{3})[0-9a-f]{5}(?:\.\w+)?"
     r"|\.(?P<older>.+)-(?P<was>old)-[0-9a-f]{8}|\..+-(?:new|(?:new-)?[0-9a-f]{8})(?:\.\w+)?"
 )
 """Temporary names: of this version, and (without a process id) of versions before."""
@@ -40,7 +40,12 @@ def temporary_name(path: Path, tag: str = "new", folder: bool = False) -> Path:
     suffix = "" if folder else path.suffix
     stem = path.name[: len(path.name) - len(suffix)]
     stem = stem if tag == "old" else stem[:150]
-    return path.with_name(f".{stem}-{tag}-{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
+    return path.with_name(f".{stem}-{tag}-{host()}-{os.getpid()}-{process_mark(os.getpid())}{uuid.uuid4().hex[:5]}{suffix}")
+
+
+def process_mark(pid: int) -> str:
+    """Three hexadecimal digits of when a process began: ids are used again, in containers by the next start."""
+    return sha256(str(began(pid)).encode()).hexdigest()[:3]
 
 
 @contextmanager
@@ -144,6 +149,14 @@ def remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def drop(folder: Path) -> None:
+    """Remove a folder that may be there: out of the way in one step, so that a crash leaves none of half its files."""
+    if folder.is_dir():
+        old = temporary_name(folder, folder=True)
+        os.replace(folder, old)
+        remove(old)
+
+
 def is_pointer(path: Path) -> bool:
     """Whether a file is what Git LFS leaves in place of one that was not fetched."""
     with suppress(OSError), Path(path).open("rb") as file:
@@ -152,14 +165,16 @@ def is_pointer(path: Path) -> bool:
 
 
 def sweep(out: Path) -> None:
-    """Remove what dead processes left in and beside an output folder; one caught between its two renames is put back.
+    """Remove what dead processes left in and beside an output folder (or beside a file); one caught between its two
+    renames is put back.
 
     To be called by the one process that may write there (see `fields.runtime.locks`): names of live processes of this
     machine are left alone all the same.
     """
     out = Path(out)
-    for left in out.parent.glob(f".{_escaped(out.name)}-*"):
-        _clear(left, out.name)
+    for name in {out.name, out.stem}:  # a temporary file has its suffix last
+        for left in out.parent.glob(f".{_escaped(name)}-*"):
+            _clear(left, name)
     if not out.is_dir():
         return
     for folder, folders, names in os.walk(out):
@@ -178,7 +193,9 @@ def _clear(left: Path, only: str | None = None) -> None:
     if not found:
         return
     name = found["name"] or found["older"]
-    if found["pid"] and not _dead(left, found["host"], int(found["pid"])):
+    if only is not None and name not in (None, only):
+        return
+    if found["pid"] and not _dead(left, found["host"], int(found["pid"]), found["mark"]):
         return
     if (found["tag"] or found["was"]) == "old" and name and not (left.parent / name).exists():
         os.replace(left, left.parent / name)
@@ -186,10 +203,10 @@ def _clear(left: Path, only: str | None = None) -> None:
         remove(left)
 
 
-def _dead(left: Path, where: str, pid: int) -> bool:
+def _dead(left: Path, where: str, pid: int, its: str) -> bool:
     """Whether nobody writes there any more; of another machine only age can be told."""
     if where == host():
-        return not alive(pid)
+        return not alive(pid) or its != process_mark(pid)
     with suppress(OSError):
         return time.time() - left.lstat().st_mtime > OLD
     return False
@@ -210,3 +227,11 @@ def alive(pid: int) -> bool:
     except (OSError, OverflowError):
         return True  # it is another user's
     return True
+
+
+def began(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks; None where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from fields.runtime import locks
 from fields.runtime.contents import find
 from fields.runtime.flags import Device, Precision, check_words, checked
-from fields.runtime.processes import Stop, Stopped, begin, say_last
+from fields.runtime.processes import AGAIN, DONE, UNTOUCHED, Stop, Stopped, begin, end, last_words, say_last, tell
 from fields.runtime.text import one_line, scrub
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
     """
     if isinstance(function, str):
         begin()
+    tell(lambda: UNTOUCHED)
     configs: list[Any] = []
     code = 0
     with contextlib.ExitStack() as stack:
@@ -74,11 +75,13 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
             work = find(function) if isinstance(function, str) else function
             stack.enter_context(Stop())  # not before the imports, some of which break when an exception hits them
             stack.enter_context(locks.scope())
+            tell(_written)
             work(*configs)
+            tell(lambda: DONE)
         except KeyboardInterrupt as stopped:
-            number = stopped.number if isinstance(stopped, Stopped) else 2
-            print(str(stopped) or "stopped by SIGINT", file=sys.stderr)
-            code = 128 + number
+            signalled = stopped if isinstance(stopped, Stopped) else Stopped()
+            code = 128 + signalled.number
+            end(code, last_words(signalled.number, signalled.said))
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 sys.exit(128 + 13)  # as SIGPIPE ends others
@@ -87,10 +90,15 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
                 raise
             if not known:
                 traceback.print_exc()
-            say_last(f"error: {sentence(error, configs, known)}")
             code = 1
+            end(code, f"error: {sentence(error, configs, known)}")
     if code:
         sys.exit(code)
+
+
+def _written() -> str:
+    """What is said when a signal stops the work: a folder that was begun is gone on with."""
+    return AGAIN if any((folder / "run.json").is_file() for folder in locks.held()) else UNTOUCHED
 
 
 def _unread() -> bool:

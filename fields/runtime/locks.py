@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from fields.runtime.files import alive
+from fields.runtime.files import alive, began
 
 if sys.platform != "win32":
     import fcntl
@@ -23,6 +23,8 @@ if sys.platform != "win32":
 UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """What a disk answers that knows no locks."""
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+SUFFIX = ".lock"
 
 _held: dict[Path, int] = {}
 _scopes = 0
@@ -55,6 +57,35 @@ def take(out: Path) -> None:
         release(out)
 
 
+def clear(out: Path, deep: int) -> None:
+    """Remove the locks that dead processes left inside a folder of ours, of parts that need not be made again.
+
+    Args:
+        out: a folder that this process is the writer of.
+        deep: levels that are searched.
+    """
+    out = Path(os.path.abspath(out))
+    for folder, folders, names in os.walk(out):
+        here = Path(folder)
+        for name in names:
+            part = here / name.removeprefix(".").removesuffix(SUFFIX)
+            if part.name and name == lock_file(part).name and part not in _held:
+                _forget(part)
+        deeper = len(here.relative_to(out).parts) < deep
+        folders[:] = [name for name in folders if deeper and not name.startswith(".")]
+
+
+def _forget(part: Path) -> None:
+    """Remove the lock of a part, if it is one of ours and nobody holds it."""
+    with suppress(OSError, RuntimeError):
+        handle, before = _locked(part)
+        if not before or "pid" in _read(before):
+            _held[part] = handle
+            release(part)
+        else:
+            os.close(handle)
+
+
 def held() -> list[Path]:
     """The folders this process is the writer of."""
     return list(_held)
@@ -74,7 +105,7 @@ def release(out: Path | None = None) -> None:
 
 def lock_file(out: Path) -> Path:
     """Where the lock of a folder lies: beside it, as the folder itself may be replaced whole."""
-    return out.with_name(f".{out.name}.lock")
+    return out.with_name(f".{out.name}{SUFFIX}")
 
 
 def _open(out: Path) -> int:
@@ -86,6 +117,24 @@ def _open(out: Path) -> int:
     except OSError as error:
         error.filename = str(out)  # a user knows the folder, not its lock
         raise
+    handle, before = _locked(out)
+    if (left := _read(before)) and left.get("host") != socket.gethostname():
+        print(f"{out}: taking over from {_who(before)}, which no longer holds it", file=sys.stderr)
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "began": began(os.getpid())}
+    mine |= {"since": datetime.now().astimezone().isoformat(timespec="seconds"), "command": sys.argv}
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, json.dumps(mine).encode())
+    return handle
+
+
+def _locked(out: Path) -> tuple[int, bytes]:
+    """The lock's file, locked, and what its owner before us wrote there.
+
+    Raises:
+        RuntimeError: if another process holds it, saying which.
+    """
+    path = lock_file(out)
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -95,19 +144,11 @@ def _open(out: Path) -> int:
                     f"{out} is being written by {_who(before)}. Wait for it, stop it, or choose another folder."
                 )
             if _same(handle, path):
-                break
+                return handle, before
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)  # its owner removed the file in between: the lock is on a name that is gone
-    if (left := _read(before)) and left.get("host") != socket.gethostname():
-        print(f"{out}: taking over from {_who(before)}, which no longer holds it", file=sys.stderr)
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
-    mine |= {"since": datetime.now().astimezone().isoformat(timespec="seconds"), "command": sys.argv}
-    os.ftruncate(handle, 0)
-    os.lseek(handle, 0, os.SEEK_SET)
-    os.write(handle, json.dumps(mine).encode())
-    return handle
 
 
 def _lock(handle: int, before: bytes) -> bool:
@@ -158,12 +199,4 @@ def _who(text: bytes) -> str:
 def _lives(owner: dict) -> bool:
     """Whether the process named in a lock of this machine is still that process."""
     pid = owner.get("pid")
-    return isinstance(pid, int) and alive(pid) and owner.get("began") in (None, _began(pid))
-
-
-def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks; process ids are used again."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+    return isinstance(pid, int) and alive(pid) and owner.get("began") in (None, began(pid))

@@ -20,6 +20,14 @@ WATCH = 2.0
 """Seconds between two looks at the parent, where the system does not tell of its death."""
 PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
+UNTOUCHED, DONE = "nothing was written", "its work was done and is saved"
+AGAIN = "run the same command again to continue"
+_ended: int | None = None
+
+
+def _state() -> str:
+    """What `tell` was told."""
+    return UNTOUCHED
 
 
 class Stopped(KeyboardInterrupt):
@@ -27,11 +35,12 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         number: of the signal.
+        said: what is there, or what to do; whoever catches it on its way may know better than `last_words`.
     """
 
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
+        self.number, self.said = number, ""
 
 
 def begin() -> None:
@@ -44,6 +53,34 @@ def begin() -> None:
     answer(_leave)
     if under_launcher():
         end_with_parent()
+
+
+def tell(state: Callable[[], str]) -> None:
+    """What is said from now on behind "stopped by SIGINT": what is there, or what to do.
+
+    Args:
+        state: gives it, when it is asked for.
+    """
+    global _state, _ended
+    _state, _ended = state, None
+
+
+def end(code: int, text: str) -> None:
+    """Say the last sentence: further signals add nothing to it, and the exit code stays."""
+    global _ended
+    _ended = code
+    say_last(text) if first_of_all() else print(text, file=sys.stderr, flush=True)
+
+
+def last_words(number: int, said: str = "") -> str:
+    """The one sentence after a signal.
+
+    Args:
+        number: of the signal.
+        said: what is there, or what to do; default: what `tell` was told.
+    """
+    said = (said or _state()) if first_of_all() else f"process {os.environ['RANK']}"
+    return f"stopped by {signal.Signals(number).name}; {said}."
 
 
 def answer(handler: Callable[[int, Any], None]) -> None:
@@ -63,9 +100,11 @@ def restore(before: dict[int, Any]) -> None:
 
 
 def _leave(number: int, _: Any) -> None:
-    """Before there is anything to save, and after all is saved: one sentence, and gone."""
+    """Before there is anything to save, after all is saved, and where nobody wants to wait: one sentence, and gone."""
+    if _ended is not None:
+        os._exit(_ended)
     with suppress(OSError):
-        os.write(2, f"stopped by {signal.Signals(number).name}\n".encode())
+        os.write(2, f"{last_words(number)}\n".encode())
     os._exit(128 + number)
 
 
@@ -126,6 +165,11 @@ class Interrupt:
 def under_launcher() -> bool:
     """Whether `accelerate launch` or torchrun started this process."""
     return any(name in os.environ for name in ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID", "LOCAL_RANK"))
+
+
+def first_of_all() -> bool:
+    """Whether this is the only process of a command, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def end_with_parent() -> None:

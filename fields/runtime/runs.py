@@ -8,7 +8,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 import torch
 
 from fields.runtime import locks
-from fields.runtime.files import remove, replace_folder, sweep, temporary_name, write_atomic
+from fields.runtime.files import DEEP, drop, remove, replace_folder, sweep, write_atomic
 from fields.runtime.records import read_json, sealed
 from fields.runtime.text import file_name
 
 __all__ = [
-    "claim", "digest", "environment", "plain", "read_json", "remove", "replace_folder", "vacant", "write_atomic",
-    "write_json",
+    "claim", "digest", "environment", "only_file", "plain", "read_json", "remove", "replace_folder", "vacant",
+    "write_atomic", "write_json",
 ]  # fmt: skip
 
 NAME = 80
@@ -122,6 +123,7 @@ def claim(
         raise ValueError(f"--out {out}: {above} is a file, not a folder. Choose another folder.")
     overwrite = bool(config.pop("overwrite", False)) or overwrite
     locks.take(out)
+    locks.clear(out, DEEP)
     sweep(out)
     path = out / "run.json"
     if path.is_file():
@@ -161,6 +163,21 @@ def claim(
     return False
 
 
+@contextmanager
+def only_file(path: Path) -> Iterator[Path]:
+    """`write_atomic` for a command whose whole output is one file: it has one writer, and what dead ones left is removed.
+
+    Raises:
+        RuntimeError: if another process writes it.
+    """
+    path = Path(path)
+    with locks.scope():
+        locks.take(path)
+        sweep(path)
+        with write_atomic(path) as temporary:
+            yield temporary
+
+
 @dataclasses.dataclass
 class Run:
     """`run.json`, as far as it is read again."""
@@ -190,9 +207,7 @@ def _drop(out: Path, parts: bool) -> None:
         raise ValueError(f"--overwrite: {inside} was made by another command. Move it, or choose another folder.")
     for lock in sorted(out.rglob(".*.lock")):
         locks.take(lock.with_name(lock.name[1 : -len(".lock")]))
-    old = temporary_name(out, "new", folder=True)
-    os.replace(out, old)
-    remove(old)
+    drop(out)
 
 
 def vacant(

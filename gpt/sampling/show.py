@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fields.kinds.preview import contact_sheet, spread
 from fields.kinds.registry import kind_of
-from fields.runtime.runs import read_json
+from fields.runtime.runs import only_file, read_json
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, fetch, fetch_fields, is_local
 from fields.view.render import save_png, sheet
@@ -54,8 +54,8 @@ def show(config: ShowConfig) -> Path:
         flag = "--rows" if config.rows is not None else "--split"
         raise ValueError(f"{flag} chooses among fields or tokens, and {folder} is a {what}. Leave the flag out.")
     picture, said = (_codebook if config.codebook else DRAWN[what])(config, folder)
-    config.file.parent.mkdir(parents=True, exist_ok=True)
-    save_png(config.file, picture)
+    with only_file(config.file) as temporary:
+        save_png(temporary, picture)
     print(f"{said} in {config.file}, {picture.shape[1]} x {picture.shape[0]} pixels")
     return config.file
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fields.runtime.console import bar
-from fields.runtime.runs import write_atomic
+from fields.runtime.runs import only_file
 from scripts.animations.options import Film
 
 WIDTH, HEIGHT = 1280, 720
@@ -204,7 +204,7 @@ def save(animation: Animation, film: Film, name: str) -> Path:
         RuntimeError: if the encoder fails.
     """
     path = film.path(name)
-    with write_atomic(path) as temporary:
+    with only_file(path) as temporary:
         (_gif if film.gif else _mp4)(animation, film, temporary)
         size = temporary.stat().st_size
     shape = animation.stage.canvas.get_width_height()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fields.runtime.runs import only_file, write_json
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from scripts.benchmarks.options import ScaleBenchmark
@@ -116,13 +117,13 @@ def scale(config: ScaleBenchmark) -> None:
             f"{name:7} {seconds:8.1f} CPU s and {memory:8.0f} MiB per million fields, above {start:.1f} s and {least:.0f} MiB"
         )
     steps = against_t(config)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.with_suffix(".json").write_text(json.dumps({"n": rows, "mapped": tokens, "t": steps}, indent=1) + "\n")
-    draw(config, rows, steps)
+    with only_file(config.out) as temporary:
+        write_json(config.out.with_suffix(".json"), {"n": rows, "mapped": tokens, "t": steps}, seal=False)
+        draw(temporary, rows, steps)
     print(f"wrote {config.out} and {config.out.with_suffix('.json')}")
 
 
-def draw(config: ScaleBenchmark, rows: list[dict], steps: list[dict]) -> None:
+def draw(path: Path, rows: list[dict], steps: list[dict]) -> None:
     """Time and memory against N, and against T."""
     from matplotlib.figure import Figure
 
@@ -142,4 +143,4 @@ def draw(config: ScaleBenchmark, rows: list[dict], steps: list[dict]) -> None:
             ax.set(xlabel=x, ylabel=y, ylim=(0, None), xlim=(0, None))
             ax.spines[["top", "right"]].set_visible(False)
             ax.legend(frameon=False)
-    figure.savefig(config.out, dpi=110)
+    figure.savefig(path, dpi=110)

@@ -65,7 +65,7 @@ def test_interrupted_in_one_sentence(capsys):
     def stopped():
         raise KeyboardInterrupt
 
-    assert told(capsys, stopped) == (130, ["stopped by SIGINT"])
+    assert told(capsys, stopped) == (130, ["stopped by SIGINT; nothing was written."])
 
 
 @pytest.mark.parametrize(
