@@ -100,6 +100,26 @@ class FieldConfig:
         """Plain values for JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
+    def expect(self, what: str, coordinates: int, channels: int | None = None) -> None:
+        """Refuse to be used for what needs fields of other coordinates or channels.
+
+        Args:
+            what: what needs them, such as `a picture`.
+            coordinates: of a point.
+            channels: values at a point; None = any number.
+        """
+        if self.in_dim != coordinates or channels not in (None, self.out_dim):
+            to = "" if channels is None else f" to {channels} value{'s' * (channels > 1)}"
+            raise ValueError(f"{what} needs a field from {coordinates} coordinates{to}, but this one is {self}.")
+
+    def one_each(self, numbers: tuple[int, ...], flag: str) -> tuple[int, ...]:
+        """These numbers, if there is one per coordinate; `flag` is where they come from."""
+        if len(numbers) != self.in_dim:
+            raise ValueError(
+                f"{flag} needs {self.in_dim} numbers, one per coordinate of the field, got {' '.join(map(str, numbers))}."
+            )
+        return numbers
+
     def against(self, other: "FieldConfig") -> str:
         """The keys in which another config differs, with both values; the short description does not show conventions."""
         ours, theirs = self.to_dict(), other.to_dict()
@@ -157,6 +177,42 @@ def fourier_encoding(config: FieldConfig, coords: Tensor) -> Tensor:
         angle = coords * (2.0**k * (math.pi if config.use_pi else 1.0))
         parts += [angle.sin(), angle.cos()]
     return torch.cat(parts, dim=-1)
+
+
+def input_names(config: FieldConfig) -> dict[str, list[str]]:
+    """What `fourier_encoding` returns, in words and in its order: `raw` and the frequency of each octave -> its inputs."""
+    axes = [f"x{i + 1}" for i in range(config.in_dim)] if config.in_dim > 3 else list("xyz"[: config.in_dim])
+    axes = axes[::-1] if config.axes == "yx" else axes
+    names = {"raw": axes} if config.raw_input else {}
+    for k in range(config.octaves):
+        factor = ("" if k == 0 and config.use_pi else str(2**k)) + "π" * config.use_pi
+        names[factor] = [f"{wave} {factor}{axis}" for wave in ("sin", "cos") for axis in axes]
+    return names
+
+
+def random_points(
+    config: FieldConfig,
+    count: int | tuple[int, ...],
+    seed: int | torch.Generator | None = 0,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Points spread evenly over [-1, 1]^d, (count, d).
+
+    Args:
+        count: how many; several numbers give more axes.
+        seed: a number, a generator, or None for PyTorch's own of the device.
+        device: where they are drawn.
+    """
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    shape = (count,) if isinstance(count, int) else count
+    return torch.rand(*shape, config.in_dim, generator=generator, device=device) * 2 - 1
+
+
+def spaced_points(config: FieldConfig, count: int) -> Tensor:
+    """About `count` points at equal distances in [-1, 1]^d, (M, d)."""
+    side = max(1, round(count ** (1 / config.in_dim)))
+    axis = (2 * torch.arange(side) + 1) / side - 1
+    return torch.cartesian_prod(*[axis] * config.in_dim).view(-1, config.in_dim)
 
 
 def activate(config: FieldConfig, h: Tensor) -> Tensor:

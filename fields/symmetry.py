@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fields import layout
 from fields.activations import ACTIVATIONS
-from fields.model import FieldConfig, values
+from fields.model import FieldConfig, random_points, values
 from fields.runtime.console import bar
 
 TOLERANCE = 1e-5
@@ -292,5 +292,5 @@ def _checked(
 
 def deviation(config: FieldConfig, a: Tensor, b: Tensor, points: int = 256, seed: int = 0) -> Tensor:
     """Largest difference of the values of two batches of fields at random points in [-1, 1], (N,)."""
-    coords = torch.rand(points, config.in_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    coords = random_points(config, points, seed)
     return (values(config, a, coords) - values(config, b, coords)).abs().flatten(1).amax(1)

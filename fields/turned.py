@@ -15,18 +15,18 @@ from fields import layout
 from fields.model import FieldConfig
 
 
-def turns(dimensions: int, axes: Sequence[int]) -> Tensor:
+def turns(config: FieldConfig, axes: Sequence[int]) -> Tensor:
     """All changes of sign and of places among some coordinates; the first changes nothing.
 
     Args:
-        dimensions: coordinates of a field, d.
+        config: of a field of d coordinates.
         axes: which of them take part, such as (0, 1) for x and y.
     Returns:
         (G, d, d) float32 matrices, G = 2^n n! for n axes.
     Raises:
         ValueError: for an axis that is not there, or is named twice.
     """
-    axes = list(axes)
+    axes, dimensions = list(axes), config.in_dim
     if len(set(axes)) < len(axes) or any(not 0 <= a < dimensions for a in axes):
         raise ValueError(f"different coordinates between 0 and {dimensions - 1} are needed, got {axes}.")
     found = []

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fields.model import random_points
 from fields.runtime.console import bar, plural
 from fields.symmetry import shift
 from gpt.checkpoint import load_model, save_model
@@ -214,7 +215,7 @@ def shifted_copies(corpus: Corpus, copies: int, by: float, seed: int) -> Sequenc
     with bar(total=len(ids), desc="encode shifted fields", unit="field", leave=False) as progress:
         for at in range(0, len(ids), SHIFTED):
             rows = torch.arange(at, min(at + SHIFTED, len(ids)))
-            moved = by * (2 * torch.rand(len(rows), data.config.in_dim, generator=generator) - 1)
+            moved = by * random_points(data.config, len(rows), generator)
             ids[rows] = corpus.tokenizer.encode(shift(data.config, weights[rows % len(weights)], moved)).to(ids.dtype)
             progress.update(len(rows))
     labels = None if train.labels is None else train.labels.repeat(copies)

@@ -42,6 +42,11 @@ SAME = {
 """Functions that several modules have under one name, for the same purpose."""
 
 
+ASKING = ("fields.model", "fields.symmetry", "fields.turned", "fields.signals", "fields.metrics", "fields.kinds")
+"""Where the number of coordinates may be asked for: the field itself, its signals, what measures them, what draws them."""
+NAMING = {"fields.formats.convert": "names architectures of foreign files, by flags and in folders' names"}
+
+
 def modules() -> dict[str, Path]:
     """Dotted name -> file, packages by their own name."""
     found = {}
@@ -145,6 +150,17 @@ def test_rooms_stay_small():
     counts.pop(ROOT / "scripts")  # one file a command, and none imports another
     crowded = {str(folder.relative_to(ROOT)): n for folder, n in counts.items() if n > MOST}
     assert not crowded, crowded
+
+
+def test_nobody_else_asks_how_many_coordinates_a_field_has():
+    asking = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "in_dim"
+        if not name.startswith(ASKING)
+    }
+    assert asking == set(NAMING)
 
 
 def test_public_names_have_one_meaning():

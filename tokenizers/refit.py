@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from fields.fitting import engine
-from fields.kinds.base import random_points
 from fields.kinds.registry import kind_of
-from fields.model import values
+from fields.model import random_points, values
 from fields.runtime.resources import share
 from fields.signals.images import Images, grid
 from fields.storage.dataset import WeightDataset

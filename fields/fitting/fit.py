@@ -134,7 +134,7 @@ def fit_fields(
         ValueError: for channels that do not match.
         RuntimeError: if no field could be fitted.
     """
-    check_channels(architecture, signals)
+    signals.check(architecture)
     out.mkdir(parents=True, exist_ok=True)
     size = 8 * architecture.size * len(signals) * (config.fits or 1)  # as parts, then as a dataset
     on_main(accelerator, check_room, out, size, "fields")
@@ -159,16 +159,6 @@ def architecture_for(signals: Signals, options: FieldOptions | None = None) -> F
         named = FIELDS[preset]
         changes = {k: getattr(named, k) for k in ("hidden", "octaves", "in_dim", "use_pi")} | changes
     return replace(signals.architecture(), **changes)
-
-
-def check_channels(architecture: FieldConfig, signals: Signals) -> None:
-    """Refuse a field that does not fit the signals' points or values."""
-    if architecture.out_dim != signals.channels:
-        raise ValueError(f"the field has {architecture.out_dim} outputs, the signals have {signals.channels} channels.")
-    if architecture.in_dim != signals.in_dim:
-        raise ValueError(
-            f"the field has {architecture.in_dim} coordinates, points of the signals {signals.in_dim} (--field.in-dim)."
-        )
 
 
 def field_seed(seed: int, signal: str, number: int) -> int:

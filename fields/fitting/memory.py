@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.fitting.fit import Worker, architecture_for, check_channels, field_seed, schedule_for
+from fields.fitting.fit import Worker, architecture_for, field_seed, schedule_for
 from fields.fitting.options import FitConfig, Start
 from fields.fitting.parts import cut, described, rows_of
 from fields.fitting.starts import make_reference
@@ -78,7 +78,7 @@ def fit(
         raise ValueError("values, labels, ids and split are for arrays; Signals have their own. Leave them out.")
     config = FitConfig(**{"signals": signals.name, "fits": 1, "start": start, **options})
     field = field or architecture_for(signals, config.field)
-    check_channels(field, signals)
+    signals.check(field)
     if reference is None:
         reference = _start(field, signals, config, device, quiet)
     return fit_from(field, signals, config, reference, device=device, quiet=quiet)
@@ -100,7 +100,7 @@ def fit_from(
         config: its steps, rates, seed and so on; not its signals and paths.
         reference: where the fits begin.
     """
-    check_channels(field, signals)
+    signals.check(field)
     device, schedule = torch.device(device), schedule_for(config, signals)
     blocks = [b for part in cut(field, signals, config.fits or 1, device, schedule.pixels) for b in part]
     jobs = [(i, block.number) for block in blocks for i in block.indices]

@@ -161,7 +161,7 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
         return {}
     if not ImageKind.suits(group.config):
         raise ValueError(
-            f"--signals {signals.name}: the fields have {group.config.in_dim} coordinates, so no picture shows what they "
+            f"--signals {signals.name}: no picture shows what fields {group.config} "
             "say. Leave --signals out and look at preview.png."
         )
     sample = (group.at >= 0).nonzero().flatten()

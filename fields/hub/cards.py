@@ -198,7 +198,7 @@ def _lead(rows: int, about: dict) -> str:
     if _kind(about).name != "images":
         value = escape_markdown(signals.get("quantity") or "value")
         inside = f" (inside {escape_markdown(signals['inside'])})" if signals.get("inside") else ""
-        return f"{what}from the {about['field']['in_dim']} coordinates of a point in [-1, 1] to its {value}{inside}."
+        return f"{what}from the coordinates of a point in [-1, 1] to its {value}{inside}."
     what += "from the coordinates of a pixel to its value"
     if set(about["shards"]) == {"samples"}:
         return f"{what}. These were not fitted to any picture: they were drawn from a model trained on fitted ones."

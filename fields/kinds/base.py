@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
-from fields.model import FieldConfig, values
+from fields.model import FieldConfig, random_points, values
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,10 @@ class Kind:
         """
         return random_points(config, extent[0] if extent and extent[0] > 0 else 1024)
 
+    def regions(self, config: FieldConfig) -> tuple[int, ...]:
+        """Into how many parts each coordinate is cut by vocabularies of regions, where nobody says; () = no default."""
+        return (16,) if config.in_dim == 1 else ()
+
     def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
         """What fields of one extent are compared by, in evaluations: here their values at `points`.
 
@@ -150,8 +154,3 @@ class Kind:
             ValueError: where `drawable` says no.
         """
         raise ValueError(f"fields {config} are of the kind {self.name}, which cannot be drawn.")
-
-
-def random_points(config: FieldConfig, n: int, seed: int = 0) -> Tensor:
-    """(n, d) points spread over [-1, 1]^d, the same for the same seed."""
-    return torch.rand(n, config.in_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1

@@ -34,6 +34,10 @@ class ImageKind(Kind):
         """(H * W, 2) coordinates of all pixels."""
         return grid(config, *extent)
 
+    def regions(self, config: FieldConfig) -> tuple[int, ...]:
+        """7 rows and columns."""
+        return (7, 7)
+
     def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
         """(N, H, W, C): the fields rendered."""
         return render(config, weights, *extent)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from fields.activations import OUTPUTS
-from fields.kinds.base import Kind, Measure, random_points
+from fields.kinds.base import Kind, Measure
 from fields.metrics.pairs import iou
-from fields.model import FieldConfig
+from fields.model import FieldConfig, random_points
 from fields.view.mesh import field_volume
 from fields.view.shading import view
 
@@ -64,6 +64,10 @@ class ShapeKind(Kind):
     def points(self, config: FieldConfig, extent: Sequence[int]) -> Tensor:
         """(4096, 3) random points of the cube."""
         return random_points(config, POINTS)
+
+    def regions(self, config: FieldConfig) -> tuple[int, ...]:
+        """4 parts along each edge of the cube."""
+        return (4, 4, 4)
 
     def compared(self, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
         """Points on surfaces take minutes, and are a command of their own."""

@@ -97,6 +97,15 @@ class Signals:
         """Content of the signals at n positions, as arrays or texts, for `digest`."""
         return (self.values([i]) for i in indices)
 
+    def check(self, field: FieldConfig) -> None:
+        """Refuse a field that does not fit the signals' points or values."""
+        if field.out_dim != self.channels:
+            raise ValueError(f"the field has {field.out_dim} outputs, the signals have {self.channels} channels.")
+        if field.in_dim != self.in_dim:
+            raise ValueError(
+                f"the field has {field.in_dim} coordinates, points of the signals {self.in_dim} (--field.in-dim)."
+            )
+
     def architecture(self) -> FieldConfig:
         """Default architecture for these signals."""
         return FieldConfig(hidden=FIELDS["default"].hidden, in_dim=self.in_dim, out_dim=self.channels)

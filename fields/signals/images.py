@@ -143,8 +143,7 @@ def grid(config: FieldConfig, height: int, width: int, *, rows: tuple[int, int] 
     Returns:
         (H * W, 2) float32, row-major: y is the outer index, x the inner one.
     """
-    if config.in_dim != 2:
-        raise ValueError(f"a picture needs a field of 2 coordinates, but this one has {config.in_dim}: {config}.")
+    config.expect("a picture", 2)
     if height < 1 or width < 1:
         raise ValueError(f"a picture needs at least 1 x 1 pixels, got {height} x {width} (height x width).")
     y = axis(config.coords, height)[slice(*rows) if rows else slice(None)]

@@ -108,8 +108,7 @@ class Shapes(Signals):
 
     def points(self, config: FieldConfig, indices: Tensor | Sequence[int]) -> Tensor:
         """(n, M, 3) float32."""
-        if config.in_dim != 3:
-            raise ValueError(f"a shape needs a field of 3 coordinates, but this one has {config.in_dim}: {config}.")
+        config.expect("a shape", 3)
         return torch.stack([self.around(i)[:, :3] for i in positions(indices, len(self)).tolist()])
 
     def surface(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -73,8 +73,7 @@ def field_volume(
     Returns:
         (size + 1,) * 3 float32, indexed x, y, z.
     """
-    if config.in_dim != 3 or config.out_dim != 1:
-        raise ValueError(f"a surface needs a field from 3 coordinates to 1 value, this one is {config}.")
+    config.expect("a surface", 3, 1)
 
     def values(points: Tensor) -> Tensor:
         with torch.no_grad():

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fields.fitting.memory import fit
-from fields.kinds.base import Kind, random_points
+from fields.kinds.base import Kind
 from fields.kinds.registry import kind_of
 from fields.metrics.distances import nearest
-from fields.model import FieldConfig, values
+from fields.model import FieldConfig, random_points, values
 from fields.runtime.runs import Run, read_json
 from fields.storage.dataset import WeightDataset
 from gpt.checkpoint import load_gpt

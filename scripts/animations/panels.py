@@ -11,7 +11,7 @@ from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.fit import architecture_for
 from fields.fitting.options import FieldOptions
-from fields.model import FieldConfig
+from fields.model import FieldConfig, input_names
 from fields.signals.base import Signals
 from fields.signals.images import grid
 from fields.view.render import render
@@ -154,16 +154,10 @@ class WeightPanel:
 
     def _inputs(self, x: float, bottom: float, across: float) -> None:
         """Groups of inputs: the raw coordinates, then sine and cosine of each octave."""
-        c, names = self.config, []
-        if c.raw_input:
-            names.append((c.in_dim, "raw"))
-        for k in range(c.octaves):
-            factor = "" if k == 0 and c.use_pi else str(2**k)
-            names.append((2 * c.in_dim, factor + ("π" if c.use_pi else "")))
-        for count, name in names:
-            middle = x + count * across / 2
+        for name, inputs in input_names(self.config).items():
+            middle = x + len(inputs) * across / 2
             self.stage.text(middle, bottom + 16, name, 11, ha="center", color=self.stage.theme.faint)
-            x += count * across
+            x += len(inputs) * across
 
     def show(self, row: Tensor) -> None:
         """Draw a row (P,); numbers that are NaN are drawn as unknown."""

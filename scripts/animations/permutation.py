@@ -1,7 +1,7 @@
 """Animation of a symmetry: hidden neurons change places, rows and columns of the matrices with them, the output stays."""
 
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fields.fitting.engine import Schedule
 from fields.fitting.options import FieldOptions
 from fields.fitting.starts import random_rows
 from fields.metrics.pairs import psnr
-from fields.model import FieldConfig
+from fields.model import FieldConfig, input_names
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.symmetry import deviation
@@ -147,7 +147,7 @@ class Scene:
         stage, ink, faint = self.stage, self.stage.theme.ink, self.stage.theme.faint
         for name, x in (("inputs", INPUT - 30), ("hidden neurons", HIDDEN), ("output", OUTPUT)):
             stage.text(x, TOP - 14, name, 14, ha="center", color=faint)
-        for y, name in zip(spread(self.inputs), input_names(config), strict=True):
+        for y, name in zip(spread(self.inputs), chain(*input_names(config).values()), strict=True):
             stage.text(INPUT - 18, y + 5, name, 13, ha="right", color=ink)
             self.board.plot(INPUT, y, "o", color=faint, markersize=7)
         for y in spread(self.outputs):
@@ -245,14 +245,3 @@ def square(x: float, y: float, width: float, height: float) -> list[tuple[float,
 def spread(n: int) -> np.ndarray:
     """(n,) heights of n nodes, evenly between TOP and BOTTOM."""
     return TOP + (np.arange(n) + 0.5) * (BOTTOM - TOP) / n
-
-
-def input_names(config: FieldConfig) -> list[str]:
-    """The encoded coordinates in words."""
-    axes = ["x", "y", "z"][: config.in_dim]
-    axes = axes[::-1] if config.axes == "yx" else axes
-    names = list(axes) if config.raw_input else []
-    for k in range(config.octaves):
-        factor = ("" if k == 0 and config.use_pi else str(2**k)) + ("π" if config.use_pi else "")
-        names += [f"{wave} {factor}{axis}" for wave in ("sin", "cos") for axis in axes]
-    return names

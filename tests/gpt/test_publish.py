@@ -181,7 +181,7 @@ def test_the_card_of_shapes_speaks_of_no_pixels(tmp_path):
     data = WeightDataset.from_rows(config, {"train": {"weights": rows(config, 2)}}, signals=signals)
     publish_fields(PublishFields(tmp_path, "me/shapes", dry_run=True), data)
     card = (tmp_path / "runs/hub/me/shapes/README.md").read_text(encoding="utf-8")
-    assert "the 3 coordinates of a point in [-1, 1] to its signed distance (inside below 0)" in card
+    assert "the coordinates of a point in [-1, 1] to its signed distance (inside below 0)" in card
     assert "pixel" not in card
     assert (
         card.split("---")[1].replace("dtype: image", "").count("image") == 0

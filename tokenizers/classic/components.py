@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fields.model import FieldConfig, values
+from fields.model import FieldConfig, random_points, values
 
 WIDEST = 4096
 """Weights up to which the dense eigenproblem is solved."""
@@ -97,7 +97,7 @@ def jacobians(config: FieldConfig, rows: Tensor, seed: int, fields: int = FIELDS
 
     jacobian = torch.func.jacrev(value)
     for row in rows:
-        coords = torch.rand(POINTS, config.in_dim, generator=generator) * 2 - 1
+        coords = random_points(config, POINTS, generator)
         yield jacobian(row, coords.to(row.device)).double()
 
 

@@ -24,7 +24,7 @@ def mean_patches(tokenizer: RegionsTokenizer, ids: Tensor) -> tuple[Tensor, Tens
     """
     field, side, codes = tokenizer.field, tokenizer.config.side, tokenizer.codes
     if not ImageKind.suits(field):
-        raise ValueError(f"codes of fields with {field.in_dim} coordinates cannot be drawn.")
+        raise ValueError(f"codes of fields {field} cannot be drawn: they are no pictures.")
     inner = windows(tokenizer.grid, side, 0)  # (T, side * side)
     total = torch.zeros(codes, side * side, field.out_dim)
     for part in ids.split(CHUNK):

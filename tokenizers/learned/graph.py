@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fields.model import FieldConfig
+from fields.model import FieldConfig, spaced_points
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import GraphConfig
 from tokenizers.learned.vqvae import VQVAETokenizer, run_layers, two_layers
@@ -45,7 +45,7 @@ class GraphTokenizer(VQVAETokenizer):
 
         c, d, h = self.config, self.config.numbers, self.config.hidden
         spare = torch.full((size,), torch.nan) if c.reference else None
-        coordinates = None if c.messages == "learnt" else lattice(self.field.in_dim, c.channels)
+        coordinates = None if c.messages == "learnt" else spaced_points(self.field, c.channels)
         self.reader = Reader(self.field, c.channels if coordinates is None else len(coordinates), spare, coordinates)
         wide, sizes = self.reader.width, [n * d for n in self.per_layer]
         each = [max(8, h // len(sizes))] * len(sizes)
@@ -195,13 +195,6 @@ class GraphTokenizer(VQVAETokenizer):
         self.requires_grad_(False)
         self.eval()
         return self.config.codes
-
-
-def lattice(dim: int, count: int) -> Tensor:
-    """About `count` evenly spaced points in [-1, 1]^dim, (M, dim)."""
-    side = max(1, round(count ** (1 / dim)))
-    axis = (2 * torch.arange(side) + 1) / side - 1
-    return torch.cartesian_prod(*[axis] * dim).view(-1, dim)
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:

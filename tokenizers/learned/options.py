@@ -271,23 +271,17 @@ class RegionsConfig(TokenizerConfig):
 
         field = FieldConfig.from_dict(self.field)
         if self.grid:
-            self._check_grid(field.in_dim)
+            field.one_each(self.grid, "--grid")
+            if math.prod(self.grid) > MOST:
+                raise ValueError(f"--grid may have at most {MOST} regions, got {math.prod(self.grid)}.")
         try:
-            turns(field.in_dim, self.symmetric)
+            turns(field, self.symmetric)
         except ValueError as error:
             raise ValueError(f"--symmetric: {error}") from None
         if self.symmetric and field.coords == "corner":
             raise ValueError(
                 "--symmetric needs fields whose coordinates are symmetric about 0, but these are at the corners of pixels."
             )
-
-    def _check_grid(self, dimensions: int) -> None:
-        if len(self.grid) != dimensions:
-            raise ValueError(
-                f"--grid needs {dimensions} numbers, one per coordinate of the field, got {' '.join(map(str, self.grid))}."
-            )
-        if math.prod(self.grid) > MOST:
-            raise ValueError(f"--grid may have at most {MOST} regions, got {math.prod(self.grid)}.")
 
     @property
     def codes(self) -> int:

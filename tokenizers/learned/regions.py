@@ -11,6 +11,7 @@ would err (arXiv:2509.12474).
 import torch
 from torch import Tensor, nn
 
+from fields.kinds.registry import kind_of
 from fields.model import FieldConfig, values
 from fields.signals.images import axis
 from tokenizers.base import WeightTokenizer
@@ -18,9 +19,6 @@ from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import RegionsConfig
 from tokenizers.learned.vqvae import run_layers
-
-GRIDS = {1: (16,), 2: (7, 7), 3: (4, 4, 4)}
-"""Regions along each coordinate, where none are asked for."""
 
 
 class RegionsTokenizer(WeightTokenizer):
@@ -65,7 +63,7 @@ class RegionsTokenizer(WeightTokenizer):
                 f"regions decodes fields of at most {WIDEST:,} weights, but this one has {size:,}. Use kmeans."
             )
         self.grid = regions(self.field, c.grid)
-        values_ = c.side**self.field.in_dim * self.field.out_dim
+        values_ = c.side ** len(self.grid) * self.field.out_dim
         self.numbers = len(c.levels) if c.quantizer == "fsq" else min(c.width, values_)
         self.register_buffer("lattice", region_points(self.field, self.grid, c.side), persistent=False)
         self.register_buffer("windows", windows(self.grid, c.side, c.margin), persistent=False)
@@ -181,12 +179,11 @@ class RegionsTokenizer(WeightTokenizer):
 
 
 def regions(field: FieldConfig, grid: tuple[int, ...]) -> tuple[int, ...]:
-    """The grid asked for, or the default of the field's dimension."""
-    if not grid and field.in_dim not in GRIDS:
-        raise ValueError(
-            f"a field of {field.in_dim} coordinates has no default grid. Give --grid with one number per coordinate."
-        )
-    return grid or GRIDS[field.in_dim]
+    """The grid asked for, or the default of the field's kind."""
+    found = grid or kind_of(field).regions(field)
+    if not found:
+        raise ValueError(f"a field {field} has no default grid. Give --grid with one number per coordinate.")
+    return found
 
 
 def region_points(field: FieldConfig, grid: tuple[int, ...], side: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fields.kinds.shapes import ShapeKind
-from fields.model import values
+from fields.model import random_points, values
 from fields.turned import turned, turns
 from tokenizers.distortion import distortion
 from tokenizers.learned import quantizers
@@ -55,7 +55,7 @@ def start_regions(tokenizer: RegionsTokenizer, rows: Tensor) -> bool:
 
 def core(tokenizer: RegionsTokenizer) -> Tensor:
     """Places among the values of a window that lie in the region itself."""
-    c, d = tokenizer.config, tokenizer.field.in_dim
+    c, d = tokenizer.config, len(tokenizer.grid)
     inside = torch.zeros((c.side + 2 * c.margin,) * d, dtype=torch.bool)
     inside[(slice(c.margin, c.margin + c.side),) * d] = True
     return inside.flatten().repeat_interleave(tokenizer.field.out_dim).nonzero().flatten().to(tokenizer.n_codes.device)
@@ -78,14 +78,14 @@ class RegionsTrainer(VocabularyTrainer):
         ).to(device)
         if varied:
             self._start()
-        points = torch.rand(PROBES, t.field.in_dim, device=device) * 2 - 1
+        points = random_points(t.field, PROBES, None, device)
         some = self.rows[draw(len(rows), WATCHED, c.seed).to(device)]
         self.spread = float(values(t.field, some, points).var()) or 1.0
         self.net = nn.ModuleDict({"tokenizer": t, "quantizer": self.quantizer})
         t.requires_grad_(True)
         self.optimizer = self._optimizer()
         self._begin()
-        self.turns = turns(t.field.in_dim, c.symmetric).to(device)
+        self.turns = turns(t.field, c.symmetric).to(device)
         self._keep_values()
 
     @torch.no_grad()
@@ -174,16 +174,16 @@ class RegionsTrainer(VocabularyTrainer):
             said: (B, lattice points, C) values, where they are known.
         """
         c, t = self.config, self.tokenizer
-        device, d = self.rows.device, t.field.in_dim
+        device = self.rows.device
         near = round(c.near * c.points)
         if said is None or not near:
-            return torch.rand(c.points, d, device=device) * 2 - 1
+            return random_points(t.field, c.points, None, device)
         level = 0.5 if t.field.output == "logit" else 0.0
         unsure = (-((said[..., 0] - level) / self.spread**0.5).square() * 8).exp() + 1e-6
         places = torch.multinomial(unsure, near, replacement=True)  # (B, near)
         cell = 2 / torch.tensor([n * c.side for n in t.grid], device=device)  # equal along axes that take turns
-        moved = t.lattice[places] + (torch.rand(*places.shape, d, device=device) - 0.5) * 2 * cell
-        anywhere = torch.rand(len(said), c.points - near, d, device=device) * 2 - 1
+        moved = t.lattice[places] + random_points(t.field, tuple(places.shape), None, device) * cell
+        anywhere = random_points(t.field, (len(said), c.points - near), None, device)
         return torch.cat([moved.clamp(-1, 1), anywhere], 1)
 
     def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.starts import reptile
-from fields.model import FieldConfig, values
+from fields.model import FieldConfig, random_points, values
 from fields.runtime.console import bar
 from fields.runtime.resources import share
 from tokenizers.selection import draw
@@ -43,9 +43,7 @@ def representatives(field: FieldConfig, rows: Tensor, seed: int, device: torch.d
     Returns:
         (n, P), on the CPU; a fit that diverged is not finite.
     """
-    generator = torch.Generator().manual_seed(seed)
-    coords = torch.rand(POINTS, field.in_dim, generator=generator) * 2 - 1
-    points = Points(field, coords.to(device), SCHEDULE.pixels, seed)
+    points = Points(field, random_points(field, POINTS, seed).to(device), SCHEDULE.pixels, seed)
 
     def values_of(some: Tensor) -> Tensor:
         return values(field, some.to(device), points.coords)

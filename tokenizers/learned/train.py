@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fields.activations import OUTPUTS
-from fields.model import values
+from fields.model import random_points, values
 from fields.runtime.console import bar
 from fields.runtime.digests import check_digest
 from fields.runtime.records import parse_json
@@ -126,8 +126,7 @@ class Watch:
         self.tokenizer = tokenizer
         self.rows = held_out[draw(len(held_out), WATCHED, seed)].to(tokenizer.n_codes.device)
         self.train = rows[draw(len(rows), COUNTED, seed)].to(tokenizer.n_codes.device)
-        g = torch.Generator().manual_seed(seed)
-        self.coords = (torch.rand(PROBES, tokenizer.field.in_dim, generator=g) * 2 - 1).to(self.rows.device)
+        self.coords = random_points(tokenizer.field, PROBES, seed).to(self.rows.device)
         self.wanted = values(tokenizer.field, self.rows, self.coords)
         self.peak = (
             1.0 if OUTPUTS[tokenizer.field.output].is_logit else float(self.wanted.max() - self.wanted.min()) or 1.0
@@ -172,9 +171,7 @@ class VocabularyTrainer:
         if varied:
             self.quantizer.start(latents)
         self.rate = Rate(latents, c.span / (c.codes // 2)).to(device) if c.bit_loss else None
-        answers = values(
-            tokenizer.field, some[:WATCHED], torch.rand(PROBES, tokenizer.field.in_dim, device=device) * 2 - 1
-        )
+        answers = values(tokenizer.field, some[:WATCHED], random_points(tokenizer.field, PROBES, None, device))
         self.spread = float(answers.var()) or 1.0
         self.net = nn.ModuleDict({"tokenizer": tokenizer, "quantizer": self.quantizer})
         if self.rate is not None:
@@ -235,7 +232,7 @@ class VocabularyTrainer:
     def distortion(self, decoded: Tensor, rows: Tensor) -> Tensor:
         """Functional distortion between decoded standardised rows and fields, at random points."""
         t = self.tokenizer
-        coords = torch.rand(self.config.points, t.field.in_dim, device=rows.device) * 2 - 1
+        coords = random_points(t.field, self.config.points, None, rows.device)
         return distortion(t.field, t.standardizer.invert(decoded), rows, coords, self.spread)
 
     def bits(self, latents: Tensor) -> Tensor:

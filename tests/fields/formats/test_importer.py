@@ -446,7 +446,7 @@ def test_wrong_places_are_one_sentence(tmp_path, digits):
         bring("nefgpt", tmp_path / "n", tmp_path / "o", signals="digits")
     config = config_of("u2ni")
     WRITERS["u2ni"](tmp_path / "u", config, rows(config, 1), [1], [0])
-    with pytest.raises(ValueError, match="the fields have 3 coordinates, so no picture shows"):
+    with pytest.raises(ValueError, match="no picture shows what fields 3 -> "):
         bring("u2ni", tmp_path / "u", tmp_path / "o", signals="digits")
     with pytest.raises(ValueError, match="expected widths .* it would fit --field.in-dim 3 --field.octaves 0"):
         save(state(config, rows(config, 1)[0], "l.{i}.{kind}"), tmp_path / "g" / "1.pth")

@@ -5,11 +5,11 @@ import torch
 from made import SMALL, generator, rows
 
 from fields import layout, symmetry
-from fields.model import FieldConfig, fourier_encoding, values
+from fields.model import FieldConfig, fourier_encoding, spaced_points, values
 from fields.runtime.runs import read_json
 from fields.storage.dataset import WeightDataset
 from tokenizers.build import build
-from tokenizers.learned.graph import GraphTokenizer, lattice
+from tokenizers.learned.graph import GraphTokenizer
 from tokenizers.learned.graph_messages import Messages, Reader, as_graph, edge_index, node_offsets
 from tokenizers.learned.options import GraphConfig, VQVAEConfig
 from tokenizers.learned.vqvae import VQVAETokenizer
@@ -73,7 +73,7 @@ def test_dense_messages_are_those_along_edges(weights):
 def test_messages_of_encoded_coordinates_are_the_field(activation):
     field = FieldConfig(hidden=(7, 6), octaves=2, activation=activation, w0=3.0, output="linear", out_dim=2)
     some = rows(field, 5, seed=2)
-    coords = lattice(2, 9)
+    coords = spaced_points(FieldConfig(), 9)
     reader = Reader(field, 9, coordinates=coords)
     assert torch.equal(reader.inputs, fourier_encoding(field, coords).T)
     assert torch.allclose(reader.states(some)[-1].mT, values(field, some, coords), atol=1e-5)
