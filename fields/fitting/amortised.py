@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fields.fitting.engine import Points, gradients
 from fields.model import FieldConfig
 from fields.runtime.console import bar
+from fields.runtime.resources import one_thread
 from fields.signals.base import Signals
 
 WIDTH = 512
@@ -139,9 +140,7 @@ def learn_encoder(
     """
     check_shared(signals)
     extent = tuple(signals.extent[train[0]].tolist())
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed % 2**63)
             encoder = Encoder(input_grid(extent), signals.channels, row.cpu()).to(device)
@@ -161,8 +160,6 @@ def learn_encoder(
             cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
             adam.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / warm) * cosine
             adam.step()
-    finally:
-        torch.set_num_threads(threads)
     if not all(p.isfinite().all() for p in encoder.parameters()):
         raise RuntimeError("the encoder of --start amortised diverged. Choose another --seed or --start meta.")
     return encoder.cpu().eval().requires_grad_(False)

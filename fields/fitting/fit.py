@@ -136,10 +136,11 @@ def fit_fields(
     """
     signals.check(architecture)
     out.mkdir(parents=True, exist_ok=True)
-    size = 8 * architecture.size * len(signals) * (config.fits or 1)  # as parts, then as a dataset
+    # parts, mapped rows and dataset stand side by side for a moment
+    size = 3 * 4 * (architecture.size + 4) * len(signals) * (config.fits or 1)
     on_main(accelerator, check_room, out, size, "fields")
     schedule = schedule_for(config, signals)
-    reference = reference or _reference(architecture, signals, config, schedule, out, accelerator)
+    reference = reference or _reference(architecture, signals, config, out, accelerator)
     jobs = cut(architecture, signals, config.fits or 1, accelerator.device, schedule.pixels)
     _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
     accelerator.wait_for_everyone()
@@ -179,7 +180,6 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     left = sum(counts[i] for i in mine)
     if left < total and accelerator.is_main_process:
         print(f"resuming: {total - left:,} of {plural(total, 'field')} of this process are already fitted", flush=True)
-    _check_disk(out, sum(counts), architecture.size)
     threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
     shown = bar(total=total, initial=total - left, unit="field", desc="fit", quiet=rank > 0)
     seen, done, began, told = 0.0, 0, time.perf_counter(), left < 4 * PART
@@ -337,30 +337,29 @@ def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
     return Schedule(steps, config.lr, config.betas, share, config.target_psnr)
 
 
-def _reference(architecture, signals, config, schedule, out: Path, accelerator) -> Reference:
+def start_for(
+    architecture: FieldConfig, signals: Signals, config: FitConfig, device: torch.device, quiet: bool = False
+) -> Reference:
+    """The start that a config asks for."""
+    names = ("meta_steps", "encoder_steps", "dimensions", "subspace_steps", "seed")
+    return make_reference(
+        architecture, signals, config.start, schedule=schedule_for(config, signals), given=config.reference,
+        device=device, quiet=quiet, **{name: getattr(config, name) for name in names},
+    )  # fmt: skip
+
+
+def _reference(architecture, signals, config, out: Path, accelerator) -> Reference:
     """Made once by the main process, kept beside the parts, read by all."""
     path = out / "parts" / "reference.json"
     if accelerator.is_main_process and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = make_reference(
-            architecture, signals, config.start, schedule=schedule, seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps,
-            dimensions=config.dimensions, subspace_steps=config.subspace_steps,
-            device=accelerator.device,
-        )  # fmt: skip
+        made = start_for(architecture, signals, config, accelerator.device)
         made.save_encoder(path.parent)
         runs.write_json(path, made.to_dict())
     accelerator.wait_for_everyone()
     reference = Reference.from_dict(runs.read_json(path, "Delete it and run the command again.", dict), path.parent)
     accelerator.print(f"start {reference.start}: {reference.how}")
     return reference
-
-
-def _check_disk(out: Path, fields: int, size: int) -> None:
-    """Refuse a job whose result cannot be written: parts, mapped rows and dataset stand side by side for a moment."""
-    need, free = 3 * fields * (size + 4) * 4, shutil.disk_usage(out).free
-    if need > free:
-        raise OSError(f"{fields:,} fields need {need / 2**30:.1f} GiB under {out}, {free / 2**30:.1f} GiB are free.")
 
 
 def _report(data: WeightDataset, signals: Signals, out: Path) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.fitting.fit import Worker, architecture_for, field_seed, schedule_for
+from fields.fitting.fit import Worker, architecture_for, field_seed, schedule_for, start_for
 from fields.fitting.options import FitConfig, Start
 from fields.fitting.parts import cut, described, rows_of
-from fields.fitting.starts import make_reference
 from fields.model import FieldConfig
 from fields.runtime.console import bar
+from fields.runtime.resources import one_thread
 from fields.signals.base import SPLITS, Signals
 from fields.signals.images import Images, as_pictures
 from fields.signals.samples import Samples
@@ -80,7 +80,8 @@ def fit(
     field = field or architecture_for(signals, config.field)
     signals.check(field)
     if reference is None:
-        reference = _start(field, signals, config, device, quiet)
+        with one_thread():  # a batch of small fields waits longer for a second one than it gains
+            reference = start_for(field, signals, config, torch.device(device), quiet)
     return fit_from(field, signals, config, reference, device=device, quiet=quiet)
 
 
@@ -125,23 +126,6 @@ def fit_from(
     return WeightDataset.from_rows(
         field, splits, reference, described(signals, {signals.ids[jobs[i][0]] for i in kept})
     )
-
-
-def _start(
-    field: FieldConfig, signals: Signals, config: FitConfig, device: torch.device | str, quiet: bool
-) -> Reference:
-    """The start as `config` says, on one thread: a batch of small fields waits longer for a second one than it gains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return make_reference(
-            field, signals, config.start, schedule=schedule_for(config, signals), seed=config.seed,
-            given=config.reference, meta_steps=config.meta_steps, encoder_steps=config.encoder_steps,
-            dimensions=config.dimensions, subspace_steps=config.subspace_steps, quiet=quiet,
-            device=device,
-        )  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _signals(

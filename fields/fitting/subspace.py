@@ -9,10 +9,10 @@ import math
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fields.fitting.engine import Points, gradients
 from fields.model import FieldConfig
+from fields.runtime.console import bar
 from fields.signals.base import Signals
 
 BATCH, SEEN = 64, 256
@@ -82,7 +82,7 @@ def learn_subspace(
     share, shared, order = min(1.0, SEEN / count), None, torch.empty(0, dtype=torch.int64)
     if signals.shared:
         shared = Points(config, signals.points(config, train[:1]).to(device), share, seed)
-    for step in tqdm(range(steps), desc="subspace", unit="step", disable=quiet or None, leave=False):
+    for step in bar(range(steps), desc="subspace", unit="step", quiet=quiet, leave=False):
         if len(order) < min(BATCH, n):
             order = torch.randperm(n, generator=generator)
         chosen, order = order[:BATCH], order[BATCH:]

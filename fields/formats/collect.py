@@ -14,12 +14,12 @@ from fields.formats.sidecars import Beside, known_of_rows
 from fields.formats.weight_formats import OCCUPANCY, SDF, WeightFormat
 from fields.kinds.base import Kind
 from fields.kinds.images import ImageKind
-from fields.kinds.preview import spread
+from fields.kinds.preview import SHOWN, spread
 from fields.kinds.registry import kind_of
 from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.runtime import runs
-from fields.runtime.console import bar
+from fields.runtime.console import bar, plural
 from fields.signals.base import Signals
 from fields.signals.images import Images
 from fields.storage.dataset import KEPT, WeightDataset
@@ -187,13 +187,13 @@ def prove(group: Group, signals: Signals | None, least: float, force: bool) -> d
     group.columns["quality"] = measured.tolist()
     found = measured[measured.isfinite()]
     print(
-        f"{verify.count(len(found))} against {signals.name}: PSNR mean {found.mean():.2f} dB, worst {found.min():.2f} dB"
+        f"{plural(len(found), 'field')} against {signals.name}: PSNR mean {found.mean():.2f} dB, worst {found.min():.2f} dB"
     )
     if better > mean + 1:
         print(f"note: {hint}")
     if len(found) < len(measured):
         print(
-            f"note: {verify.count(len(measured) - len(found))} without a signal of that id in {signals.name}, so without PSNR"
+            f"note: {plural(len(measured) - len(found), 'field')} without a signal of that id in {signals.name}, so without PSNR"
         )
     return {"mean": float(found.mean()), "worst": float(found.min()), "measured": len(found)}
 
@@ -214,7 +214,6 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
     for group, data, measured in zip(groups, datasets, proofs, strict=True):
         suffix = "-occupancy" if group.quantity == OCCUPANCY != batch.source.quantity else ""
         name = name_of(group.config, suffix, taken)
-        taken.add(name)
         folder = out / name if several else out
         if several:
             parents = {"rows": runs.digest(group.weights, group.columns["signal_id"])}
@@ -224,7 +223,9 @@ def save(groups: list[Group], datasets: list[WeightDataset], proofs: list[dict],
         counts = {split: len(rows) for split, rows in data.splits.items()}
         kind = batch.kind(group.config)
         what = f", {group.quantity}, inside {kind.inside(group.config)}" if isinstance(kind, ShapeKind) else ""
-        print(f"{folder}: {verify.count(len(group.weights))} {group.config}{what}; {counts}; look at preview.png there")
+        print(
+            f"{folder}: {plural(len(group.weights), 'field')} {group.config}{what}; {counts}; look at preview.png there"
+        )
         made.append({"folder": name if several else ".", "rows": counts, "psnr": measured, "volumes": shown})
     return made
 
@@ -266,7 +267,7 @@ def _reference(group: Group, batch: Batch) -> Reference:
 
 def _preview(path: Path, group: Group, batch: Batch) -> list[dict]:
     """Draw preview.png of fields spread over the group; what the volumes of 3-D fields show."""
-    chosen = spread(len(group.weights), verify.SHOWN).tolist()
+    chosen = spread(len(group.weights), SHOWN).tolist()
     kind = batch.kind(group.config)
     if isinstance(kind, ShapeKind):
         return _preview_shapes(path, group, chosen, below=kind.below(group.config))

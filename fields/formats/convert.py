@@ -10,6 +10,7 @@ from fields import layout
 from fields.formats.readers import Raw
 from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
+from fields.runtime.text import unique
 from fields.storage.columns import PLAUSIBLE
 
 
@@ -153,10 +154,7 @@ def name_of(config: FieldConfig, suffix: str, taken: set[str]) -> str:
         runs.append(f"{hidden[0]}x{same}" if same > 1 else f"{hidden[0]}")
         hidden = hidden[same:]
     name = f"{config.in_dim}-{'-'.join(runs)}-{config.out_dim}-{config.activation}-{config.output}{suffix}"
-    number = 2
-    while (unique := name if name not in taken else f"{name}-{number}") in taken:
-        number += 1
-    return unique
+    return unique(name, taken)
 
 
 def differing(a: FieldConfig, b: FieldConfig) -> str:

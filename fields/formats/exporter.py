@@ -13,13 +13,12 @@ from fields import layout
 from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.formats.options import ExportConfig, Format
 from fields.formats.sidecars import COLUMNS, SIDECAR
-from fields.formats.verify import count
 from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.kinds.registry import kind_of
 from fields.model import FieldConfig
 from fields.runtime import runs
-from fields.runtime.console import bar
-from fields.runtime.text import file_name
+from fields.runtime.console import bar, plural
+from fields.runtime.text import file_name, unique
 from fields.storage.dataset import WeightDataset
 
 ARENA_ROWS = 5_000  # fields per HDF5 file
@@ -36,7 +35,7 @@ def main(config: ExportConfig) -> None:
         return
     report = export(data, config.format, config.out)
     total = sum(len(rows) for rows in data.splits.values())
-    print(f"{count(total)} in {config.out}, format {config.format}, weight files: {report['files']:,}")
+    print(f"{plural(total, 'field')} in {config.out}, format {config.format}, weight files: {report['files']:,}")
     print(report["says"])
     print(f"to read them again: python scripts/import_fields.py {IMPORT[config.format]} {config.out} --out DIR")
 
@@ -108,16 +107,6 @@ def rows(data: WeightDataset, split: str) -> Iterator[tuple[Tensor, dict[str, li
 def safe(text: str) -> str:
     """A file's name made of what every system takes, never empty, hidden or a path."""
     return file_name(re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[-100:] or "field")
-
-
-def unique(name: str, taken: set[str]) -> str:
-    """The name, with -1, -2, ... where it is taken (also by another case)."""
-    free, number = name, 0
-    while free.lower() in taken:
-        number += 1
-        free = f"{name}-{number}"
-    taken.add(free.lower())
-    return free
 
 
 def state_dicts(config: FieldConfig, batch: Tensor, prefix: str) -> Iterator[dict[str, Tensor]]:

@@ -18,14 +18,7 @@ from fields.view.render import render, save_png, sheet
 
 TRIED = 32
 """Fields that other conventions are tried on."""
-SHOWN = 64
-"""Fields on a preview."""
 FREQUENCIES = (1.0, 8.0, 9.0, 10.0, 20.0, 30.0)
-
-
-def count(n: int) -> str:
-    """n fields, in words."""
-    return f"{n:,} field" if n == 1 else f"{n:,} fields"
 
 
 def decibels(config: FieldConfig, weights: Tensor, signals: Signals, at: Tensor, *, quiet: bool = True) -> Tensor:
@@ -93,7 +86,7 @@ def preview_pictures(
     """A sheet of fields of pictures; each beside its signal in an orange frame, where there is one.
 
     Args:
-        weights: (N, P), at most SHOWN are sensible.
+        weights: (N, P), few enough for a sheet.
         signals: (N, H, W, C).
     """
     scale = max(1, 224 // max(size)) if len(weights) <= 4 else None

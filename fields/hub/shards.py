@@ -14,6 +14,7 @@ from torch import Tensor
 from fields.kinds.base import Kind
 from fields.model import FieldConfig
 from fields.runtime.console import bar
+from fields.runtime.resources import one_thread
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
 from fields.view.render import to_pil
@@ -117,9 +118,5 @@ def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes 
 
 def drawn(kind: Kind, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
     """(N, H, W, C), drawn on one thread: with several the order of sums, and so a byte of a picture, may differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return kind.thumbnail(config, weights, extent, most=PREVIEW)
-    finally:
-        torch.set_num_threads(before)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fields.runtime.resources import one_thread
+
 SIGMA = 1.5
 """Standard deviation of SSIM's Gaussian window, in pixels (Wang et al. 2004)."""
 K1, K2 = 0.01, 0.03
@@ -81,13 +83,8 @@ def _each_on_one_thread(work: Callable[[int], Tensor], workers: int) -> list[Ten
     """
     if workers < 2:
         return [work(0)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(work, range(workers)))
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, range(workers)))
 
 
 def window_sigma(side: int) -> float:

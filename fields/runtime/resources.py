@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -15,14 +15,19 @@ LARGE = 1 << 30
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Run short operations on one thread: waking the others takes longer, on a busy machine many times longer."""
+def fixed_threads(threads: int) -> Iterator[None]:
+    """A fixed number of threads: the order of float sums may depend on it, and with it the last bits of results."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Run short operations on one thread: waking the others takes longer, on a busy machine many times longer."""
+    return fixed_threads(1)
 
 
 def share(work: Callable[[int], None], jobs: Sequence[int], threads: int) -> None:

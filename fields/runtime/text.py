@@ -39,8 +39,11 @@ def file_name(text: str, taken: set[str] | None = None) -> str:
         name = name[:-1].rstrip(" .") or "_"
     if name.split(".")[0].strip().lower() in RESERVED or name.startswith("-"):
         name = f"_{name}"
-    if taken is None:
-        return name
+    return name if taken is None else unique(name, taken)
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, with -2, -3, ... where it is in use, also in another case; it is added to those that are."""
     found, number = name, 2
     while found.lower() in taken:
         found, number = f"{name}-{number}", number + 1

@@ -13,35 +13,19 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fields.model import FieldConfig, forward
+from fields.model import FieldConfig
 from fields.model import values as evaluate
+from fields.view.mesh import field_volume
 from fields.view.render import save_png, sheet
 
-SIDE, FINE = 65, 97
-"""Points along an edge of the volume, where many fields are drawn or at most FEW; odd, so that 0 is among them."""
+SIDE, FINE = 64, 96
+"""Cells along an edge of the volume, where many fields are drawn or at most FEW; even, so that 0 is among their corners."""
 FEW = 8
 REACH = 0.005
 """Share of the cube's faces that an object may touch: some are scaled until they just do."""
 BLUE, ORANGE = (0.13, 0.35, 0.65), (0.88, 0.50, 0.08)
 VIEWS = ("from +x: y right, z up", "from -y: x right, z up", "from +z: x right, y up")
 LIGHT = (0.35, 0.45, 0.82)  # right, up, towards the viewer
-
-
-def volume(config: FieldConfig, row: Tensor, *, below: bool, side: int = SIDE) -> Tensor:
-    """A field's last layer on the cube's grid, turned so that the inside is negative.
-
-    Args:
-        row: (P,).
-        below: the inside is below 0 already.
-    Returns:
-        (S, S, S) indexed x, y, z.
-    """
-    line = torch.linspace(-1, 1, side)
-    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    with torch.no_grad():
-        parts = [forward(config, row[None], block)[0, :, 0] for block in points.split(1 << 15)]
-    values = torch.cat(parts).reshape(side, side, side)
-    return values if below else -values
 
 
 def facts(values: Tensor) -> dict:
@@ -129,9 +113,9 @@ def preview_shapes(
     pictures, captions, found = [], [], []
     side = SIDE if len(weights) > FEW else FINE
     for row, name in zip(weights, names, strict=True):
-        values = volume(config, row, below=below, side=side)
+        values = field_volume(config, row, side, below=below, coarse=side)
         if not bool((values < 0).any()):  # a sheet thinner than the grid: look twice as closely
-            finer = volume(config, row, below=below, side=2 * side - 1)
+            finer = field_volume(config, row, 2 * side, below=below, coarse=2 * side)
             values = -F.max_pool3d(-finer[None], 3, stride=2, padding=1)[0]
         known = facts(values)
         pictures.append(panels(values))

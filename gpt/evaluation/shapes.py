@@ -25,11 +25,10 @@ from fields.runtime.launch import cores
 from fields.runtime.resources import check_memory, gibibytes
 from fields.runtime.text import markdown_table
 from fields.storage.dataset import WeightDataset
-from fields.view.mesh import mesh_field
+from fields.view.mesh import field_volume, mesh_field
 from fields.view.page import Cell, Page, estimate_tip
 from fields.view.render import webp
 from fields.view.shading import turntable
-from fields.view.volumes import volume
 from gpt.evaluation.baselines import decode_batches, encode_batches
 from gpt.evaluation.config import Inputs
 from gpt.evaluation.items import reference_split
@@ -43,8 +42,8 @@ COPY = 0.01
 """A sample is a copy where its nearest training shape is nearer than this share of the references have theirs."""
 SHOWN = 6
 """Samples that turn on the report."""
-TURNED = (88, 49, 12)
-"""Pixels along an edge of a turning shape, points along an edge of its volume, views of one turn."""
+TURNED = (88, 48, 12)
+"""Pixels along an edge of a turning shape, cells along an edge of its volume, views of one turn."""
 PICTURES = ("signals", "data_root", "references", "classifier", "protocol")
 """What says nothing of shapes."""
 Galleries = tuple[list[bytes], list[str]]
@@ -264,7 +263,7 @@ def _turning(pair: tuple) -> bytes:
     volumes = []
     for (data, split), i in pair:
         row = data.weights(split, torch.tensor([i]))[0]
-        volumes.append(volume(data.config, row, below=data.kind.below(data.config), side=TURNED[1]))
+        volumes.append(field_volume(data.config, row, TURNED[1], below=data.kind.below(data.config)))
     turns = [turntable(v, TURNED[0], TURNED[2], smooth=1) for v in volumes]
     return webp([torch.cat(views, 1) for views in zip(*turns, strict=True)], fps=6)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fields.runtime.launch import widest
 from fields.runtime.products import check_onednn
-from fields.runtime.resources import check_memory
+from fields.runtime.resources import check_memory, fixed_threads
 from gpt.model import GPT, KVCache
 from gpt.sampling.options import check_sampling
 from gpt.sampling.step import Step
@@ -116,17 +116,6 @@ def choose(logits: Tensor, u: Tensor, temperature: float, top_k: int | None, top
     if (picked == z.shape[1]).any():  # rounding has pushed u * total up to the total
         picked = torch.minimum(picked, z.shape[1] - 1 - (z > 0).flip(1).long().argmax(1))
     return picked
-
-
-@contextmanager
-def fixed_threads(threads: int):
-    """A fixed number of threads: the order of float sums may depend on it, and with it some draw in ten thousand."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

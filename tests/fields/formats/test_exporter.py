@@ -11,12 +11,13 @@ from made import rows
 from safetensors.torch import load_file
 
 from fields import layout
-from fields.formats.exporter import IMPORT, WRITERS, export, fidelity, main, safe, unique
+from fields.formats.exporter import IMPORT, WRITERS, export, fidelity, main, safe
 from fields.formats.importer import import_fields
 from fields.formats.options import ExportConfig, ImportConfig
 from fields.model import FieldConfig, values
 from fields.module import FieldModule
 from fields.runtime.runs import read_json
+from fields.runtime.text import unique
 from fields.storage.dataset import WeightDataset
 from fields.storage.reference import Reference
 
@@ -147,7 +148,7 @@ def test_names_never_leave_the_folder(tiny, tmp_path):
         assert back.label_names is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "in"]
     taken: set[str] = set()
-    assert [unique(safe(n), taken) for n in ("a/b", "a_b", "..", "")] == ["a_b", "a_b-1", "field", "field-1"]
+    assert [unique(safe(n), taken) for n in ("a/b", "a_b", "..", "")] == ["a_b", "a_b-2", "field", "field-2"]
 
 
 def test_a_hostile_sidecar_cannot_name_files(dataset, tmp_path):

@@ -14,6 +14,7 @@ from fields.formats.surfaces import write_meshes
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
 from fields.view import volumes
+from fields.view.mesh import field_volume
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 REAL = SHARED / "fields"
@@ -30,17 +31,17 @@ def octahedron(radius: float) -> tuple[FieldConfig, torch.Tensor]:
 
 def test_volumes_say_what_is_inside(tmp_path):
     config, row = octahedron(0.75)
-    found = volumes.facts(volumes.volume(config, row[0], below=True, side=65))
+    found = volumes.facts(field_volume(config, row[0], 64, below=True))
     assert abs(found["inside"] - 4 / 3 * 0.75**3 / 8) < 0.01 and not found["touches"]
     assert np.allclose(found["bounds"], [[-0.75] * 3, [0.75] * 3], atol=0.04)
-    turned = volumes.facts(volumes.volume(config, row[0], below=False, side=33))
+    turned = volumes.facts(field_volume(config, row[0], 32, below=False))
     assert turned["touches"] and turned["inside"] > 0.9
     assert volumes.is_distance(config, row) and not volumes.is_distance(config, 100 * row)
-    picture = volumes.panels(volumes.volume(config, row[0], below=True, side=33))
+    picture = volumes.panels(field_volume(config, row[0], 32, below=True))
     assert picture.shape == (33, 4 * 33 + 6, 3) and float(picture.min()) >= 0 and float(picture.max()) <= 1
     left, right = picture[16, :16].mean(), picture[16, 17:33].mean()
     assert left != right  # light falls from the right
-    assert volumes.facts(volumes.volume(config, octahedron(-1.0)[1][0], below=True, side=9))["bounds"] is None
+    assert volumes.facts(field_volume(config, octahedron(-1.0)[1][0], 8, below=True))["bounds"] is None
 
 
 def test_views_are_not_mirrored():

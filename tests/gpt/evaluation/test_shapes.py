@@ -25,7 +25,7 @@ CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
 def quick(monkeypatch):
     """One turntable of two small views."""
     monkeypatch.setattr("gpt.evaluation.shapes.SHOWN", 1)
-    monkeypatch.setattr("gpt.evaluation.shapes.TURNED", (16, 9, 2))
+    monkeypatch.setattr("gpt.evaluation.shapes.TURNED", (16, 8, 2))
 
 
 def diamonds(n, seed):
