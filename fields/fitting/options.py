@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from fields.activations import ACTIVATIONS, OUTPUTS
 from fields.runtime.flags import Overwrites, check_numbers
 from fields.signals.options import SignalsConfig
 
 Start = Literal["unconditioned", "conditioned", "meta", "amortised", "subspace"]
 How = Literal["match", "sort"]
+if TYPE_CHECKING:  # as in fields.model, which would import PyTorch
+    Activation = str
+    Output = str
+else:
+    Activation = Literal[tuple(ACTIVATIONS)]
+    Output = Literal[tuple(OUTPUTS)]
 
 
 @dataclass(frozen=True)
@@ -48,31 +55,38 @@ class AlignConfig(Overwrites):
 
 
 @dataclass(frozen=True)
-class FieldOptions:
-    """Changes to the architecture that suits the signals; None keeps it. See `fields.model.FieldConfig`."""
+class Architecture:
+    """Changes to an architecture, of fits and of imports; None keeps what it is. See `fields.model.FieldConfig`."""
 
-    preset: str | None = None
-    """A named architecture in place of the suggested one: digits | default | shape-small | shape-large."""
     hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers, such as 32 32."""
+    """Widths of the hidden layers, such as 32 32; of an import, whose files contain them: files with other widths are
+    refused."""
     octaves: int | None = None
     """Octaves of the Fourier encoding: sines and cosines of 1, 2, 4, ... times the coordinate; 0 = none. More of them
     capture finer detail."""
     in_dim: int | None = None
-    """Number of coordinates of a point; set by the signals (2 for pictures, 3 for shapes)."""
+    """Number of coordinates of a point: 2 for pictures, 3 for shapes."""
     raw_input: bool | None = None
-    """Feed the coordinates themselves to the network as well as their encoding."""
+    """The network reads the coordinates themselves as well as their encoding."""
     use_pi: bool | None = None
-    """Use the frequencies 2^k pi in the encoding instead of 2^k."""
-    activation: str | None = None
-    """Activation after every hidden layer: relu | sine | elu."""
+    """The encoding's frequencies are 2^k pi (True) or 2^k (False)."""
+    activation: Activation | None = None
+    """Activation after every hidden layer."""
     w0: float | None = None
     """Frequency of the sine activation, sin(w0 z); unused by the others."""
-    output: str | None = None
-    """How the last layer's output y becomes the value: logit: sigmoid(y) | linear: y | tanh: tanh(y) | offset: scale *
-    y + shift."""
-    coords: str | None = None
-    """Where pixel i of W lies: centres: (2i+1)/W - 1 | linspace: -1 + 2i/(W-1) | corner: i/W."""
+    output: Output | None = None
+    """How the last layer's output y becomes the value: logit: sigmoid(y); linear: y; tanh: tanh(y); offset:
+    output_scale * y + output_shift."""
+    coords: Literal["centres", "linspace", "corner"] | None = None
+    """Where pixel i of W lies: centres: (2i+1)/W - 1; linspace: -1 + 2i/(W-1); corner: i/W."""
+
+
+@dataclass(frozen=True)
+class FieldOptions(Architecture):
+    """Changes to the architecture that suits the signals; None keeps it."""
+
+    preset: str | None = None
+    """A named architecture in place of the suggested one: digits | default | shape-small | shape-medium | shape-large."""
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,8 @@ def matrices(source: WeightFormat, tensors: dict[str, Tensor]) -> list[tuple[Ten
 
 def _layer(source: WeightFormat, key: str) -> tuple[str, tuple[float, ...]]:
     """weight or bias, and the layer's place: its number, or all numbers of a key of lists inside lists, in their order."""
-    for kind in ("weight", "bias"):
-        match = re.fullmatch(getattr(source, kind), key)
+    for kind, called in zip(("weight", "bias"), source.names, strict=True):
+        match = re.fullmatch(source.key.replace("{}", called), key)
         if match:
             numbers = re.findall(r"\d+", key) if source.nested else [g for g in match.groups() if g is not None]
             return kind, tuple(map(int, numbers)) or (source.unnumbered,)

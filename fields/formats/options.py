@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from fields.activations import ACTIVATIONS, OUTPUTS
+from fields.fitting.options import Architecture
 from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.runtime.flags import Overwrites, check_numbers
 
@@ -16,43 +16,17 @@ else:
     Name = Literal[tuple(WEIGHT_FORMATS)]
 Format = Literal["state-dicts", "safetensors", "dwsnets", "arena"]
 
-if TYPE_CHECKING:  # as in fields.model, which would import PyTorch
-    Activation = str
-    Output = str
-else:
-    Activation = Literal[tuple(ACTIVATIONS)]
-    Output = Literal[tuple(OUTPUTS)]
-
 
 @dataclass(frozen=True)
-class Conventions:
+class Conventions(Architecture):
     """Architecture and conventions of the fields, where they differ from the source's. See `fields.model.FieldConfig`."""
 
-    hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers; files with other widths are refused. Default: what the files contain."""
-    octaves: int | None = None
-    """Octaves of the Fourier encoding: sines and cosines of 1, 2, 4, ... times the coordinate; 0 = none."""
-    in_dim: int | None = None
-    """Number of coordinates of a point: 2 for pictures, 3 for shapes."""
     out_dim: int | None = None
     """Number of channels. Default: what the files contain."""
-    raw_input: bool | None = None
-    """The network reads the coordinates themselves as well as their encoding."""
-    use_pi: bool | None = None
-    """The encoding's frequencies are 2^k pi (True) or 2^k (False)."""
-    activation: Activation | None = None
-    """Activation after every hidden layer."""
-    w0: float | None = None
-    """Frequency of the sine activation, sin(w0 z); unused by the others."""
-    output: Output | None = None
-    """How the last layer's output y becomes the value: logit: sigmoid(y); linear: y; tanh: tanh(y); offset:
-    output_scale * y + output_shift."""
     output_scale: tuple[float, ...] | None = None
     """Scale of the offset output: one number, or one per channel."""
     output_shift: tuple[float, ...] | None = None
     """Shift of the offset output: one number, or one per channel."""
-    coords: Literal["centres", "linspace", "corner"] | None = None
-    """Where pixel i of W lies: centres: (2i+1)/W - 1; linspace: -1 + 2i/(W-1); corner: i/W."""
     axes: Literal["xy", "yx"] | None = None
     """Which coordinate comes first: the column's (xy) or the row's (yx)."""
 

@@ -9,13 +9,10 @@ from typing import Any
 from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
+from fields.signals.folder import SPLIT_NAMES
 
 SIDECAR = "fields.json"
 """Written by `fields.formats.exporter` beside its files: what the format itself has no place for."""
-SPLITS = {
-    **{"train": "train", "training": "train", "val": "validation", "validation": "validation"},
-    **{"test": "test", "testing": "test"},
-}
 ALLOWED = ("train", "validation", "test", "samples")
 COLUMNS: dict[str, Any] = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "quality": math.nan, "extent": ()}
 """What is known of each row, with the value that says unknown."""
@@ -86,7 +83,7 @@ def _place(source: WeightFormat, groups: dict, i: int, channels: int) -> tuple[s
             return split, "train", str(index), seed + more
         return split, "test", str(index - pictures.train), seed + more
     name = groups.get("id") or groups.get("index") or ""
-    part = SPLITS.get(groups.get("part") or "", "train" if pictures else "")
+    part = SPLIT_NAMES.get(groups.get("part") or "", "train" if pictures else "")
     return part or "train", part, str(int(name)) if name.isdigit() and pictures else name, seed
 
 
@@ -131,7 +128,7 @@ def _look(path: Path, found: Beside) -> bool:
     """Take what one neighbouring file says; False if it says nothing of use."""
     listed = re.fullmatch(r"(train|val|test)_split\.lst", path.name)
     if listed:
-        found.splits |= {line.strip(): SPLITS[listed[1]] for line in path.read_text().splitlines() if line.strip()}
+        found.splits |= {line.strip(): SPLIT_NAMES[listed[1]] for line in path.read_text().splitlines() if line.strip()}
         return True
     values = read_json(path) if path.suffix == ".json" else None
     if not isinstance(values, dict):
@@ -142,8 +139,8 @@ def _look(path: Path, found: Beside) -> bool:
         found.reference = values.get("reference")
         return True
     if any(isinstance(v, dict) and isinstance(v.get("path"), list) for v in values.values()):
-        for split in set(values) & set(SPLITS):
-            found.splits |= {"/".join(Path(p).parts[-3:]): SPLITS[split] for p in values[split]["path"]}
+        for split in set(values) & set(SPLIT_NAMES):
+            found.splits |= {"/".join(Path(p).parts[-3:]): SPLIT_NAMES[split] for p in values[split]["path"]}
         return True
     if re.fullmatch(r"\d+_-?\d+\.json", path.name):
         found.psnr |= {str(k): float(v) for k, v in values.items()}

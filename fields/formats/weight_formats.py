@@ -37,12 +37,12 @@ class WeightFormat:
     title: str
     suffixes: tuple[str, ...]
     """Endings of its files."""
-    weight: str
-    """Pattern of a weight matrix's key; its group is the layer's number, no number = the last layer."""
-    bias: str
-    """The same for biases."""
+    key: str
+    """Pattern of a tensor's key, `{}` for what it is; its group is the layer's number, no number = the last layer."""
     example: str
-    """A weight's key, for messages."""
+    """A weight matrix's key, for messages."""
+    names: tuple[str, str] = ("weight", "bias")
+    """What weight matrices and biases are called."""
     unnumbered: float = math.inf
     """Place of a layer without a number: the last one, or 0 (Keras calls its first layer `dense`)."""
     nested: bool = False
@@ -89,8 +89,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "nefgpt": WeightFormat(
         title="NeF-GPT",
         suffixes=(".pth", ".pt"),
-        weight=r"layers\.(\d+)\.weight",
-        bias=r"layers\.(\d+)\.bias",
+        key=r"layers\.(\d+)\.{}",
         example="layers.0.weight",
         states={"octaves": 4, "raw_input": False, "use_pi": False, "output": "logit", "coords": "corner", "axes": "xy"},
         by_meta={"octaves": "multires", "raw_input": "include_input", "in_dim": "input_dims"},
@@ -103,8 +102,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "dwsnets": WeightFormat(
         title="DWSNets",
         suffixes=(".pth",),
-        weight=r"seq\.(\d+)\.weight",
-        bias=r"seq\.(\d+)\.bias",
+        key=r"seq\.(\d+)\.{}",
         example="seq.0.weight",
         states={**SIREN, "output": "offset", "output_scale": 1.0, "output_shift": 0.5, "axes": "xy"},
         path=r"(?P<set>[\w-]+?)_png_(?P<part>training|testing)_(?P<label>-?\d+)_(?P<id>\d+)(?:-(?P<seed>\d+))?/",
@@ -113,8 +111,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "nfn": WeightFormat(
         title="NFN",
         suffixes=(".pth",),
-        weight=r"net\.(\d+)(?:\.linear)?\.weight",
-        bias=r"net\.(\d+)(?:\.linear)?\.bias",
+        key=r"net\.(\d+)(?:\.linear)?\.{}",
         example="net.0.linear.weight",
         states={
             **SIREN,
@@ -130,8 +127,8 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "arena": WeightFormat(
         title="fit-a-nef / Neural Field Arena",
         suffixes=(".hdf5",),
-        weight=r"(?:kernel_net_(\d+)\.linear|Dense_(\d+)|output_linear)\.kernel",
-        bias=r"(?:kernel_net_(\d+)\.linear|Dense_(\d+)|output_linear)\.bias",
+        key=r"(?:kernel_net_(\d+)\.linear|Dense_(\d+)|output_linear)\.{}",
+        names=("kernel", "bias"),
         example="kernel_net_0.linear.kernel",
         kernel="in, out",
         states={"octaves": 0, "w0": 8.0, "output": "offset", "coords": "linspace", "axes": "xy"},
@@ -153,8 +150,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "hyperdiffusion": WeightFormat(
         title="HyperDiffusion",
         suffixes=(".pth",),
-        weight=r"layers\.(\d+)\.weight",
-        bias=r"layers\.(\d+)\.bias",
+        key=r"layers\.(\d+)\.{}",
         example="layers.0.weight",
         states={"in_dim": 3, "octaves": 4, "use_pi": False, "output": "logit"},
         path=r"occ_(?P<id>[^_/]+)_jitter_(?P<seed>\d+)",
@@ -165,8 +161,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "implicit-zoo": WeightFormat(
         title="Implicit-Zoo CIFAR-10",
         suffixes=(".ckpt",),
-        weight=r"seq\.(\d+)\.weight",
-        bias=r"seq\.(\d+)\.bias",
+        key=r"seq\.(\d+)\.{}",
         example="seq.0.weight",
         states={**SIREN, "output": "offset", "axes": "xy"},
         by_channels={3: {"output_scale": (0.229, 0.224, 0.225), "output_shift": (0.485, 0.456, 0.406)}},
@@ -176,8 +171,8 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "u2ni": WeightFormat(
         title="Weight-Encoded Neural Implicits",
         suffixes=(".h5",),
-        weight=r"(?:.*/)?dense(?:_(\d+))?/kernel(?::0)?",
-        bias=r"(?:.*/)?dense(?:_(\d+))?/bias(?::0)?",
+        key=r"(?:.*/)?dense(?:_(\d+))?/{}(?::0)?",
+        names=("kernel", "bias"),
         example="dense/dense/kernel:0",
         unnumbered=0,
         kernel="in, out",
@@ -190,8 +185,8 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "niq": WeightFormat(
         title="neural-implicit-queries",
         suffixes=(".npz",),
-        weight=r"(\d+)\.dense\.A",
-        bias=r"(\d+)\.dense\.b",
+        key=r"(\d+)\.dense\.{}",
+        names=("A", "b"),
         example="0000.dense.A",
         kernel="in, out",
         states={"in_dim": 3, "octaves": 0, "output": "linear"},
@@ -210,8 +205,7 @@ WEIGHT_FORMATS: dict[str, WeightFormat] = {
     "generic": WeightFormat(
         title="state dicts",
         suffixes=(".pth", ".pt", ".ckpt", ".safetensors"),
-        weight=r"(?:(?:.*\D)?(\d+)\D*|\D*)weight",
-        bias=r"(?:(?:.*\D)?(\d+)\D*|\D*)bias",
+        key=r"(?:(?:.*\D)?(\d+)\D*|\D*){}",
         example="layers.0.weight",
         nested=True,
         quantity="as the field's output says",

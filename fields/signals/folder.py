@@ -22,14 +22,14 @@ import sys
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fields.runtime.console import bar
-from fields.signals.base import held_out
+from fields.signals.base import SMALLEST_SPLIT, held_out, tenths
 from fields.signals.images import Images
 
 EXTENSIONS = {
@@ -38,7 +38,6 @@ EXTENSIONS = {
 }
 # Named, because Pillow would otherwise try all it knows on a file: EPS starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "TGA", "JPEG2000", "AVIF")
-SMALLEST_SPLIT = 10  # fewer pictures are not split
 NAMED = 20  # bad files named in an error
 
 
@@ -67,24 +66,30 @@ def load_folder(
     skipped.sort()
     _refuse(root, len(names), skipped, strict)
     split, inner = divided(names, split_seed)
-    twins = join_twins(split, pictures) if inner is names else 0
     labels, label_names = _labels(inner)
-    name = root.resolve().name or "root"
     if inner is not names:
         note(f"splits are the folders {', '.join(sorted({n.split('/')[0] for n in names}))} of {root}")
-    if twins:
+    about = {"labels": labels, "label_names": label_names, "skipped": skipped, "split_seed": split_seed}
+    return as_signals(root.resolve().name or "root", names, pictures, split, join=inner is names, **about)
+
+
+def as_signals(
+    name: str, names: list[str], pictures: list[np.ndarray], split: list[str], *, join: bool, **about: Any
+) -> Images:
+    """Pictures that were read one by one.
+
+    Args:
+        name: of the set.
+        names: of the pictures in it.
+        pictures: (H, W, 1 or 3) each.
+        split: of each.
+        join: put pictures of equal content into one split, and say how many there are.
+        about: labels, label_names, skipped, split_seed of `Signals`.
+    """
+    if join and (twins := join_twins(split, pictures)):
         note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
-    return Images(
-        name,
-        [f"{name}/{relative}" for relative in names],
-        split,
-        pictures,
-        labels=labels,
-        label_names=label_names,
-        channels=max(p.shape[2] for p in pictures),
-        skipped=skipped,
-        split_seed=split_seed,
-    )
+    channels = max(p.shape[2] for p in pictures)
+    return Images(name, [f"{name}/{one}" for one in names], split, pictures, channels=channels, **about)
 
 
 def find_files(root: Path, extensions: Collection[str] = EXTENSIONS) -> tuple[list[str], list[tuple[str, str]]]:
@@ -268,8 +273,7 @@ def divided(names: list[str], seed: int) -> tuple[list[str], list[str]]:
     first = [name.split("/")[0].lower() if "/" in name else "" for name in names]
     given = [SPLIT_NAMES.get(folder, "") for folder in first]
     if "" in given or "train" not in given or len(set(given)) < 2:
-        held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
-        return held_out(len(names), seed, held, held), names
+        return tenths(len(names), seed), names
     if "validation" not in given:
         train = [i for i, split in enumerate(given) if split == "train"]
         drawn = held_out(len(train), seed, len(train) // 10 if len(train) >= SMALLEST_SPLIT else 0, 0)

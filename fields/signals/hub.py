@@ -15,7 +15,7 @@ import torch
 
 from fields.runtime.console import bar
 from fields.runtime.text import one_line, scrub
-from fields.signals.folder import SPLIT_NAMES, divided, fitted, join_twins, note, read_picture, reason
+from fields.signals.folder import SPLIT_NAMES, as_signals, divided, fitted, note, read_picture, reason
 from fields.signals.images import Images
 from fields.signals.options import SignalsConfig
 
@@ -62,20 +62,9 @@ def load_hub(config: SignalsConfig) -> Images:
             f"unreadable ({told}). Name another column with --image-column{', or leave out --strict' if pictures else ''}."
         )
     split, inner = divided(names, config.split_seed)
-    if inner is names and (twins := join_twins(split, pictures)):
-        note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
     classes, class_names = _classes(labels, table.features.get(label) if label else None)
-    return Images(
-        parts["repo"],
-        [f"{parts['repo']}/{name}" for name in names],
-        split,
-        pictures,
-        labels=classes,
-        label_names=class_names,
-        channels=max(p.shape[2] for p in pictures),
-        skipped=skipped,
-        split_seed=config.split_seed,
-    )
+    about = {"labels": classes, "label_names": class_names, "skipped": skipped, "split_seed": config.split_seed}
+    return as_signals(parts["repo"], names, pictures, split, join=inner is names, **about)
 
 
 def _tables(repo: str, part: str | None, revision: str | None, config: SignalsConfig) -> dict[str, Any]:

@@ -346,9 +346,7 @@ def _wound(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndar
     inside = (tried > 0.5).sum()
     if inside < 20 or ((tried > 0.2) & (tried < 0.8)).sum() > CLEAR * inside or (tried < -0.2).sum() > CLEAR * inside:
         return None
-    line = np.linspace(-1, 1, WOUND + 1)
-    grid = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    values = sign * winding(vertices, faces, grid).reshape((WOUND + 1,) * 3)
+    values = sign * winding(vertices, faces, corners(WOUND)).reshape((WOUND + 1,) * 3)
     v, f, _, _ = marching_cubes(values.astype(np.float32), 0.5, gradient_direction="descent")
     f, how = oriented(v, f.astype(np.int64))
     return None if how is None else (v * (2 / WOUND) - 1, f)
@@ -380,6 +378,12 @@ def _voxel_close(shut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if how is None:
         raise ValueError("it cannot be closed")
     return v, f
+
+
+def corners(size: int) -> np.ndarray:
+    """((size + 1)^3, 3) corners of `size`^3 cells over [-1, 1]^3, z fastest."""
+    line = np.linspace(-1, 1, size + 1)
+    return np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
 
 
 def distances_of(inside: np.ndarray, step: float, distance: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -23,8 +23,8 @@ from fields.model import FIELDS, FieldConfig
 from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 from fields.signals import meshes, solids
-from fields.signals.base import Signals, held_out, positions
-from fields.signals.folder import SMALLEST_SPLIT, find_files
+from fields.signals.base import Signals, positions, tenths
+from fields.signals.folder import find_files
 from fields.signals.options import ShapeOptions, SignalsConfig
 
 CACHE = Path("runs") / "downloads" / "shapes"
@@ -182,11 +182,10 @@ def load_solids(config: SignalsConfig) -> Shapes:
     """
     n, options, seed, split_seed = config.count or COUNT, config.shape.counted(False), 0, config.split_seed
     made = [solids.solid(seed, i) for i in range(n)]
-    held = n // 10 if n >= SMALLEST_SPLIT else 0
     return Shapes(
         "solids",
         [f"solids/{seed}/{i}" for i in range(n)],
-        held_out(n, split_seed, held, held),
+        tenths(n, split_seed),
         [_Solid(item, options, seed, i) for i, item in enumerate(made)],
         options=options,
         recipe=f"procedural solids, version {solids.VERSION}, seed {seed}",
@@ -215,13 +214,7 @@ class _Solid:
         return None
 
     def volume(self, size: int) -> np.ndarray:
-        return self.item.distance(_grid(size)).reshape((size + 1,) * 3).astype(np.float32)
-
-
-def _grid(size: int) -> np.ndarray:
-    """((size + 1)^3, 3) corners of `size`^3 cells over [-1, 1]^3, z fastest."""
-    line = np.linspace(-1, 1, size + 1)
-    return np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
+        return self.item.distance(meshes.corners(size)).reshape((size + 1,) * 3).astype(np.float32)
 
 
 def load_meshes(
@@ -274,14 +267,13 @@ def load_meshes(
             f"{root}: {len(repaired)} of {len(kept)} meshes had to be repaired: {first}{' ...' * (len(repaired) > 3)}"
         )
     names, name = [n for n, _ in kept], name or root.resolve().name or "root"
-    held = len(names) // 10 if len(names) >= SMALLEST_SPLIT else 0
     if classes is None and files is None and all("/" in n for n in names):
         classes = {n: n.split("/")[0] for n in names}
     known = None if classes is None else sorted({classes[n] for n in names})
     return Shapes(
         name,
         [f"{name}/{n}" for n in names],
-        held_out(len(names), split_seed, held, held),
+        tenths(len(names), split_seed),
         [_File(root / n, options, cache or CACHE) for n in names],
         options=options,
         placed=[placed | ({} if licences is None else {"licence": licences[n]}) for n, placed in kept],
@@ -310,7 +302,7 @@ class _File:
 
     def volume(self, size: int) -> np.ndarray:
         closed = _prepared(self.path)
-        inside = closed.inside(_grid(size)).reshape((size + 1,) * 3)
+        inside = closed.inside(meshes.corners(size)).reshape((size + 1,) * 3)
         return meshes.distances_of(inside, 2 / size, closed.distance)
 
 

@@ -39,7 +39,7 @@ from fields.storage.columns import (
 from fields.storage.fetch import fetch_fields
 from fields.storage.reference import HINT, Reference
 from fields.storage.rows import Rows
-from fields.storage.streaming import StreamedRows, open_splits
+from fields.storage.streaming import StreamedRows, by_split, open_splits
 
 ROWS_PER_SHARD = 20_000
 ROW_GROUP = 16 << 20  # bytes of weights that a reader of a stream holds at once
@@ -166,15 +166,9 @@ class WeightDataset:
             data._check_counts(about["rows"], path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
-        if not files:
-            raise FileNotFoundError(f"{path}/data holds no Parquet files. {HINT}")
-        for split in sorted({f.name.split("-")[0] for f in files}, key=_split_order):
-            shards = [f for f in files if f.name.split("-")[0] == split]
-            expected = shards_said(shards[0].name)
-            if len(shards) != expected:
-                raise ValueError(
-                    f"{path}/data has {len(shards)} of {expected} shards of split {split}. Download it again."
-                )
+        found = by_split(f"{path}/data", ((str(file), file) for file in files), HINT)
+        for split in sorted(found, key=_split_order):
+            shards = [file for _, file in found[split]]
             parts = [Dataset(read_parquet(f, wanted, config, about["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(about["reference"], path), about["signals"])

@@ -3,7 +3,7 @@
 Files of the Hub are read where they lie, by ranges, and nothing of them is kept on disk: every pass fetches them anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -228,16 +228,31 @@ def open_splits(
         FileNotFoundError: if there are no files.
         ValueError: if some are missing.
     """
-    files: dict[str, list] = {}
-    for name, opened in parquet_files(source, folder, under):
-        files.setdefault(name.split("/")[-1].split("-")[0], []).append((name, opened))
-    if not files:
+    files = by_split(source, parquet_files(source, folder, under), hint)
+    return {split: Shards(part, schema, former, marks) for split, part in files.items()}
+
+
+def by_split(source: str | Path, files: Iterable[tuple[str, Any]], hint: str) -> dict[str, list[tuple[str, Any]]]:
+    """Shards (a path `SPLIT-00000-of-0000K.parquet`, and what goes with it) by the split that their names say.
+
+    Args:
+        source: where they are, for messages.
+        files: in order.
+        hint: what to do if there are none.
+    Raises:
+        FileNotFoundError: if there are no files.
+        ValueError: if some are missing.
+    """
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for name, opened in files:
+        found.setdefault(name.replace("\\", "/").split("/")[-1].split("-")[0], []).append((name, opened))
+    if not found:
         raise FileNotFoundError(f"{source} holds no Parquet files. {hint}")
-    for split, part in files.items():
+    for split, part in found.items():
         expected = shards_said(part[0][0])
         if len(part) != expected:
             raise ValueError(f"{source} has {len(part)} of {expected} shards of split {split}. Download it again.")
-    return {split: Shards(part, schema, former, marks) for split, part in files.items()}
+    return found
 
 
 def parquet_files(source: str | Path, folder: Path, under: str) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -47,8 +47,6 @@ class Representatives:
         if not c.reference:
             found = representatives(tokenizer.field, found, c.seed, device, c.meta_steps)
         good = found.isfinite().all(1)
-        if not bool(good.any()):
-            raise RuntimeError("no representative of a training field could be fitted: all diverged. Check the fields.")
         self.chosen, found = chosen[good], found[good]
         moments = Moments(tokenizer.field.size)
         moments.add(found)
