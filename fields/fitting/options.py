@@ -59,8 +59,8 @@ class Architecture:
     """Changes to an architecture, of fits and of imports; None keeps what it is. See `fields.model.FieldConfig`."""
 
     hidden: tuple[int, ...] | None = None
-    """Widths of the hidden layers, such as 32 32; of an import, whose files contain them: files with other widths are
-    refused."""
+    """Widths of the hidden layers, such as 32 32. An import takes them from its files; files of other widths than given
+    are refused."""
     octaves: int | None = None
     """Octaves of the Fourier encoding: sines and cosines of 1, 2, 4, ... times the coordinate; 0 = none. More of them
     capture finer detail."""
@@ -76,7 +76,7 @@ class Architecture:
     """Frequency of the sine activation, sin(w0 z); unused by the others."""
     output: Output | None = None
     """How the last layer's output y becomes the value: logit: sigmoid(y); linear: y; tanh: tanh(y); offset:
-    output_scale * y + output_shift."""
+    scale * y + shift."""
     coords: Literal["centres", "linspace", "corner"] | None = None
     """Where pixel i of W lies: centres: (2i+1)/W - 1; linspace: -1 + 2i/(W-1); corner: i/W."""
 

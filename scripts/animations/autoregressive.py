@@ -15,7 +15,6 @@ from fields.kinds.registry import kind_of
 from fields.kinds.shapes import GRID, ShapeKind
 from fields.model import FieldConfig
 from fields.runtime.console import bar
-from fields.storage.fetch import at
 from fields.view.mesh import field_volume
 from fields.view.shading import AZIMUTH, view
 from gpt.checkpoint import load_gpt
@@ -44,7 +43,7 @@ SCALAR = ("kmeans", "quantile", "uniform")
 
 def animate_autoregressive(options: AnimateAutoregressive) -> Animation:
     """Sequence above; token values and weights at the left; picture and odds at the right."""
-    model, tokenizer, info = load_gpt(at(options.model, None))
+    model, tokenizer, info = load_gpt(options.model)
     kind_, size = kind_of(tokenizer.field, info.get("signals")), tuple(info["size"])
     solid = isinstance(kind_, ShapeKind)
     if not solid and (kind_.name != "images" or min(size) < 1):

@@ -4,6 +4,7 @@ import torch
 from matplotlib.ticker import MaxNLocator
 
 from fields.fitting.engine import Schedule
+from fields.fitting.fit import architecture_for
 from fields.fitting.starts import make_reference, random_rows
 from fields.metrics.pairs import psnr
 from fields.signals.options import SignalsConfig
@@ -14,7 +15,6 @@ from scripts.animations.options import AnimateDelta, AnimateFit
 from scripts.animations.panels import (
     Curves,
     WeightPanel,
-    architecture,
     choose,
     drawn,
     name_of,
@@ -30,11 +30,9 @@ WAYS = ("unconditioned", "conditioned")
 
 def animate_fit(options: AnimateFit) -> Animation:
     """Weights, or (for `AnimateDelta`) weights minus the reference."""
-    signals, schedule = (
-        load_signals(SignalsConfig(options.signals, options.data_root)),
-        Schedule(options.steps, options.lr),
-    )
-    config = architecture(signals)
+    signals = load_signals(SignalsConfig(options.signals, options.data_root))
+    schedule = Schedule(options.steps, options.lr)
+    config = architecture_for(signals)
     reference, target = choose(signals, (options.reference, options.target), options.seed)
     image = signals.images([target])[0]
     given = signals.ids[reference]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fields.fitting.engine import Schedule
-from fields.fitting.starts import make_reference, random_rows
+from fields.fitting.fit import architecture_for
+from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.signals.base import Signals
@@ -16,7 +17,7 @@ from fields.symmetry import align, balance
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Stage
 from scripts.animations.options import AnimateInterpolate
-from scripts.animations.panels import Curves, architecture, choose, drawn, fit_rows, name_of, set_image
+from scripts.animations.panels import Curves, choose, drawn, fitted, name_of, set_image
 
 POINTS = 101
 """Of the curve."""
@@ -35,10 +36,11 @@ SAID = {
 def animate_interpolate(options: AnimateInterpolate) -> Animation:
     """Three columns, one walk each."""
     signals = load_signals(SignalsConfig(options.signals, options.data_root))
-    config = architecture(signals)
+    config = architecture_for(signals)
     pair = choose(signals, (options.a, options.b), options.seed)
-    images = signals.images(pair + others(signals, pair, 2 * options.pairs - 2, options.seed))  # (2 K, H, W, C)
-    ends = fitted_ends(config, signals, images, options)
+    chosen = pair + others(signals, pair, 2 * options.pairs - 2, options.seed)
+    images = signals.images(chosen)  # (2 K, H, W, C)
+    ends = fitted_ends(config, signals, chosen, options)
     walks = {way: between(rows[:2]) for way, rows in ends.items()}  # (POINTS, P)
     scores = {way: mean_psnr(config, rows, images) for way, rows in ends.items()}
     stage = Stage(options)
@@ -79,20 +81,20 @@ def others(signals: Signals, pair: list[int], n: int, seed: int) -> list[int]:
 
 
 def fitted_ends(
-    config: FieldConfig, signals: Signals, images: Tensor, options: AnimateInterpolate
+    config: FieldConfig, signals: Signals, chosen: list[int], options: AnimateInterpolate
 ) -> dict[str, Tensor]:
-    """All pictures fitted in three ways: (2 K, P) each, pairs side by side; each pair is matched to its first field."""
-    schedule = Schedule(options.steps, options.lr)
-    free = fit_rows(config, random_rows(config, [options.seed + 1 + k for k in range(len(images))]), images, schedule)
+    """Training signals fitted in three ways: (2 K, P) each, pairs side by side; each pair is matched to its first field."""
+    free = fitted(signals, chosen, options, field=config, start="unconditioned").weights("train")
     matched = []
     for a, b in zip(free[::2], free[1::2], strict=True):
         first = balance(config, a[None])
         matched += [first, align(config, b[None], first[0])]
+    schedule = Schedule(options.steps, options.lr)
     common = make_reference(config, signals, options.start, schedule=schedule, seed=options.seed)
     return {
         "unconditioned": free,
         "aligned": torch.cat(matched),
-        options.start: fit_rows(config, common.row.expand(len(images), -1), images, schedule),
+        options.start: fitted(signals, chosen, options, field=config, reference=common).weights("train"),
     }
 
 

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
-from fields.fitting.fit import architecture_for
-from fields.fitting.options import FieldOptions
+from fields.fitting.memory import fit
 from fields.model import FieldConfig, input_names
 from fields.signals.base import Signals
 from fields.signals.images import grid
+from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from scripts.animations.canvas import Stage
+from scripts.animations.options import PictureFits
 
 GAP = 56
 """Between two layers, in units of the slide: room for their names."""
@@ -23,11 +24,6 @@ NARROW = 230
 """A layer with less room than this, in units of the slide, has a short name."""
 SLIT = 0.4
 """Between a matrix and its bias, in cells."""
-
-
-def architecture(signals: Signals, options: FieldOptions | None = None) -> FieldConfig:
-    """The default architecture of these signals."""
-    return architecture_for(signals, options)
 
 
 def choose(signals: Signals, named: tuple[str | None, ...], seed: int) -> list[int]:
@@ -63,23 +59,33 @@ def name_of(signals: Signals, i: int) -> str:
     return f"{signals.ids[i]}, class {signals.label_names[int(signals.labels[i])]}"
 
 
-def fit_rows(config: FieldConfig, start: Tensor, images: Tensor, schedule: Schedule, watch: Any = None) -> Tensor:
-    """Fields (N, P) fitted to pictures (N, H, W, C) from the rows given.
-
-    Raises:
-        RuntimeError: if a fit diverged.
-    """
-    points = Points(config, grid(config, *images.shape[1:3]), schedule.pixels, 0)
-    rows = fit_block(config, start, images.flatten(1, 2), points, schedule, watch)
-    if not bool(rows.isfinite().all()):
-        raise RuntimeError(f"a fit diverged at --lr {schedule.lr:g}. Lower it.")
-    return rows
+def fitted(signals: Signals, chosen: Tensor | list[int], options: PictureFits, **how: Any) -> WeightDataset:
+    """Fields of some of the signals, with all pixels at every step; `how` goes to `fields.fit`."""
+    given = {"steps": options.steps, "lr": options.lr, "pixels": 1.0, "seed": options.seed}
+    data = fit(signals.subset(chosen), **given, **how)
+    if sum(map(len, data.splits.values())) < len(chosen):
+        raise RuntimeError(f"a fit diverged at --lr {options.lr:g}. Lower it.")
+    return data
 
 
 def trajectory(config: FieldConfig, start: Tensor, image: Tensor, schedule: Schedule) -> Tensor:
-    """One field's rows before the first step and after each: (steps + 1, P), for a picture (H, W, C) and a row (P,)."""
+    """One field's rows before the first step and after each, as the engine alone shows them.
+
+    Args:
+        start: (P,).
+        image: (H, W, C).
+    Returns:
+        (steps + 1, P).
+    Raises:
+        RuntimeError: if the fit diverged.
+    """
     seen: list[Tensor] = []
-    fit_rows(config, start[None], image[None], schedule, lambda rows: seen.append(rows[0].clone()))
+    points = Points(config, grid(config, *image.shape[:2]), schedule.pixels, 0)
+    fit_block(
+        config, start[None], image[None].flatten(1, 2), points, schedule, lambda rows: seen.append(rows[0].clone())
+    )
+    if not bool(seen[-1].isfinite().all()):
+        raise RuntimeError(f"a fit diverged at --lr {schedule.lr:g}. Lower it.")
     return torch.stack(seen)
 
 

@@ -10,9 +10,8 @@ from matplotlib.colors import Normalize
 from torch import Tensor
 
 from fields import layout
-from fields.fitting.engine import Schedule
+from fields.fitting.fit import architecture_for
 from fields.fitting.options import FieldOptions
-from fields.fitting.starts import random_rows
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig, input_names
 from fields.signals.options import SignalsConfig
@@ -21,7 +20,7 @@ from fields.symmetry import deviation
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Stage, ease, symmetric
 from scripts.animations.options import AnimatePermutation
-from scripts.animations.panels import architecture, choose, drawn, fit_rows, name_of, set_image
+from scripts.animations.panels import choose, drawn, fitted, name_of, set_image
 
 INPUT, HIDDEN, OUTPUT = 150, 370, 570
 """Columns of nodes."""
@@ -40,10 +39,10 @@ PAUSE = 0.3
 def animate_permutation(options: AnimatePermutation) -> Animation:
     """The network at the left, its matrices and its output at the right."""
     signals = load_signals(SignalsConfig(options.signals, options.data_root))
-    config = architecture(signals, FieldOptions(hidden=(options.hidden,), octaves=options.octaves))
+    config = architecture_for(signals, FieldOptions(hidden=(options.hidden,), octaves=options.octaves))
     (target,) = choose(signals, (options.target,), options.seed)
     image = signals.images([target])
-    row = fit_rows(config, random_rows(config, [options.seed]), image, Schedule(options.steps, options.lr))
+    row = fitted(signals, [target], options, field=config, start="unconditioned").weights("train")
     orders = moves(options.hidden, options.seed)
     states = [layout.permute(config, row, [torch.tensor(order)]) for order in orders]  # (1, P) each
     stage = Stage(options)

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from fields.fitting.engine import Schedule
+from fields.fitting.fit import architecture_for
 from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
@@ -16,11 +17,10 @@ from fields.runtime.console import bar
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
-from fields.storage.fetch import at
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Stage
 from scripts.animations.options import SHOWN, AnimateVocabulary
-from scripts.animations.panels import Curves, architecture, drawn, fit_rows, set_image
+from scripts.animations.panels import Curves, drawn, fitted, set_image
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig, QuantileConfig
 from tokenizers.classic.quantile import QuantileTokenizer
@@ -81,36 +81,28 @@ def animate_vocabulary(options: AnimateVocabulary) -> Animation:
 
 def rows_of(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tuple[int, int], str]:
     """Architecture, training rows, held-out rows, height and width of their pictures, and the signals' name."""
-    if options.fields is None:
-        return fitted_rows(options)
-    data = WeightDataset.load(at(options.fields, None), flag="--fields")
+    named = f"--fields {options.fields}" if options.fields else f"--signals {options.signals}"
+    data = fitted_data(options) if options.fields is None else WeightDataset.load(options.fields, flag="--fields")
     split = next((s for s in ("validation", "test") if s in data.splits and len(data.splits[s]) >= SHOWN), None)
     if data.kind.name != "images" or split is None or "train" not in data.splits:
-        raise ValueError(f"--fields {options.fields} needs fields of pictures in a training and a held-out split.")
+        raise ValueError(f"{named} needs fields of pictures in a training and a held-out split.")
     sizes = data.sizes(split)
     if bool((sizes < 1).any()) or len(sizes.unique(dim=0)) > 1:
-        raise ValueError(f"--fields {options.fields} needs pictures of one recorded size in split {split}.")
+        raise ValueError(f"{named} needs pictures of one recorded size in split {split}.")
     train = data.weights("train", _some(len(data.splits["train"]), options.limit, options.seed))
     held_out = data.weights(split, _some(len(data.splits[split]), options.held_out, options.seed))
     return data.config, train, held_out, tuple(sizes[0].tolist()), data.signals.get("name") or "a dataset"
 
 
-def fitted_rows(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tuple[int, int], str]:
-    """The same from signals, all fitted from a start learnt over the training signals."""
-    signals, schedule = (
-        load_signals(SignalsConfig(options.signals, options.data_root)),
-        Schedule(options.steps, options.lr),
-    )
-    config, rows = architecture(signals), []
-    start = make_reference(config, signals, "meta", schedule=schedule, seed=options.seed)
+def fitted_data(options: AnimateVocabulary) -> WeightDataset:
+    """As many fields as are shown, all fitted from a start learnt over the training signals."""
+    signals = load_signals(SignalsConfig(options.signals, options.data_root))
+    config, chosen = architecture_for(signals), []
+    start = make_reference(config, signals, "meta", schedule=Schedule(options.steps, options.lr), seed=options.seed)
     for split, most in (("train", options.limit), ("validation", options.held_out)):
-        chosen = signals.indices(split)
-        chosen = chosen[_some(len(chosen), most, options.seed)]
-        if len(chosen) < SHOWN:
-            raise ValueError(f"{signals.name} has too few {split} signals ({len(chosen)}).")
-        images = signals.images(chosen)
-        rows.append(fit_rows(config, start.row.expand(len(chosen), -1), images, schedule))
-    return config, rows[0], rows[1], tuple(images.shape[1:3]), signals.name
+        places = signals.indices(split)
+        chosen.append(places[_some(len(places), most, options.seed)])
+    return fitted(signals, torch.cat(chosen), options, field=config, reference=start)
 
 
 def _some(n: int, most: int, seed: int) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fields.fitting.engine import Points, fit_block, quality
+from fields.fitting.engine import quality
 from fields.fitting.fit import architecture_for, schedule_for
+from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference, random_rows
 from fields.model import FieldConfig
@@ -46,22 +47,20 @@ def shapes(config: ShapesBenchmark) -> None:
     torch.set_num_threads(threads)
     signals = load_signals(SignalsConfig("solids", count=config.train + config.n))
     train = signals.subset(torch.arange(config.train))
-    train.split = ["train"] * config.train
     held = signals.subset(torch.arange(config.train, config.train + config.n))
+    train.split, held.split = ["train"] * config.train, ["test"] * config.n
     architecture, options = architecture_for(held), FitConfig("solids", steps=config.steps, seed=config.seed)
-    schedule = schedule_for(options, train)
     for part in (train, held):
         part.values(torch.arange(len(part)))  # makes the points, which is not fitting
     began = time.perf_counter()
-    start = make_reference(architecture, train, "meta", schedule=schedule, seed=config.seed, meta_steps=100)
+    start = make_reference(
+        architecture, train, "meta", schedule=schedule_for(options, train), seed=config.seed, meta_steps=100
+    )
     print(f"meta start: {time.perf_counter() - began:.1f} s")
     began = time.perf_counter()
-    points = Points(architecture, held.points(architecture, torch.arange(config.n)), schedule.pixels, config.seed)
-    rows = fit_block(
-        architecture, start.row.expand(config.n, -1), held.values(torch.arange(config.n)), points, schedule
-    )
+    data = fit_from(architecture, held, options, start, quiet=True)
     ours = (time.perf_counter() - began) / config.n
-    reached = quality(architecture, rows, held.values(torch.arange(config.n)), points.coords).mean()
+    rows, reached = data.weights("test"), data.quality("test").mean()
     single = [
         one_shape(architecture, held.points(architecture, [i])[0], held.values([i])[0], i, config.goal)
         for i in range(config.single)
