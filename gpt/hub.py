@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fields.hub.cards import TAGS, TASK, front_matter, licence, may_publish, rows_as_markdown
-from fields.hub.publish import Publication, publish, read_run
+from fields.hub.publish import SHOWN, Publication, publish, read_run
 from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
@@ -25,7 +25,6 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.hub import LIBRARY, from_fields, how_made
 
 EVALUATED = ("metrics.json", "table.md", "samples.png")
-SHOWN = 40
 
 
 def push_model(model: GPT, repo: str, *, tokenizer: WeightTokenizer, info: dict, **options: Any) -> Sent | None:

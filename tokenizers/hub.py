@@ -19,7 +19,7 @@ from fields.hub.cards import (
     rows_as_markdown,
     size_category,
 )
-from fields.hub.publish import Publication, publish, read_run
+from fields.hub.publish import SHOWN, Publication, publish, read_run
 from fields.hub.push import Push, Sent
 from fields.hub.shards import PREVIEW
 from fields.kinds.registry import kind_of
@@ -33,7 +33,6 @@ from tokenizers.registry import load_tokenizer
 from tokenizers.report.report import read_report
 from tokenizers.tokens import TokenDataset, features
 
-SHOWN = 40
 REPORT = ("report.json", "report.md", "rate_distortion.png")
 LIBRARY = "neural-fields-as-data"
 

@@ -21,7 +21,7 @@ from fields.runtime.records import read_json
 from fields.runtime.runs import digest, replace_folder, write_json
 from fields.runtime.text import check_split
 from fields.storage.columns import current, extent_column, extents, matrix, shards_said, stored_names
-from fields.storage.dataset import SignalsSaid
+from fields.storage.dataset import SHARD, SignalsSaid
 from fields.storage.fetch import fetch
 from fields.storage.rows import Rows
 from fields.storage.streaming import open_splits
@@ -32,7 +32,6 @@ FORMATS = ("neural-fields-as-data/tokens/1", "neural-fields-as-data/tokens/2")
 """Formats that are read; the last one is written. In the first, extent was height and width."""
 FORMAT = FORMATS[-1]
 ROWS_PER_SHARD = 50_000
-SHARD = 256 << 20  # bytes of ids: the most of a shard
 ROW_GROUP = 4 << 20  # bytes of ids that a reader of a stream holds at once
 HINT = "Tokens are made with: python -m tokenizers.encode --tokenizer DIR --fields DIR --out {path}"
 

@@ -18,19 +18,16 @@ from fields.signals.options import SignalsConfig
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
 
-NAMED = 20
-"""Bad files named one by one; all of them stand in import.json."""
-
 
 def main(config: ImportConfig) -> None:
     """The command; exits with 1 when files had to be skipped, after writing the others."""
     report = import_fields(config)
     skipped = report["skipped"]
     if skipped:
-        named = "; ".join(f"{name}: {reason}" for name, reason in skipped[:NAMED])
+        named = "; ".join(f"{name}: {reason}" for name, reason in skipped[: folder.NAMED])
         raise RuntimeError(
             f"{len(skipped):,} of {report['files']:,} files (or rows) are not in the dataset: {named}"
-            f"{' ...' if len(skipped) > NAMED else ''}. All are in {config.out / 'import.json'}."
+            f"{' ...' if len(skipped) > folder.NAMED else ''}. All are in {config.out / 'import.json'}."
         )
 
 

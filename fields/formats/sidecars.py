@@ -10,10 +10,10 @@ from fields.formats.weight_formats import WeightFormat
 from fields.model import FieldConfig
 from fields.runtime.runs import read_json
 from fields.signals.folder import SPLIT_NAMES
+from fields.storage.dataset import SPLITS
 
 SIDECAR = "fields.json"
 """Written by `fields.formats.exporter` beside its files: what the format itself has no place for."""
-ALLOWED = ("train", "validation", "test", "samples")
 COLUMNS: dict[str, Any] = {"split": "train", "signal_id": "", "label": -1, "seed": 0, "quality": math.nan, "extent": ()}
 """What is known of each row, with the value that says unknown."""
 LARGEST = 2**31 - 1
@@ -102,9 +102,9 @@ def _given_columns(values: dict, n: int) -> dict[str, list]:
     for extent in made["extent"]:
         if not all(isinstance(side, int) and 0 <= side <= LARGEST for side in extent):
             raise ValueError(f"{SIDECAR} says extent {list(extent)} for it, expected whole numbers up to {LARGEST}")
-    wrong = sorted(set(made["split"]) - set(ALLOWED))  # a split becomes a file's name
+    wrong = sorted(set(made["split"]) - set(SPLITS))  # a split becomes a file's name
     if wrong:
-        raise ValueError(f"{SIDECAR} says split {wrong[0]!r} for it, expected one of {', '.join(ALLOWED)}")
+        raise ValueError(f"{SIDECAR} says split {wrong[0]!r} for it, expected one of {', '.join(SPLITS)}")
     return made
 
 

@@ -29,6 +29,7 @@ from fields.view.render import save_png, sheet
 
 MARK = ".hub.json"
 SHOWN = 40
+"""Fields on the picture of a card."""
 
 
 def place(options: Publish) -> Path:

@@ -16,11 +16,9 @@ from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.runtime.resources import one_thread
 from fields.storage.columns import extents, matrix
-from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, WeightDataset
+from fields.storage.dataset import ROW_GROUP, ROWS_PER_SHARD, SHARD, WeightDataset
 from fields.view.render import to_pil
 
-SHARD = 256 << 20
-"""Most bytes of weights in a shard."""
 PREVIEW = 64
 """Longest side of a preview, in pixels."""
 DRAWN = 512

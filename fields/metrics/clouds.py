@@ -30,10 +30,15 @@ def is_closed(faces: np.ndarray) -> bool:
     """
     if not len(faces):
         return False
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    edges = edges_of(faces).astype(np.int64)
     top = int(edges.max()) + 1
     forward_, back = (np.unique(e[:, 0] * top + e[:, 1], return_counts=True) for e in (edges, edges[:, ::-1]))
     return np.array_equal(forward_[0], back[0]) and np.array_equal(forward_[1], back[1])
+
+
+def edges_of(faces: np.ndarray) -> np.ndarray:
+    """(3 F, 2) directed edges of (F, 3) triangles."""
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
 
 def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:

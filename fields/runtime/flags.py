@@ -15,7 +15,7 @@ Device = Literal["auto", "cpu", "cuda"]
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """What --tracker takes -> the package that it needs."""
 LARGEST = 2**63
-"""Integers are below it: seeds, sizes and counts become 64-bit numbers."""
+"""Integers are below it: seeds, sizes and counts become 64-bit numbers, in arrays and in Parquet files."""
 MOST_THREADS = 1024
 PAGE = re.compile(
     r"https?://(?:huggingface\.co|hf\.co)/(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:/tree/(?P<revision>[\w.-]+))?/?"

@@ -15,11 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from fields.runtime.digests import of_json
 from fields.runtime.files import FETCH, is_pointer
+from fields.runtime.flags import LARGEST
 
 CHECKSUM = "checksum"
 """Key of an object that holds the digest of all its other keys."""
-LARGEST = 2**63
-"""Integers are below it: arrays and Parquet hold no larger ones."""
 WORDS = {
     int: "an integer",
     float: "a finite number",

@@ -15,13 +15,11 @@ import torch
 
 from fields.runtime.console import bar
 from fields.runtime.text import one_line, scrub
-from fields.signals.folder import SPLIT_NAMES, as_signals, divided, fitted, note, read_picture, reason
+from fields.signals.folder import NAMED, SPLIT_NAMES, as_signals, divided, fitted, note, read_picture, reason
 from fields.signals.images import Images
 from fields.signals.options import SignalsConfig
 
 NAME = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(:(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?", re.ASCII)
-BAD = 20
-"""Unreadable rows named in an error."""
 
 
 def is_hub_name(text: str) -> bool:
@@ -55,7 +53,7 @@ def load_hub(config: SignalsConfig) -> Images:
                 continue
             names.append(f"{part}/{i}")
             labels.append(known)
-    told = "; ".join(f"row {where}: {why}" for where, why in skipped[:BAD])
+    told = "; ".join(f"row {where}: {why}" for where, why in skipped[:NAMED])
     if not pictures or (skipped and config.strict):
         raise ValueError(
             f"--signals {config.signals}: {len(skipped)} of {len(skipped) + len(pictures)} pictures of column {image} are "

@@ -22,12 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fields.metrics.clouds import is_closed, signed_volume
+from fields.metrics.clouds import edges_of, is_closed, signed_volume
 from fields.runtime.text import one_line
+from fields.signals.solids import REACH
 
 EXTENSIONS = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf", ".npz"}
-REACH = 0.9
-"""Half the edge of the cube that a shape fills."""
 FLAT = 1e-4
 """Thinnest extent, as a share of the longest, of what can enclose something."""
 SOLID = 1e-4
@@ -222,11 +221,6 @@ def _once(faces: np.ndarray) -> tuple[np.ndarray, int]:
     kept = key[first][balance != 0]
     kept[balance[balance != 0] < 0] = kept[balance[balance != 0] < 0][:, [0, 2, 1]]
     return kept, len(faces) - len(kept)
-
-
-def edges_of(faces: np.ndarray) -> np.ndarray:
-    """(3 F, 2) directed edges."""
-    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
 
 def oriented(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, str | None]:

@@ -12,7 +12,7 @@ HUB_OPTIONS = ("image_column", "label_column", "split", "rows", "stream")
 Target = Literal["occupancy", "distance"]
 COLLECTIONS = ("abo", "thingi10k", "shapenet")
 """Meshes that users lay in a folder in a collection's own layout (`fields.signals.shapes`)."""
-NAMED = ("digits", "mnist", "fashion-mnist", "solids", *COLLECTIONS)
+KNOWN = ("digits", "mnist", "fashion-mnist", "solids", *COLLECTIONS)
 """Signals that have a size of their own."""
 LARGEST = 1 << 14
 """Pixels along a side of what pictures are resized to."""
@@ -115,11 +115,11 @@ class SignalsConfig:
             )
         if self.resize is not None and not 1 <= self.resize <= LARGEST:
             raise ValueError(f"--resize is a number of pixels from 1 to {LARGEST:,}, got {self.resize}.")
-        if (self.resize is not None or self.crop) and self.signals in NAMED:
+        if (self.resize is not None or self.crop) and self.signals in KNOWN:
             raise ValueError(f"--resize and --crop are for folders of pictures, got --signals {self.signals}.")
         check_numbers(self, least={"rows": 1, "split_seed": 0})
         for name in HUB_OPTIONS:
-            if getattr(self, name) and self.signals in NAMED:
+            if getattr(self, name) and self.signals in KNOWN:
                 flag = f"--{name.replace('_', '-')}"
                 raise ValueError(f"{flag} is for image datasets of the Hub, got --signals {self.signals}.")
         if self.data_root is not None and self.signals not in ("mnist", "fashion-mnist", *COLLECTIONS):

@@ -24,7 +24,7 @@ from fields.runtime.console import bar
 from fields.runtime.runs import digest, write_atomic
 from fields.signals import meshes, solids
 from fields.signals.base import Signals, positions, tenths
-from fields.signals.folder import find_files
+from fields.signals.folder import NAMED, find_files
 from fields.signals.options import ShapeOptions, SignalsConfig
 
 CACHE = Path("runs") / "downloads" / "shapes"
@@ -252,7 +252,7 @@ def load_meshes(
         except Exception as error:  # trimesh raises nearly any type on a broken file; one must not end the reading
             skipped.append((relative, " ".join(str(error).split())[:200] or type(error).__name__))
     skipped.sort()
-    listed = "; ".join(f"{name}: {reason}" for name, reason in skipped[:20])
+    listed = "; ".join(f"{name}: {reason}" for name, reason in skipped[:NAMED])
     if not kept:
         kinds = ", ".join(sorted(meshes.EXTENSIONS))
         raise ValueError(f"{root}: no mesh can be used ({listed or f'no file ends in {kinds}'}).")

@@ -15,7 +15,7 @@ VERSION = 1
 FAMILIES = ("superquadric", "box", "cylinder", "torus", "union", "cut", "frame")
 """Class labels. `frame` has thin parts and holes."""
 REACH = 0.9
-"""Half the edge of the cube that a solid fills at most."""
+"""Half the edge of the cube that a solid fills at most, and a mesh just."""
 FINE = 5
 """Fine points lie nearer the surface by this factor."""
 Shape = Callable[[np.ndarray], np.ndarray]

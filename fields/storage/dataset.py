@@ -42,6 +42,7 @@ from fields.storage.rows import Rows
 from fields.storage.streaming import StreamedRows, by_split, open_splits
 
 ROWS_PER_SHARD = 20_000
+SHARD = 256 << 20  # most bytes of numbers in a shard that is published, or of tokens
 ROW_GROUP = 16 << 20  # bytes of weights that a reader of a stream holds at once
 SPLITS = ("train", "validation", "test", "samples")
 FORMATS = ("neural-fields-as-data/weights/1", "neural-fields-as-data/weights/2")
