@@ -130,14 +130,20 @@ def make_reference(
     return Reference.amortised(how, encoder.state_dict())
 
 
-def _learnt_for(config: FieldConfig, signals: Signals, folder: str, start: Start) -> Reference:
-    """The encoder or subspace of another dataset; refused if it has learnt from what is held out."""
+def _same_fields(config: FieldConfig, folder: str) -> WeightDataset:
+    """The dataset that a start is taken from; refused if its fields are others."""
     data = WeightDataset.load(folder)
     if data.config != config:
         raise ValueError(
             f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
             "Give a dataset of the same architecture."
         )
+    return data
+
+
+def _learnt_for(config: FieldConfig, signals: Signals, folder: str, start: Start) -> Reference:
+    """The encoder or subspace of another dataset; refused if it has learnt from what is held out."""
+    data = _same_fields(config, folder)
     if data.reference.tensors is None or data.reference.start != start:
         what = "encoder" if start == "amortised" else "subspace"
         raise ValueError(f"--reference {folder} has no {what}: its fields started from {data.reference.start}.")
@@ -154,12 +160,7 @@ def _most_frequent(signals: Signals) -> Tensor:
 
 def _taken_over(config: FieldConfig, signals: Signals, folder: str) -> Reference:
     """The reference of another dataset, or its first training row; refused if it has learnt from what is held out."""
-    data = WeightDataset.load(folder)
-    if data.config != config:
-        raise ValueError(
-            f"--reference {folder} holds fields {data.config}, the fits are to be {config} ({data.config.against(config)}). "
-            "Give a dataset of the same architecture."
-        )
+    data = _same_fields(config, folder)
     if data.reference.row is not None:
         how = f"the reference of dataset {data.fingerprint}, there: {data.reference.how}"
         row, seen = data.reference.row, seen_by(data)

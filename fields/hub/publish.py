@@ -16,6 +16,7 @@ from fields.hub.cards import command, fields_card, may_publish, plain_run
 from fields.hub.options import Publish, PublishFields
 from fields.hub.push import Push, Sent
 from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
+from fields.kinds.preview import spread
 from fields.runtime import locks
 from fields.runtime.digests import of_footer
 from fields.runtime.files import drop, remove, replace_folder, sweep, temporary_name
@@ -282,7 +283,7 @@ def draw_fields(path: Path, data: WeightDataset) -> bool:
         return False
     chosen = int((counts * known).argmax())
     rows = (group == chosen).nonzero().flatten()
-    rows = rows[torch.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().long()]
+    rows = rows[spread(len(rows), SHOWN)]
     images = drawn(data.kind, data.config, data.weights(split, rows.tolist()), sizes[chosen].tolist())
     save_png(path, sheet(images, 10))
     return True

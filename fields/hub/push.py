@@ -9,7 +9,8 @@ import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -346,18 +347,16 @@ def commit_groups(adds: list[Any]) -> list[list[Any]]:
     return out
 
 
-class quiet:
+@contextmanager
+def quiet() -> Iterator[None]:
     """The library's own progress bars are off inside: ours counts the whole push."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    def __enter__(self) -> None:
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
-
-        self.before = are_progress_bars_disabled()
-        if not self.before:
-            disable_progress_bars()
-
-    def __exit__(self, *_: Any) -> None:
-        from huggingface_hub.utils import enable_progress_bars
-
-        if not self.before:
-            enable_progress_bars()
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

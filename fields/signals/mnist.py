@@ -9,11 +9,9 @@ files only, and says `AssertionError` of a .gz file and `shape is invalid` of a 
 silent mirror stops it for good. Its import alone took as long as torch's, a file here 0.1 s.
 """
 
-import contextlib
 import gzip
 import hashlib
 import http.client
-import os
 import re
 import sys
 import time
@@ -25,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fields.runtime.files import write_atomic
 from fields.signals.base import held_out
 from fields.signals.images import Images
 from fields.signals.options import SignalsConfig
@@ -306,10 +305,5 @@ def _download(url: str, path: Path, md5: str) -> None:
             "an HTML page came" if data.lstrip()[:1] == b"<" else f"{len(data):,} bytes with another MD5 ({seen}) came"
         )
         raise ValueError(f"{what} instead of the file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with write_atomic(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
