@@ -10,7 +10,6 @@ import numpy as np
 
 DIGITS = 16
 """Hexadecimal digits of a digest: 64 bits."""
-PIECE = 1 << 22
 
 
 def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: Any = None) -> str:
@@ -30,11 +29,8 @@ def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: An
 
 def of_file(path: Path) -> str:
     """Of a file's bytes."""
-    state = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while piece := file.read(PIECE):
-            state.update(piece)
-    return state.hexdigest()[:DIGITS]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
 
 
 def of_footer(opened: Any) -> str:
