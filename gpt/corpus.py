@@ -47,7 +47,7 @@ class Corpus:
             "tokens": self.tokens.fingerprint,
             "label_names": self.label_names,
             "signals": {**self.data.signals, "seen": seen_by(self.data)},
-            "size": self.data.sizes("train")[0].tolist(),
+            "size": self.data.extent("train")[0].tolist(),
             "vocab": {"codes": v.codes, "labels": v.labels, "sos": v.sos, "eos": v.eos, "pad": v.pad, "size": v.size},
         }
 

@@ -240,7 +240,7 @@ def _refitted(
     device = choose_device(config.device)
     refit = Refit.of(tokenizer, data, config.refitting, config.signals, config.data_root, device)
     names, start = data.ids(bench.split), time.perf_counter()
-    chosen = [names[i] for i in bench.chosen.tolist()], data.sizes(bench.split)[bench.chosen]
+    chosen = [names[i] for i in bench.chosen.tolist()], data.extent(bench.split)[bench.chosen]
     with bar(total=len(ids), desc="refit", unit="field", leave=False) as shown:
         better = refit(bench.weights, ids, *chosen, shown.update)
     seconds = time.perf_counter() - start

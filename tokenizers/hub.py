@@ -200,7 +200,7 @@ def _tokenizer_of(tokens: TokenDataset, folder: Path) -> WeightTokenizer | None:
 def draw_decoded(path: Path, tokens: TokenDataset, tokenizer: WeightTokenizer) -> None:
     """A sheet of the first fields of the first split, decoded."""
     field, split = tokenizer.field, tokens.splits[0]
-    sizes = tokens.sizes(split)[:SHOWN]
+    sizes = tokens.extent(split)[:SHOWN]
     kind = kind_of(field, tokens.info.signals)
     if not len(sizes) or not kind.drawable(field, sizes[0].tolist()):
         return

@@ -236,14 +236,14 @@ class TokenDataset:
         """(N,) int64."""
         return torch.from_numpy(np.array(self._table(split)["seed"].to_numpy(), dtype=np.int64))
 
-    def sizes(self, split: str) -> Tensor:
+    def extent(self, split: str) -> Tensor:
         """(N, K) int64 extent of each signal: height and width of a picture."""
         return extents(self._table(split)["extent"])
 
     def about(self, split: str) -> Rows:
         """A split's rows without weights and quality."""
         ids, labels, seeds = self.signal_ids(split), self.labels(split), self.seeds(split)
-        return Rows(torch.empty(self.count(split), 0), ids, labels, seeds, extent=self.sizes(split))
+        return Rows(torch.empty(self.count(split), 0), ids, labels, seeds, extent=self.extent(split))
 
     def check_tokenizer(self, tokenizer: WeightTokenizer) -> None:
         """Refuse a tokenizer that did not make these ids, naming both."""

@@ -133,7 +133,7 @@ def draw_walks(
     Returns:
         Whether there was something to draw: two training fields of pictures of one known size.
     """
-    height, width = before.sizes("train")[0].tolist()
+    height, width = before.extent("train")[0].tolist()
     pairs = min(pairs, len(before.splits["train"]) // 2)
     if before.kind.name != "images" or min(height, width) < 1 or not pairs:
         return False
@@ -178,7 +178,7 @@ def measure_closeness(data: WeightDataset, row: Tensor | None = None, seed: int 
         found["to_reference"] = float((weights - row).norm(dim=1).mean())
     if len(a):
         found["between"] = float((a - b).norm(dim=1).mean())
-        height, width = data.sizes("train")[0].tolist()
+        height, width = data.extent("train")[0].tolist()
         if data.kind.name == "images" and min(height, width) > 0:
             mean = (render(data.config, a, height, width) + render(data.config, b, height, width)) / 2
             found["halfway_psnr"] = float(psnr(render(data.config, (a + b) / 2, height, width), mean).mean())

@@ -10,7 +10,7 @@ from torch import Tensor
 from fields.formats import verify
 from fields.formats.convert import Translated, differing, finite, name_of, translate
 from fields.formats.readers import read
-from fields.formats.sidecars import Beside, known_of_rows
+from fields.formats.sidecars import Sidecars, known_of_rows
 from fields.formats.weight_formats import OCCUPANCY, SDF, WeightFormat
 from fields.kinds.base import Kind
 from fields.kinds.images import ImageKind
@@ -37,7 +37,7 @@ class Batch:
 
     name: str
     source: WeightFormat
-    extra: Beside
+    extra: Sidecars
     given: dict[str, Any]
     """`FieldConfig` values that stand above the source's."""
     signals: Signals | None = None

@@ -10,7 +10,7 @@ from typing import Any
 from fields.formats.collect import Batch, collect, dataset_of, prove, save
 from fields.formats.options import ImportConfig
 from fields.formats.readers import NETWORK
-from fields.formats.sidecars import SIDECAR, Beside, load_field, look_beside
+from fields.formats.sidecars import SIDECAR, Sidecars, load_field, look_for_sidecars
 from fields.formats.weight_formats import WEIGHT_FORMATS
 from fields.runtime import runs
 from fields.signals import folder
@@ -40,7 +40,7 @@ def import_fields(config: ImportConfig) -> dict:
         ValueError: if there is nothing to import, or the fields do not show their signals.
     """
     source, (files, left_out) = WEIGHT_FORMATS[config.source], weight_files(config)
-    extra = look_beside(config.path if config.path.is_dir() else config.path.parent)
+    extra = look_for_sidecars(config.path if config.path.is_dir() else config.path.parent)
     files = sorted_files(files, extra)
     given = _given(config, extra)
     claimed, parents = _identity(config, given), {"files": _digest(files, extra, config.path)}
@@ -105,7 +105,7 @@ def weight_files(config: ImportConfig) -> tuple[list[tuple[Path, str]], list[tup
     return [(path / name, name) for name in names], left_out
 
 
-def sorted_files(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Path, str]]:
+def sorted_files(files: list[tuple[Path, str]], extra: Sidecars) -> list[tuple[Path, str]]:
     """As our own sidecar lists them, else by name with numbers as numbers."""
     rank = {name: i for i, name in enumerate(extra.columns)}
 
@@ -116,7 +116,7 @@ def sorted_files(files: list[tuple[Path, str]], extra: Beside) -> list[tuple[Pat
     return sorted(files, key=key)
 
 
-def _given(config: ImportConfig, extra: Beside) -> dict[str, Any]:
+def _given(config: ImportConfig, extra: Sidecars) -> dict[str, Any]:
     """`FieldConfig` values that stand above the source's: of our own sidecar, of --field-file, of --field.*."""
     given = dict(extra.stated or {})
     if extra.stated:
@@ -132,7 +132,7 @@ def _identity(config: ImportConfig, given: dict[str, Any]) -> dict:
     return runs.plain(values)
 
 
-def _digest(files: list[tuple[Path, str]], extra: Beside, path: Path) -> str:
+def _digest(files: list[tuple[Path, str]], extra: Sidecars, path: Path) -> str:
     """16 digits of names and contents of all that is read."""
     state = hashlib.sha256()
     root = path if path.is_dir() else path.parent

@@ -20,7 +20,7 @@ LARGEST = 2**31 - 1
 
 
 @dataclass
-class Beside:
+class Sidecars:
     """What lies beside the weight files."""
 
     stated: dict[str, Any] | None = None
@@ -39,7 +39,7 @@ class Beside:
 
 
 def known_of_rows(
-    source: WeightFormat, file: Path, relative: str, n: int, channels: int, extra: Beside, set_name: str | None
+    source: WeightFormat, file: Path, relative: str, n: int, channels: int, extra: Sidecars, set_name: str | None
 ) -> dict[str, list]:
     """What is known of each of a file's N rows.
 
@@ -108,13 +108,13 @@ def _given_columns(values: dict, n: int) -> dict[str, list]:
     return made
 
 
-def look_beside(root: Path) -> Beside:
+def look_for_sidecars(root: Path) -> Sidecars:
     """Split lists (DWSNets' JSON, HyperDiffusion's .lst), PSNRs (Implicit-Zoo's JSON) and our own sidecar.
 
     Raises:
         ValueError: naming a file that is of such a kind but not as it should be.
     """
-    found = Beside()
+    found = Sidecars()
     for path in sorted(p for p in root.iterdir() if p.is_file() and p.suffix in (".json", ".lst")):
         try:
             if _look(path, found):
@@ -124,7 +124,7 @@ def look_beside(root: Path) -> Beside:
     return found
 
 
-def _look(path: Path, found: Beside) -> bool:
+def _look(path: Path, found: Sidecars) -> bool:
     """Take what one neighbouring file says; False if it says nothing of use."""
     listed = re.fullmatch(r"(train|val|test)_split\.lst", path.name)
     if listed:

@@ -23,19 +23,19 @@ def spread(n: int, most: int = SHOWN) -> Tensor:
 
 
 def save_preview(
-    path: Path, kind: Kind, field: FieldConfig, weights: Tensor, extent: Tensor, beside: Tensor | None = None
+    path: Path, kind: Kind, field: FieldConfig, weights: Tensor, extent: Tensor, neighbours: Tensor | None = None
 ) -> bool:
     """A contact sheet as a PNG, if the fields have a picture.
 
     Args:
         path: of the PNG.
-        kind, field, weights, extent, beside: as in `contact_sheet`.
+        kind, field, weights, extent, neighbours: as in `contact_sheet`.
     Returns:
         Whether there was something to draw.
     """
     if not len(weights) or not all(kind.drawable(field, own) for own in extent.unique(dim=0).tolist()):
         return False
-    save_png(path, contact_sheet(kind, field, weights, extent, beside=beside))
+    save_png(path, contact_sheet(kind, field, weights, extent, neighbours=neighbours))
     return True
 
 
@@ -54,7 +54,7 @@ def contact_sheet(
     extent: Tensor,
     size: tuple[int, int] | None = None,
     captions: list[str] | None = None,
-    beside: Tensor | None = None,
+    neighbours: Tensor | None = None,
 ) -> Tensor:
     """Thumbnails of fields on one sheet; those of several sizes each in its own proportions.
 
@@ -65,13 +65,13 @@ def contact_sheet(
         extent: (N, K) of their signals.
         size: height and width in pixels instead; shapes are square.
         captions: N texts.
-        beside: (N, P) other fields, each drawn in a frame at the right of the first.
+        neighbours: (N, P) other fields, each drawn in a frame at the right of the first.
     Returns:
         (H, W, 3) in [0, 1].
     Raises:
         ValueError: for fields that have no picture, or whose size is not known.
     """
-    every = [_pictures(kind, field, rows, extent, size) for rows in (weights, beside) if rows is not None]
+    every = [_pictures(kind, field, rows, extent, size) for rows in (weights, neighbours) if rows is not None]
     scale = 1 if size is not None else None
     if len({tuple(picture.shape) for pictures in every for picture in pictures}) > 1:
         every, scale = [[letterbox(picture, SIDE) for picture in pictures] for pictures in every], 1

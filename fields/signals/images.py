@@ -75,11 +75,6 @@ class Images(Signals):
         super().__init__(name, ids, split, extent, **about)
         self._pictures, self._full_scale = pictures, full_scale
 
-    @property
-    def sizes(self) -> Tensor:
-        """(N, 2) int64 of height, width."""
-        return self.extent
-
     def images(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Pictures of one size.
 

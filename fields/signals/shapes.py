@@ -369,7 +369,7 @@ def around_surface(surface: meshes.Surface, options: ShapeOptions, *, seed: int 
 
 # -- collections: meshes that their users fetch themselves and lay in a folder, each in the layout of its own download ---------------
 
-LAYOUTS = {
+EXPECTED = {
     "abo": "the folder 3dmodels of abo-3dmodels.tar, with .glb files; listings/ of abo-listings.tar beside or in it names classes",
     "thingi10k": "the folder raw_meshes, and input_summary.csv with the columns ID and License",
     "shapenet": "folders SYNSET/MODEL/models/model_normalized.obj (v2) or SYNSET/MODEL/model.obj (v1); taxonomy.json names classes",
@@ -392,7 +392,7 @@ def load_thingi10k(config: SignalsConfig) -> Shapes:
     lists = sorted(root.rglob("input_summary.csv"))
     if not lists:
         raise FileNotFoundError(
-            f"{root} has no input_summary.csv: the licence of each mesh is not known. Put the file there, {LAYOUTS['thingi10k']}."
+            f"{root} has no input_summary.csv: the licence of each mesh is not known. Put the file there, {EXPECTED['thingi10k']}."
         )
     with lists[0].open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -414,14 +414,14 @@ def load_shapenet(config: SignalsConfig) -> Shapes:
 
 def _root(config: SignalsConfig) -> Path:
     """The folder of `--data-root`."""
-    layout = LAYOUTS[config.signals]
+    expected = EXPECTED[config.signals]
     if config.data_root is None:
         raise FileNotFoundError(
-            f"--signals {config.signals} is read from a folder that you provide: --data-root DIR, {layout}."
+            f"--signals {config.signals} is read from a folder that you provide: --data-root DIR, {expected}."
         )
     root = Path(config.data_root).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f"--data-root {root} is not a folder. Give {layout}.")
+        raise FileNotFoundError(f"--data-root {root} is not a folder. Give {expected}.")
     return root
 
 
@@ -429,7 +429,7 @@ def _load(config: SignalsConfig, root: Path, files: list[str], **about) -> Shape
     """The meshes of these files, as signals with the collection's name."""
     if not files:
         raise FileNotFoundError(
-            f"--data-root {root} contains no mesh of {config.signals}. Give {LAYOUTS[config.signals]}."
+            f"--data-root {root} contains no mesh of {config.signals}. Give {EXPECTED[config.signals]}."
         )
     return load_meshes(
         root,

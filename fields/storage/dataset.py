@@ -331,8 +331,6 @@ class WeightDataset:
         """(N,) quality of each field by `kind.measure` (PSNR in dB for pictures, IoU for shapes); NaN where unknown."""
         return torch.from_numpy(np.array(self._column(split, "quality"), dtype=np.float32))
 
-    psnr = quality
-
     def seeds(self, split: str) -> Tensor:
         """(N,) int64: which fit of its signal a row is, by seed."""
         return torch.from_numpy(np.array(self._column(split, "seed"), dtype=np.int64))
@@ -342,8 +340,6 @@ class WeightDataset:
         found = extents(self._column_of(split, "extent"))
         check_extents(found, self.kind.axes, f"split {split}")
         return found
-
-    sizes = extent
 
     def rows(self, split: str, indices: Tensor | Sequence[int] | None = None) -> Rows:
         """Rows of a split in memory, with all columns: all rows, or those at `indices`."""

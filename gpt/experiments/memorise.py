@@ -92,7 +92,7 @@ def rows_of_trial(config: MemoriseConfig, cell: Trial) -> slice:
 
 def align_to_best(data: WeightDataset) -> WeightDataset:
     """The fields with their neurons matched to those of the best fitted one."""
-    return aligned(data, int(data.psnr("train").argmax()))[0]
+    return aligned(data, int(data.quality("train").argmax()))[0]
 
 
 def _needed(starts: tuple[str, ...]) -> list[Start]:

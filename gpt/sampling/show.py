@@ -124,7 +124,7 @@ def _tokens(config: ShowConfig, folder: Path) -> tuple[Tensor, str]:
     where = chosen_rows(config, tokens.count(split))
     weights = tokenizer.decode(tokens.ids(split)[where])
     kind = kind_of(tokenizer.field, tokens.info.signals)
-    page = contact_sheet(kind, tokenizer.field, weights, tokens.sizes(split)[where], config.size)
+    page = contact_sheet(kind, tokenizer.field, weights, tokens.extent(split)[where], config.size)
     return page, f"{len(where)} of {tokens.count(split):,} fields of {split}, decoded from their tokens"
 
 

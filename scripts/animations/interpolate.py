@@ -74,7 +74,7 @@ def animate_interpolate(options: AnimateInterpolate) -> Animation:
 def others(signals: Signals, pair: list[int], n: int, seed: int) -> list[int]:
     """At most n more training signals of the pair's size, an even number, drawn by seed."""
     train = signals.indices("train")
-    train = train[(signals.sizes[train] == signals.sizes[pair[0]]).all(1)]
+    train = train[(signals.extent[train] == signals.extent[pair[0]]).all(1)]
     order = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed + 1))].tolist()
     found = [i for i in order if i not in pair][:n]
     return found[: len(found) // 2 * 2]

@@ -46,7 +46,7 @@ def choose(signals: Signals, named: tuple[str | None, ...], seed: int) -> list[i
 
 def _fits(signals: Signals, i: int, taken: list[int]) -> bool:
     """Another signal of the same size, and of another class if there are classes."""
-    if i in taken or any(not torch.equal(signals.sizes[i], signals.sizes[k]) for k in taken):
+    if i in taken or any(not torch.equal(signals.extent[i], signals.extent[k]) for k in taken):
         return False
     few = signals.labels is None or len(set(signals.labels.tolist())) <= len(taken)
     return few or all(int(signals.labels[i]) != int(signals.labels[k]) for k in taken)

@@ -48,7 +48,7 @@ def animate_regression(options: AnimateRegression) -> Animation:
     """Two blocks of pictures, and the error along the roll-out below."""
     found = {start: read_experiment(options.experiment, start, options.n) for start in options.starts}
     config = next(iter(found.values())).data.config
-    size = tuple(next(iter(found.values())).data.sizes("train")[0].tolist())
+    size = tuple(next(iter(found.values())).data.extent("train")[0].tolist())
     stage = Stage(options)
     rest = {"mean": "the mean field's", "zero": "zero"}[options.rest]
     stage.title(

@@ -86,7 +86,7 @@ def rows_of(options: AnimateVocabulary) -> tuple[FieldConfig, Tensor, Tensor, tu
     split = next((s for s in ("validation", "test") if s in data.splits and len(data.splits[s]) >= SHOWN), None)
     if data.kind.name != "images" or split is None or "train" not in data.splits:
         raise ValueError(f"{named} needs fields of pictures in a training and a held-out split.")
-    sizes = data.sizes(split)
+    sizes = data.extent(split)
     if bool((sizes < 1).any()) or len(sizes.unique(dim=0)) > 1:
         raise ValueError(f"{named} needs pictures of one recorded size in split {split}.")
     train = data.weights("train", _some(len(data.splits["train"]), options.limit, options.seed))

@@ -73,7 +73,7 @@ def fit(config: FitBenchmark) -> None:
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         print(f"start {name}: {cpu:.1f} CPU s, {wall:.1f} s, learnt from {len(train):,} signals", flush=True)
     torch.manual_seed(config.seed)
-    coords = Points(architecture, grid(architecture, *train.sizes[0].tolist()), 1.0, 0).coords
+    coords = Points(architecture, grid(architecture, *train.extent[0].tolist()), 1.0, 0).coords
     cpu, wall = time.process_time(), time.perf_counter()
     singles = [one_at_a_time(architecture, held_out.images([i])[0], i)[1] for i in range(config.single)]
     lines = [("one at a time, 64-pixel batches", *spent(cpu, wall), len(singles), sum(singles) / len(singles))]

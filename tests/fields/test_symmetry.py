@@ -152,7 +152,7 @@ def test_a_dataset_aligned(dataset, tmp_path, capsys):
     config = dataset.config
     mixed = {}
     for split in dataset.splits:
-        names = {"psnr": dataset.psnr, "labels": dataset.labels, "signal_id": dataset.ids, "sizes": dataset.sizes}
+        names = {"psnr": dataset.quality, "labels": dataset.labels, "signal_id": dataset.ids, "sizes": dataset.extent}
         mixed[split] = {"weights": scrambled(config, dataset.weights(split)), **{k: f(split) for k, f in names.items()}}
     WeightDataset.from_rows(config, mixed, Reference(), dataset.signals).save(tmp_path / "mixed")
     settings = AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "aligned")
@@ -177,16 +177,16 @@ def test_a_dataset_sorted(dataset, tmp_path, capsys):
         mixed[split] |= {
             "labels": dataset.labels(split),
             "signal_id": dataset.ids(split),
-            "sizes": dataset.sizes(split),
+            "sizes": dataset.extent(split),
         }
-        mixed[split] |= {"psnr": dataset.psnr(split)}
+        mixed[split] |= {"psnr": dataset.quality(split)}
     WeightDataset.from_rows(config, mixed, Reference(), dataset.signals).save(tmp_path / "mixed")
     settings = AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "sorted", how="sort")
     report = align_dataset(settings)
     made = WeightDataset.load(tmp_path / "sorted")
     for split in made.splits:
         assert float(deviation(config, dataset.weights(split), made.weights(split)).max()) < 1e-5
-        assert made.ids(split) == dataset.ids(split) and torch.equal(made.psnr(split), dataset.psnr(split))
+        assert made.ids(split) == dataset.ids(split) and torch.equal(made.quality(split), dataset.quality(split))
     assert made.reference.row is None and made.reference.start == "unconditioned" and "sorted" in made.reference.how
     assert report["after"]["between"] < report["before"]["between"] and report["after"]["to_reference"] is None
     assert align_dataset(settings) == report and "60 fields sorted in" in capsys.readouterr().out

@@ -44,7 +44,7 @@ def make_tokens(root: Path, data: WeightDataset, codes: int = 8, seed: int = 0, 
     rows = {}
     for split in data.splits:
         rows[split] = {"ids": tokenizer.encode(data.weights(split)), "labels": data.labels(split)}
-        rows[split] |= {"signal_id": data.ids(split), "sizes": data.sizes(split)}
+        rows[split] |= {"signal_id": data.ids(split), "sizes": data.extent(split)}
     TokenDataset.from_ids(tokenizer, rows, data).save(root / name / "tokens")
     return root / name
 

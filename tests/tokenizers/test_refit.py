@@ -51,12 +51,12 @@ def test_refit_serves_the_picture(kind, options, data):
     tokenizer, weights = fitted(kind, data, **options), data.weights("validation")
     ids = tokenizer.encode(weights)
     refit = Refit.of(tokenizer, data, DEFAULT)
-    better = refit(weights, ids, data.ids("validation"), data.sizes("validation"))
+    better = refit(weights, ids, data.ids("validation"), data.extent("validation"))
     true = render(FIELD, weights, 6, 7)
     before, after = (psnr(render(FIELD, tokenizer.decode(i), 6, 7), true) for i in (ids, better))
     assert better.shape == ids.shape and float(after.mean()) > float(before.mean()) + 0.5
     assert bool((after >= before - 1e-3).all())  # the best codes of each field are kept, plain ones among them
-    again = refit(weights, ids, data.ids("validation"), data.sizes("validation"))
+    again = refit(weights, ids, data.ids("validation"), data.extent("validation"))
     assert torch.equal(better, again)
 
 
@@ -66,7 +66,7 @@ def test_a_rate_saves_bits(data):
     for rate in (0.0, 0.05):
         refit = Refit.of(tokenizer, data, RefitConfig(True, 25, 0.2, refit_rate=rate))
         lengths = Refit.of(tokenizer, data, RefitConfig(True, 25, refit_rate=0.1)).lengths
-        better = refit(weights, ids, data.ids("validation"), data.sizes("validation"))
+        better = refit(weights, ids, data.ids("validation"), data.extent("validation"))
         bits.append(float(lengths[torch.arange(ids.shape[1]), better].sum(1).mean()))
         true = render(FIELD, weights, 6, 7)
         errors.append(float(psnr(render(FIELD, tokenizer.decode(better), 6, 7), true).mean()))
@@ -141,7 +141,7 @@ def test_compare_on_other_fits_of_the_same_signals(data, tmp_path):
     data.save(tmp_path / "fields")
     parts = {}
     for split in data.splits:
-        own = {"signal_id": data.ids(split), "sizes": data.sizes(split)}
+        own = {"signal_id": data.ids(split), "sizes": data.extent(split)}
         parts[split] = {"weights": data.weights(split) + 0.01, **own}
     other = WeightDataset.from_rows(FIELD, parts, signals=data.signals)
     other.save(tmp_path / "others")

@@ -74,7 +74,7 @@ def test_decoding(dataset, tokenizer, tmp_path):
     tokens = TokenDataset.load(tmp_path / "tokens")
     decoded = decode_dataset(tokens, tokenizer)
     assert decoded.config == dataset.config and decoded.label_names == dataset.label_names
-    assert decoded.ids("test") == dataset.ids("test") and torch.equal(decoded.sizes("test"), dataset.sizes("test"))
+    assert decoded.ids("test") == dataset.ids("test") and torch.equal(decoded.extent("test"), dataset.extent("test"))
     assert torch.equal(decoded.weights("test"), tokenizer.decode(tokens.ids("test")))
     other = KMeansTokenizer(KMeansConfig(vocab_size=16, seed=1, field=dataset.config.to_dict()))
     other.fit(dataset.batches("train"))

@@ -102,7 +102,7 @@ def rows_beside(
         return []
     places = source.find([names[i] for i in draw(len(names), counted, seed).tolist()])
     pictures = bench.targets[0][1]
-    if (source.sizes[places] != torch.tensor(pictures.shape[1:3])).any():
+    if (source.extent[places] != torch.tensor(pictures.shape[1:3])).any():
         return []
     return codec_rows(source.images(places), pictures)
 

@@ -82,8 +82,8 @@ def make_bench(
     split = split or held_out_split(data)
     data.split(split)
     chosen = draw(len(data.splits[split]), most, seed) if chosen is None else chosen
-    weights, sizes = data.weights(split, chosen), data.sizes(split)[chosen]
-    recorded = data.psnr(split)[chosen]
+    weights, sizes = data.weights(split, chosen), data.extent(split)[chosen]
+    recorded = data.quality(split)[chosen]
     fitted = float(recorded.mean()) if bool(recorded.isfinite().all()) else None
     if data.kind.name == "shapes":
         return _shapes(data, split, weights, chosen, signals, data_root)

@@ -36,13 +36,13 @@ QUICK = FitConfig(limit=24, steps=12, meta_steps=10, threads=1, fits=1)
 def test_digits_reach_the_stated_quality(tmp_path):
     data = fit(FitConfig(out=tmp_path / "d", limit=60, meta_steps=100, threads=1, fits=1))
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 60, "validation": 60, "test": 60}
-    assert data.psnr("train").mean() > 29 and data.reference.start == "meta"
+    assert data.quality("train").mean() > 29 and data.reference.start == "meta"
     assert data.config == FIELDS["digits"]
     again = data.render("test")
     images = load_signals(SignalsConfig()).images(load_signals(SignalsConfig()).find(data.ids("test")))
     from fields.metrics.pairs import psnr
 
-    assert torch.allclose(psnr(again, images), data.psnr("test"), atol=1e-2)
+    assert torch.allclose(psnr(again, images), data.quality("test"), atol=1e-2)
 
 
 def test_same_seed_same_rows_whatever_the_threads(tmp_path):
@@ -225,8 +225,8 @@ def test_image_folder_of_mixed_sizes(tmp_path, capsys):
     with pytest.raises(RuntimeError, match="1 signals are not in the dataset: broken.png"):
         main(config)
     data = WeightDataset.load(tmp_path / "d")
-    assert sorted(map(tuple, data.sizes("train").tolist())) == [(1, 5), (7, 28), (28, 7), (29, 31)]
-    assert data.psnr("train").isfinite().all()
+    assert sorted(map(tuple, data.extent("train").tolist())) == [(1, 5), (7, 28), (28, 7), (29, 31)]
+    assert data.quality("train").isfinite().all()
     with pytest.raises(ValueError, match="one size"):
         data.render("train")
 

@@ -47,8 +47,8 @@ def test_export_and_import_give_the_same_dataset(format, dataset, tmp_path):
     assert back.fingerprint == dataset.fingerprint
     for split in dataset.splits:
         assert torch.equal(back.weights(split), dataset.weights(split))
-        assert torch.equal(back.psnr(split), dataset.psnr(split))
-        assert torch.equal(back.sizes(split), dataset.sizes(split))
+        assert torch.equal(back.quality(split), dataset.quality(split))
+        assert torch.equal(back.extent(split), dataset.extent(split))
     assert back.label_names == dataset.label_names
 
 

@@ -53,11 +53,11 @@ def test_every_format_gives_the_rows_and_what_its_paths_say(source, tmp_path):
     for split in set(splits):
         at = [i for i, s in enumerate(splits) if s == split]
         assert torch.equal(data.weights(split), weights[at]) and data.ids(split) == [ids[i] for i in at]
-        assert data.sizes(split).tolist() == [list(size)] * len(at)
+        assert data.extent(split).tolist() == [list(size)] * len(at)
         assert data.labels(split) is None if labels is None else data.labels(split).tolist() == [labels[i] for i in at]
     assert data.signals["source"]["format"] == source and data.reference.start == "unknown"
     if source == "implicit-zoo":
-        assert data.psnr("train").tolist() == [35.0, 36.0] and data.seeds("train").tolist() == [42, 42]
+        assert data.quality("train").tolist() == [35.0, 36.0] and data.seeds("train").tolist() == [42, 42]
     if config.in_dim == 3:
         assert data.signals["inside"] == ("above 0" if source == "hyperdiffusion" else "below 0")
     assert (tmp_path / "ours" / "preview.png").stat().st_size > 500
@@ -96,14 +96,14 @@ def test_rendering_proves_the_conventions_and_names_the_right_one(source, digits
     WRITERS[source](tmp_path / "theirs", config, weights, numbers, digits.labels[numbers].tolist())
     data = bring(source, tmp_path / "theirs", tmp_path / "ours", signals="digits")
     assert data.ids("train") == ["digits/0", "digits/1", "digits/2", "digits/3"]
-    assert (data.psnr("train") - decibels).abs().max() < 0.01
+    assert (data.quality("train") - decibels).abs().max() < 0.01
     assert data.labels("train").tolist() == digits.labels[numbers].tolist() and data.label_names == digits.label_names
     wrong, right = WRONG[source]
     with pytest.raises(ValueError, match=f"come to .* dB .* expected at least --min-psnr .*{right} it would be"):
         bring(source, tmp_path / "theirs", tmp_path / "no", signals="digits", field=wrong)
     assert not (tmp_path / "no").exists()
     forced = bring(source, tmp_path / "theirs", tmp_path / "yes", signals="digits", field=wrong, force=True)
-    assert forced.psnr("train").mean() < 20 and torch.equal(forced.weights("train"), weights)
+    assert forced.quality("train").mean() < 20 and torch.equal(forced.weights("train"), weights)
 
 
 def test_frequencies_come_from_the_files_or_from_the_user(tmp_path):

@@ -91,7 +91,7 @@ def test_imports_end_as_meshes(source, tmp_path):
 @pytest.mark.slow
 def test_the_real_nefgpt_field_shows_its_digit(tmp_path):
     data = bring("nefgpt", REAL / "nefgpt_mnist_train_58828.pth", tmp_path, signals="mnist", data_root=SHARED / "mnist")
-    assert data.ids("train") == ["mnist/train/58828"] and abs(float(data.psnr("train")) - 27.74) < 0.01
+    assert data.ids("train") == ["mnist/train/58828"] and abs(float(data.quality("train")) - 27.74) < 0.01
     assert data.labels("train").tolist() == [9]
 
 

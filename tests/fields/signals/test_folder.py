@@ -41,7 +41,7 @@ def test_eight_bit_gray_and_colour(tmp_path):
     Image.fromarray(COLOUR).save(tmp_path / "b.PNG")
     Image.fromarray(np.repeat(GRAY[..., None], 3, 2)).save(tmp_path / "c.bmp")
     data = load(tmp_path)
-    assert data.channels == 3 and data.sizes.tolist() == [[5, 7]] * 3
+    assert data.channels == 3 and data.extent.tolist() == [[5, 7]] * 3
     images = data.images([0, 1, 2])
     for channel in range(3):
         np.testing.assert_array_equal(images[0, ..., channel].numpy(), GRAY.astype(np.float32) / 255)
@@ -149,7 +149,7 @@ def test_one_pixel_and_constant_pictures(tmp_path, shade):
     Image.new("L", (1, 1), shade).save(tmp_path / "a.png")
     Image.new("L", (9, 2), shade).save(tmp_path / "b.png")
     data = load(tmp_path)
-    assert data.sizes.tolist() == [[1, 1], [2, 9]]
+    assert data.extent.tolist() == [[1, 1], [2, 9]]
     assert (data.images([1]) == np.float32(shade) / np.float32(255)).all()
 
 

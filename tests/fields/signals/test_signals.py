@@ -74,7 +74,7 @@ def test_digits_are_those_of_scikit_learn():
 def test_describe_is_json_and_subset_and_find_agree():
     data = load_signals(SignalsConfig())
     part = data.subset([30, 4, 17])
-    assert part.ids == ["digits/30", "digits/4", "digits/17"] and part.sizes.tolist() == [[8, 8]] * 3
+    assert part.ids == ["digits/30", "digits/4", "digits/17"] and part.extent.tolist() == [[8, 8]] * 3
     assert torch.equal(part.images([2]), data.images([17]))
     assert part.find(["digits/17", "digits/30"]).tolist() == [2, 0]
     with pytest.raises(ValueError, match="digits/5.*not among"):
@@ -104,7 +104,7 @@ def test_pictures_of_all_depths_and_sizes():
     ]
     data = Images("made", list("abcd"), ["train"] * 4, pictures, channels=3)
     assert data.images([0, 1, 2]).amax((1, 2, 3)).tolist() == [1.0, 1.0, 0.5]
-    assert data.images([0]).shape == (1, 2, 3, 3) and data.sizes.tolist()[3] == [3, 2]
+    assert data.images([0]).shape == (1, 2, 3, 3) and data.extent.tolist()[3] == [3, 2]
     assert data.describe()["shape"] is None
     with pytest.raises(ValueError, match="2 x 3, 3 x 2"):
         data.images([0, 3])

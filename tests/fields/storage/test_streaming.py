@@ -49,7 +49,7 @@ def test_streamed_rows_are_the_rows(source, dataset):
     for split in dataset.splits:
         assert torch.equal(data.weights(split), dataset.weights(split))
         assert data.ids(split) == dataset.ids(split) and torch.equal(data.labels(split), dataset.labels(split))
-        assert torch.equal(data.psnr(split), dataset.psnr(split))
+        assert torch.equal(data.quality(split), dataset.quality(split))
     chosen = [39, 0, 13, 13, 5, 38]
     assert torch.equal(data.weights("train", chosen), dataset.weights("train", chosen))
     assert data.weights("train", []).shape == (0, dataset.config.size)

@@ -200,7 +200,7 @@ def test_sampling_writes_a_weight_dataset(trained, tmp_path):
     assert report["complete"] == report["saved"] == 6
     assert data.labels("samples").tolist() == [1] * 6 and list(data.splits) == ["samples"]
     assert torch.equal(data.weights("samples"), tokenizer.decode(tokens.ids("samples")))
-    assert tokens.dataset_fingerprint == data.fingerprint and data.sizes("samples")[0].tolist() == [8, 8]
+    assert tokens.dataset_fingerprint == data.fingerprint and data.extent("samples")[0].tolist() == [8, 8]
     assert (tmp_path / "out" / "samples.png").is_file()
     assert sample(wanted) == report  # already there
     with pytest.raises(ValueError, match="seed: 0 there, 1 now"):

@@ -57,7 +57,7 @@ def test_fields_of_several_sizes_keep_their_proportions(corpus, tmp_path, datase
 def test_a_preview_holds_fields_beside_others(tmp_path, dataset):
     rows, extent = dataset.weights("test"), dataset.extent("test")
     parts = dataset.kind, dataset.config, rows
-    assert save_preview(tmp_path / "a.png", *parts, extent, beside=rows + 1)
+    assert save_preview(tmp_path / "a.png", *parts, extent, neighbours=rows + 1)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 2 * 56
     assert not save_preview(tmp_path / "b.png", *parts, torch.zeros_like(extent))  # of unknown size
