@@ -181,7 +181,7 @@ def _beyond(signals: Signals, seen: str, folder: str) -> str:
 
 
 def _fitted(config: FieldConfig, signals: Signals, seed: int, given: str | None) -> Reference:
-    """One training signal, fitted from random weights."""
+    """One training signal, fitted from random weights: by the engine itself, as `fit_from` begins where this ends."""
     train = signals.indices("train")
     if given is None:
         index = int(train[torch.randint(len(train), (1,), generator=torch.Generator().manual_seed(seed))])
