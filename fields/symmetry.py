@@ -21,6 +21,8 @@ from fields.runtime.console import bar
 TOLERANCE = 1e-5
 """Largest change of a value that float32 may make; more means that the function was changed."""
 SWEEPS = 100
+BATCH = 4096
+"""Fields changed at once."""
 
 
 def rescale(config: FieldConfig, weights: Tensor, factors: list[Tensor]) -> Tensor:
@@ -235,14 +237,13 @@ def _ties(config: FieldConfig, rows: Tensor, i: int) -> Tensor:
     return torch.cat([after.mT, bias[..., None], weight if i == 0 else weight.sort(2).values], 2).double()
 
 
-def canonical(config: FieldConfig, weights: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
+def canonical(config: FieldConfig, weights: Tensor, *, quiet: bool = True) -> Tensor:
     """Fields balanced and sorted (`sort_neurons`); the function of each is checked to be unchanged.
 
     They are also sorted before balancing, so that the rounding of `balance` does not depend on their original order.
 
     Args:
         weights: (N, P).
-        batch: fields at once.
         quiet: no progress bar.
     Raises:
         RuntimeError: as `align`.
@@ -251,34 +252,31 @@ def canonical(config: FieldConfig, weights: Tensor, *, batch: int = 4096, quiet:
     def change(rows: Tensor) -> Tensor:
         return sort_neurons(config, balance(config, sort_neurons(config, rows)))
 
-    return _checked(config, weights, change, batch, "sort", quiet)
+    return _checked(config, weights, change, "sort", quiet)
 
 
-def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, batch: int = 4096, quiet: bool = True) -> Tensor:
+def align(config: FieldConfig, weights: Tensor, reference: Tensor, *, quiet: bool = True) -> Tensor:
     """Fields balanced and matched to a reference row; the function of each is checked to be unchanged.
 
     Args:
         weights: (N, P).
         reference: (P,); it is balanced as well, so give `balance(config, reference[None])[0]` the same treatment where
             both are compared.
-        batch: fields at once.
         quiet: no progress bar.
     Raises:
         RuntimeError: naming the first field whose values changed by more than float32's rounding.
     """
     reference = balance(config, reference[None])[0]
-    return _checked(
-        config, weights, lambda rows: match(config, balance(config, rows), reference), batch, "align", quiet
-    )
+    return _checked(config, weights, lambda rows: match(config, balance(config, rows), reference), "align", quiet)
 
 
 def _checked(
-    config: FieldConfig, weights: Tensor, change: Callable[[Tensor], Tensor], batch: int, name: str, quiet: bool
+    config: FieldConfig, weights: Tensor, change: Callable[[Tensor], Tensor], name: str, quiet: bool
 ) -> Tensor:
     """Rows changed batch by batch, refused where values move."""
     parts = []
-    for at in bar(range(0, len(weights), batch), desc=name, unit="batch", quiet=quiet, leave=False):
-        rows = weights[at : at + batch]
+    for at in bar(range(0, len(weights), BATCH), desc=name, unit="batch", quiet=quiet, leave=False):
+        rows = weights[at : at + BATCH]
         parts.append(change(rows))
         moved = deviation(config, rows, parts[-1])
         if len(moved) and not float(moved.max()) <= TOLERANCE:
@@ -290,7 +288,7 @@ def _checked(
     return torch.cat(parts) if parts else weights.clone()
 
 
-def deviation(config: FieldConfig, a: Tensor, b: Tensor, points: int = 256, seed: int = 0) -> Tensor:
-    """Largest difference of the values of two batches of fields at random points in [-1, 1], (N,)."""
-    coords = random_points(config, points, seed)
+def deviation(config: FieldConfig, a: Tensor, b: Tensor) -> Tensor:
+    """Largest difference of the values of two batches of fields at 256 random points in [-1, 1]^d, (N,)."""
+    coords = random_points(config, 256)
     return (values(config, a, coords) - values(config, b, coords)).abs().flatten(1).amax(1)

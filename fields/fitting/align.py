@@ -125,16 +125,14 @@ def in_canonical_order(data: WeightDataset) -> WeightDataset:
     return WeightDataset.from_rows(data.config, splits, Reference(start, how, seen=data.reference.seen), data.signals)
 
 
-def draw_walks(
-    path: Path, before: WeightDataset, after: WeightDataset, name: str = "aligned", pairs: int = 4, steps: int = 9
-) -> bool:
+def draw_walks(path: Path, before: WeightDataset, after: WeightDataset, name: str) -> bool:
     """A picture of straight lines between training fields, by their weights: each pair before and after alignment.
 
     Returns:
         Whether there was something to draw: two training fields of pictures of one known size.
     """
     height, width = before.extent("train")[0].tolist()
-    pairs = min(pairs, len(before.splits["train"]) // 2)
+    pairs, steps = min(4, len(before.splits["train"]) // 2), 9
     if before.kind.name != "images" or min(height, width) < 1 or not pairs:
         return False
     order = torch.randperm(len(before.splits["train"]), generator=torch.Generator().manual_seed(0))[: 2 * pairs]
@@ -167,11 +165,10 @@ def _reference(data: WeightDataset, name: str | None) -> int:
     return ids.index(name)
 
 
-def measure_closeness(data: WeightDataset, row: Tensor | None = None, seed: int = 0) -> dict[str, float | None]:
+def measure_closeness(data: WeightDataset, row: Tensor | None = None) -> dict[str, float | None]:
     """How close the training fields lie to `row` (if there is one) and to each other, and whether mean weights are mean pictures."""
     weights = data.weights("train")
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(weights), generator=generator)[: 2 * PAIRS]
+    order = torch.randperm(len(weights), generator=torch.Generator().manual_seed(0))[: 2 * PAIRS]
     a, b = weights[order[: len(order) // 2]], weights[order[len(order) // 2 :][: len(order) // 2]]
     found: dict[str, float | None] = {"to_reference": None, "between": None, "halfway_psnr": None}
     if row is not None:

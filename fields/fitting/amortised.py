@@ -26,6 +26,8 @@ SCALE = 0.1
 """Of the last layer: rows move little from the base row."""
 BATCH = 64
 """Signals a training step sees."""
+RATE = 1e-3
+"""Its largest learning rate."""
 
 
 class Encoder(nn.Module):
@@ -119,7 +121,6 @@ def learn_encoder(
     *,
     share: float,
     steps: int = 3000,
-    lr: float = 1e-3,
     seed: int = 0,
     quiet: bool = False,
     device: torch.device | str = "cpu",
@@ -132,7 +133,7 @@ def learn_encoder(
         train: positions of training signals of one size.
         row: (P,) the base row to begin from, best a meta-learnt one.
         share: of the points that a step sees.
-        steps, lr, seed: of the training.
+        steps, seed: of the training.
         quiet: no progress bar.
         device: where it computes; on a CPU one thread, so that no result depends on their number.
     Raises:
@@ -147,7 +148,7 @@ def learn_encoder(
         some = encoder.inputs(signals.values(train[:: max(1, len(train) // 4096)]).to(device), extent)
         encoder.moments.copy_(torch.stack([some.mean(), some.std().clamp_min(1e-3)]))
         points = Points(config, signals.points(config, train[:1]).to(device), share, seed)
-        adam = torch.optim.AdamW(encoder.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        adam = torch.optim.AdamW(encoder.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         generator, warm = torch.Generator().manual_seed(seed % 2**63), max(1, min(100, steps // 10))
         for step in bar(range(steps), desc="encoder", unit="step", quiet=bool(quiet), leave=False):
             values = signals.values(train[torch.randint(len(train), (BATCH,), generator=generator)]).to(device)
@@ -158,7 +159,7 @@ def learn_encoder(
             rows.backward(gradients(config, rows.detach(), *points.part(at), turned.contiguous()) / BATCH)
             nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
             cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-            adam.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / warm) * cosine
+            adam.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / warm) * cosine
             adam.step()
     if not all(p.isfinite().all() for p in encoder.parameters()):
         raise RuntimeError("the encoder of --start amortised diverged. Choose another --seed or --start meta.")

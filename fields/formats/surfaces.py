@@ -26,7 +26,7 @@ SHOWN = 64
 
 def main(config: MeshConfig) -> None:
     """The command; exits with 1 when fields have no surface, after writing all the others."""
-    found, out = _write(config)
+    found, out = write_meshes(config)
     counts = Counter(item["outcome"] for item in found)
     closed = sum(item["closed"] for item in found)
     print(f"surfaces: {counts['surface']} of {plural(len(found), 'field')}, {closed} closed; wrote {out}")
@@ -42,19 +42,14 @@ POINT, FACES = 32, 200
 """Bytes of memory a point of the grid, and of a file a square cell of a face of the cube: 23 to 42 and 40 to 230 were measured."""
 
 
-def write_meshes(config: MeshConfig) -> list[dict]:
+def write_meshes(config: MeshConfig) -> tuple[list[dict], Path]:
     """Meshes, `meshes.json` (one entry per field: outcome, closed, volume, range of values) and pictures.
 
     Returns:
-        What is in `meshes.json`.
+        What is in `meshes.json`, and the folder.
     Raises:
         ValueError: for fields that are no shapes, or a split that is not there.
     """
-    return _write(config)[0]
-
-
-def _write(config: MeshConfig) -> tuple[list[dict], Path]:
-    """What is in `meshes.json`, and the folder."""
     data = WeightDataset.load(config.fields)
     if not isinstance(data.kind, ShapeKind):
         raise ValueError(f"--fields {config.fields}: shapes are fields from 3 coordinates to 1, got {data.config}.")

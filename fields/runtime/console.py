@@ -145,10 +145,9 @@ def _count(n: int, unit: str) -> str:
     return f"{n / 2**20:,.1f} MiB" if unit == "byte" else plural(n, unit)
 
 
-def plural(n: int, unit: str, several: str | None = None) -> str:
+def plural(n: int, unit: str) -> str:
     """1 field, 2,000 fields."""
-    if several is None:
-        several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}{'es' * unit.endswith(SIBILANTS) or 's'}"
+    several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}{'es' * unit.endswith(SIBILANTS) or 's'}"
     return f"{n:,} {unit if n == 1 else several}"
 
 

@@ -12,17 +12,16 @@ DIGITS = 16
 """Hexadecimal digits of a digest: 64 bits."""
 
 
-def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any], labels: Any = None) -> str:
+def of_signals(ids: Sequence[str], sizes: Any, values: Iterable[Any]) -> str:
     """Of signals: what they are called, how large they are, and their bytes; in their order.
 
     Args:
         ids: their names.
         sizes: (N, d) integers.
         values: their bytes as arrays, one for all or one each.
-        labels: (N,) integers, or None.
     """
     state = hashlib.sha256(json.dumps(list(ids)).encode())
-    for array in (sizes, *values, *(() if labels is None else (labels,))):
+    for array in (sizes, *values):
         _add(state, array)
     return state.hexdigest()[:DIGITS]
 

@@ -5,6 +5,7 @@ A process that dies leaves such names behind; `sweep` removes them.
 """
 
 import ctypes
+import glob
 import os
 import re
 import shutil
@@ -173,7 +174,7 @@ def sweep(out: Path) -> None:
     """
     out = Path(out)
     for name in {out.name, out.stem}:  # a temporary file has its suffix last
-        for left in out.parent.glob(f".{_escaped(name)}-*"):
+        for left in out.parent.glob(f".{glob.escape(name)}-*"):
             _clear(left, name)
     if not out.is_dir():
         return
@@ -210,10 +211,6 @@ def _dead(left: Path, where: str, pid: int, its: str) -> bool:
     with suppress(OSError):
         return time.time() - left.lstat().st_mtime > OLD
     return False
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def alive(pid: int) -> bool:

@@ -26,20 +26,15 @@ MARKS = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])\(|^(?:[#>=]
 """What means something in Markdown: anywhere, at the edge of a word, or at the beginning."""
 
 
-def file_name(text: str, taken: set[str] | None = None) -> str:
-    """A name that every system can store, from any text.
-
-    Args:
-        text: a label, a signal's id.
-        taken: names in use, in lower case; the new one is added, and differs from them.
-    """
+def file_name(text: str) -> str:
+    """A name that every system can store, from any text, such as a label or a signal's id."""
     name = "".join("_" if c in '<>:"/\\|?*' or not printable(c) else c for c in unicodedata.normalize("NFC", text))
     name = name.strip(" .") or "_"
     while len(name.encode(errors="replace")) > LONGEST:
         name = name[:-1].rstrip(" .") or "_"
     if name.split(".")[0].strip().lower() in RESERVED or name.startswith("-"):
         name = f"_{name}"
-    return name if taken is None else unique(name, taken)
+    return name
 
 
 def unique(name: str, taken: set[str]) -> str:
@@ -72,14 +67,11 @@ def inside(folder: Path, name: str) -> Path:
         ValueError: if the path is outside the folder, by itself or through a symbolic link.
     """
     path = Path(folder) / name
+    below = path.resolve().is_relative_to(Path(folder).resolve())
     leads = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name
-    if leads or ".." in PurePosixPath(name).parts or "\0" in name or not _below(folder, path):
+    if leads or ".." in PurePosixPath(name).parts or "\0" in name or not below:
         raise ValueError(f"{one_line(repr(name), 80)} is outside {folder}. Give names of files inside it.")
     return path
-
-
-def _below(folder: Path, path: Path) -> bool:
-    return path.resolve().is_relative_to(Path(folder).resolve())
 
 
 def printable(character: str) -> bool:

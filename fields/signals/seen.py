@@ -35,20 +35,19 @@ def seen_by(data: Any) -> str:
     return sample_of(data.signals.get("name"), ids, f"{data.signals.get('seen') or ''} {data.reference.seen}")
 
 
-def refuse_seen(what: str, seen: str, data: Any, splits: Iterable[str] = HELD_OUT) -> None:
+def refuse_seen(what: str, seen: str, data: Any) -> None:
     """Refuse what has learnt from signals that a `WeightDataset` holds out; what recorded nothing passes.
 
     Args:
         what: the thing, with its flag, for the message.
         seen: its sample.
         data: the dataset whose held-out fields it is to be measured on.
-        splits: those held out.
     Raises:
         ValueError: naming split, number and the first signal.
     """
     if not seen:
         return
-    for split in splits:
+    for split in HELD_OUT:
         if split in data.splits:
             refuse_held_out(what, seen, data.signals.get("name"), data.ids(split), split)
 

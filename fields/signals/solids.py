@@ -85,9 +85,9 @@ class Solid:
             found.append(points[np.abs(self.distance(points)) < 1e-3])
         return np.concatenate(found)[:n]
 
-    def _step(self, points: np.ndarray, h: float = 1e-4) -> np.ndarray:
+    def _step(self, points: np.ndarray) -> np.ndarray:
         """(M, 3) from each point to the surface as its tangent plane says, by differences of the distance."""
-        d = self.distance(points)
+        d, h = self.distance(points), 1e-4
         slopes = np.stack([(self.distance(points + h * axis) - d) / h for axis in np.eye(3)], 1)
         return d[:, None] * slopes / np.maximum((slopes**2).sum(1, keepdims=True), 0.05)
 

@@ -71,12 +71,12 @@ def at(source: str | Path | None, revision: str | None) -> str | Path | None:
     return f"{source}@{revision}"
 
 
-def beside(source: str | Path, name: str, hub: str | None = None) -> Path:
+def beside(source: str | Path, name: str) -> Path:
     """Where a command's output goes by default: beside a local folder; for a Hub name in runs/ and its last part."""
     if is_local(source):
         path = Path(source)  # of `.` and `..` the parent is not what stands before the last slash
         return (path.resolve() if path.name in ("", "..") else path).parent / name
-    return Path("runs") / (hub or HubName.parse(str(source)).repo.split("/")[1]) / name
+    return Path("runs") / HubName.parse(str(source)).repo.split("/")[1] / name
 
 
 def last_part(source: str | Path) -> str:

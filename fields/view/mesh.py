@@ -175,11 +175,11 @@ def mesh_volume(volume: Tensor) -> Mesh:
     return Mesh("surface", vertices.clip(-1, 1), np.ascontiguousarray(faces), low, high)
 
 
-def mesh_field(config: FieldConfig, row: Tensor, size: int = 128, *, below: bool, level: float = 0.0) -> Mesh:
+def mesh_field(config: FieldConfig, row: Tensor, size: int = 128, *, below: bool) -> Mesh:
     """The surface of one field; see `field_volume` and `mesh_volume`."""
     if not bool(row.isfinite().all()):
         return Mesh("not finite", np.empty((0, 3)), np.empty((0, 3), np.int64), float("nan"), float("nan"))
-    return mesh_volume(field_volume(config, row, size, below=below, level=level))
+    return mesh_volume(field_volume(config, row, size, below=below))
 
 
 def single_precision(scale: float, offset: Sequence[float]) -> bool:

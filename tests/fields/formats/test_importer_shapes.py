@@ -79,7 +79,7 @@ def test_imports_end_as_meshes(source, tmp_path):
     WRITERS[source](tmp_path / "files", config, row, [1], [0])
     fields = bring(source, tmp_path / "files", tmp_path / "fields")
     assert fields.config.size == config.size
-    (item,) = write_meshes(MeshConfig(tmp_path / "fields", tmp_path / "meshes", size=32, picture=0))
+    ((item,), _) = write_meshes(MeshConfig(tmp_path / "fields", tmp_path / "meshes", size=32, picture=0))
     assert item["closed"] and item["volume"] == pytest.approx(4 / 3 * 0.6**3, rel=0.05)
     assert (tmp_path / "meshes" / item["file"]).stat().st_size > 0
 

@@ -2,7 +2,17 @@
 
 import pytest
 
-from fields.runtime.text import check_split, code, escape_markdown, file_name, inside, markdown_table, one_line, scrub
+from fields.runtime.text import (
+    check_split,
+    code,
+    escape_markdown,
+    file_name,
+    inside,
+    markdown_table,
+    one_line,
+    scrub,
+    unique,
+)
 
 BAD = ["", ".", "..", "../../evil", "a/b", "a\\b", "CON", "nul.txt", "com1", "a:b", "x\0y", "\x1b[31m", "\u202egnp", "-rf",
        " . ", "é" * 300, "\ud800"]  # fmt: skip
@@ -19,7 +29,7 @@ def test_file_names_are_storable(tmp_path, text):
 
 def test_file_names_stay_apart():
     taken: set[str] = set()
-    assert [file_name(x, taken) for x in ("A", "a", "a/", "a:")] == ["A", "a-2", "a_", "a_-2"]
+    assert [unique(file_name(x), taken) for x in ("A", "a", "a/", "a:")] == ["A", "a-2", "a_", "a_-2"]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", "", ".", "a b", "a\n", None, "x" * 300])
