@@ -48,28 +48,3 @@ def test_a_kind_that_does_not_suit_is_refused():
         kind_of(FIELDS["shapes"][0], {"kind": "images"})
     with pytest.raises(ValueError, match="are unknown"):
         kind_of(FIELDS["shapes"][0], {"kind": "smells"})
-
-
-def test_only_kinds_and_signals_compare_the_number_of_coordinates():
-    """Elsewhere the kind is asked. A volume's renderer checks its own input, and a field's model defines the number."""
-    import re
-    from pathlib import Path
-
-    root = Path(__file__).resolve().parents[3]
-    free = (
-        "fields/kinds/",
-        "fields/signals/",
-        "fields/metrics/",
-        "fields/model.py",
-        "fields/view/mesh.py",
-        "fields/fitting/fit.py",
-    )
-    asking = [
-        f"{path.relative_to(root)}: {line.strip()}"
-        for package in ("fields", "tokenizers", "gpt", "scripts")
-        for path in sorted((root / package).rglob("*.py"))
-        if not path.relative_to(root).as_posix().startswith(free)
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if re.search(r"in_dim\s*(==|!=|<|>|\bin\b)", line)
-    ]
-    assert asking == []
