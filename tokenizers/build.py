@@ -41,7 +41,7 @@ def build(config: BuildConfig) -> WeightTokenizer:
     data = _dataset(config.fields, config.revision, config.stream)
     print(summary(data))
     settings = replace(config.tokenizer, field=data.config.to_dict())
-    check_training_fields(data)
+    data.check_training()
     tokenizer = make_tokenizer(settings).set_reference(data.reference.row)  # errors come before the folder is claimed
     tokenizer.check_reference()
     rows, kept = len(data.splits["train"]) * data.config.size, settings.fit_values
@@ -58,14 +58,6 @@ def build(config: BuildConfig) -> WeightTokenizer:
     tokens = _encode(tokenizer, data, out, config)
     _report(tokenizer, data, tokens, config.report, out, config.refitting.refit)
     return tokenizer
-
-
-def check_training_fields(data: WeightDataset) -> None:
-    """Only training fields are learnt from."""
-    if "train" not in data.splits or len(data.splits["train"]) == 0:
-        raise ValueError(
-            f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}). Fit signals that have a training split, or name one so."
-        )
 
 
 def _dataset(path: str | Path, revision: str | None = None, stream: bool = False) -> WeightDataset:

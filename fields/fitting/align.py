@@ -34,7 +34,7 @@ def align_dataset(config: AlignConfig) -> dict:
         torch.set_num_threads(config.threads)
     data = WeightDataset.load(config.fields, flag="--fields")
     print(summary(data))
-    _check_training(data)
+    data.check_training()
     at = _reference(data, config.reference) if config.how == "match" else None
     settings = {**asdict(config), "fields": None, "out": None}
     if config.how == "match":
@@ -146,17 +146,9 @@ def draw_walks(path: Path, before: WeightDataset, after: WeightDataset, name: st
     return True
 
 
-def _check_training(data: WeightDataset) -> None:
-    """They are matched to, and measured."""
-    if "train" not in data.splits or not len(data.splits["train"]):
-        raise ValueError(
-            f"the dataset has no training fields (splits: {', '.join(data.splits) or 'none'}). Fit signals that have a training split, or name one so."
-        )
-
-
 def _reference(data: WeightDataset, name: str | None) -> int:
     """Position of the reference in the training split."""
-    _check_training(data)
+    data.check_training()
     if name is None:
         return data.kind.measure.best(data.quality("train"))
     ids = data.ids("train")

@@ -32,7 +32,6 @@ from fields.runtime.console import bar, plural, say
 from fields.runtime.processes import on_main
 from fields.runtime.resources import check_room
 from fields.signals.base import Signals
-from fields.signals.options import HUB_OPTIONS
 from fields.signals.origin import remember
 from fields.signals.registry import load_signals
 from fields.signals.shapes import Shapes
@@ -81,8 +80,7 @@ def _fit(config: FitConfig, stream: bool) -> tuple[WeightDataset, Path]:
     out = config.out or on_main(accelerator, default)
     if accelerator.is_main_process:
         runs.claim(out, claimed, seed=config.seed, **how)
-        columns = {name: getattr(config, name) for name in HUB_OPTIONS}
-        remember(out, config.signals, config.data_root, config.resize, config.crop, columns)
+        remember(out, config)
     accelerator.wait_for_everyone()
     fitted, done = ((out / name).is_file() for name in ("field.json", "align.json" if config.align else "field.json"))
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes

@@ -50,9 +50,8 @@ def import_fields(config: ImportConfig) -> dict:
     if made_before and (config.out / "import.json").is_file():
         print(f"{config.out} is complete.")
         return runs.read_json(config.out / "import.json", "Delete the folder and run the command again.", dict)
-    signals = None
-    if config.signals is not None:
-        signals = load_signals(SignalsConfig(config.signals, config.data_root))
+    where = None if config.signals is None else SignalsConfig(config.signals, config.data_root)
+    signals = None if where is None else load_signals(where)
     batch = Batch(config.source, source, extra, given, signals)
     groups, skipped = collect(batch, files)
     skipped, total = left_out + skipped, len(left_out) + len(files)
@@ -66,8 +65,8 @@ def import_fields(config: ImportConfig) -> dict:
     proofs = [prove(group, signals, config.min_psnr, config.force) for group in groups]
     datasets = [dataset_of(group, batch) for group in groups]  # all that can fail comes before anything is written
     claim()
-    if config.signals is not None:
-        remember(config.out, config.signals, config.data_root)
+    if where is not None:
+        remember(config.out, where)
     report = {"source": config.source, "title": source.title, "files": total, "beside": extra.read}
     report |= {"groups": save(groups, datasets, proofs, batch, config.out), "skipped": skipped}
     runs.write_json(config.out / "import.json", report)

@@ -127,9 +127,7 @@ def claim(
     sweep(out)
     path = out / "run.json"
     if path.is_file():
-        before = read_json(path, "Delete the folder, or choose another.", Run)
-        if upgrade is not None:
-            before = {**before, "config": upgrade(before["config"])}
+        before = _before(path, upgrade)
         if not overwrite:
             if kind is not None and before.get("kind") not in (None, kind):
                 raise ValueError(
@@ -188,6 +186,12 @@ class Run:
     used: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def _before(path: Path, upgrade: Callable[[dict], dict] | None) -> dict[str, Any]:
+    """What a folder's `run.json` says, its config under today's names."""
+    found = read_json(path, "Delete the folder, or choose another.", Run)
+    return found if upgrade is None else {**found, "config": upgrade(found["config"])}
+
+
 def _check_kind(out: Path, before: dict, config: dict, kind: str | None) -> None:
     """Refuse to overwrite what another command made; without a recorded kind, its settings tell."""
     made, old = before.get("kind"), before["config"]
@@ -231,11 +235,9 @@ def vacant(
     path = out / "run.json"
     if config.pop("overwrite", False) or not path.is_file():
         return out
-    before = read_json(path, "Delete the folder, or choose another.", Run)
+    before = _before(path, upgrade)
     if kind is not None and before.get("kind") not in (None, kind):
         return out  # `claim` refuses it
-    if upgrade is not None:
-        before = {**before, "config": upgrade(before["config"])}
     differing = _differing(before, config, parents, free)
     if not differing:
         return out

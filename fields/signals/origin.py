@@ -12,27 +12,12 @@ ORIGIN = "signals.json"
 """Beside a weight dataset, never published: where on this machine the signals of its fields were read from."""
 
 
-def remember(
-    folder: Path,
-    signals: str,
-    data_root: Path | None,
-    resize: int | None = None,
-    crop: bool = False,
-    columns: dict[str, str | int | None] | None = None,
-) -> None:
-    """Note in a dataset's folder where its signals lie, so that no later command need be told again.
-
-    Args:
-        folder: of the dataset.
-        signals: the name of a set of signals, or a folder.
-        data_root: folder of the dataset's files, if the user named one.
-        resize, crop: what was done to pictures (see `SignalsConfig`).
-        columns: those of `HUB_OPTIONS`, of a dataset of the Hub.
-    """
+def remember(folder: Path, config: SignalsConfig) -> None:
+    """Note in a dataset's folder where its signals lie and how they were read, so that no later command need be told again."""
+    signals, root = config.signals, config.data_root
     name = signals if signals in LOADERS or is_hub_name(signals) else str(Path(signals).expanduser().resolve())
-    root = None if data_root is None else str(Path(data_root).expanduser().resolve())
-    origin = {"signals": name, "data_root": root, "resize": resize, "crop": crop}
-    origin |= {column: (columns or {}).get(column) for column in HUB_OPTIONS}
+    origin = {"signals": name, "data_root": None if root is None else str(Path(root).expanduser().resolve())}
+    origin |= {option: getattr(config, option) for option in ("resize", "crop", *HUB_OPTIONS)}
     if read_origin(folder) != origin:
         write_json(Path(folder) / ORIGIN, origin)
 

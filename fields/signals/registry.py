@@ -26,8 +26,6 @@ class Loader:
     """The Hub's identifier of their licence."""
     source: str
     """Who made them, for cards."""
-    embedded: bool = False
-    """At hand without files or a network."""
     terms: str = ""
     """Why nothing that is made of them may be published; empty where it may."""
     fits: int = 1
@@ -38,13 +36,13 @@ LOADERS: dict[str, Loader] = {
     "digits": Loader(
         load_digits, "cc-by-4.0",
         "scikit-learn's digits: the test part of UCI's Optical Recognition of Handwritten Digits (E. Alpaydin and "
-        "C. Kaynak, 1998), CC BY 4.0", embedded=True, fits=4,
+        "C. Kaynak, 1998), CC BY 4.0", fits=4,
     ),
     "mnist": Loader(load_mnist, "cc-by-sa-3.0", "MNIST (Y. LeCun, C. Cortes and C. Burges), CC BY-SA 3.0"),
     "fashion-mnist": Loader(
         load_mnist, "mit", "Fashion-MNIST (H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747), MIT"
     ),
-    "solids": Loader(load_solids, "mit", "procedural solids of this project, MIT", embedded=True),
+    "solids": Loader(load_solids, "mit", "procedural solids of this project, MIT"),
     "abo": Loader(load_abo, "cc-by-4.0", "Amazon Berkeley Objects (J. Collins et al., arXiv:2110.06199), CC BY 4.0"),
     "thingi10k": Loader(
         load_thingi10k, "other", "Thingi10K (Q. Zhou and A. Jacobson, arXiv:1605.04797), each mesh under its own licence"

@@ -285,6 +285,14 @@ class WeightDataset:
             raise ValueError(f"split {name!r} not found; this dataset has {', '.join(self.splits)}.")
         return self.splits[name]
 
+    def check_training(self) -> None:
+        """Refuse a dataset without training fields, for what is learnt from these alone or matched to them."""
+        if not len(self.splits.get("train", ())):
+            raise ValueError(
+                f"the dataset has no training fields (splits: {', '.join(self.splits) or 'none'}). Fit signals that have a "
+                "training split, or name one so."
+            )
+
     def batches(self, split: str, size: int = 4096) -> Iterator[Tensor]:
         """Rows of a split, streamed: (n, P) float32, n <= size."""
         for table in self.tables(split, size):

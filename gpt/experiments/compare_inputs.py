@@ -9,7 +9,6 @@ from fields.runtime.runs import read_json
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import HubName, fetch, is_local
 from tokenizers.base import FILES, WeightTokenizer
-from tokenizers.build import check_training_fields
 from tokenizers.encode import check_field, divide
 from tokenizers.registry import load_tokenizer
 
@@ -77,7 +76,7 @@ def _enter(text: str, source: str, fields: str, loaded: dict[str, WeightDataset]
     path = fetch(source, "model", patterns=FILES, flag="tokenizer")
     entry = Entry(source, fields, path, load_tokenizer(path), loaded[fields])
     try:
-        check_training_fields(entry.data)
+        entry.data.check_training()
         check_field(entry.tokenizer, entry.data)
     except ValueError as error:
         raise ValueError(f"{text}: {error}") from None

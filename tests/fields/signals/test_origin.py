@@ -11,6 +11,7 @@ from PIL import Image
 from fields.fitting.align import align_dataset
 from fields.fitting.fit import fit
 from fields.fitting.options import AlignConfig, FitConfig
+from fields.signals.options import SignalsConfig
 from fields.signals.origin import ORIGIN, locate, read_origin, remember
 from fields.storage.dataset import WeightDataset
 from gpt.evaluation.items import open_signals
@@ -62,13 +63,13 @@ def test_a_flag_wins_and_a_folder_that_is_gone_is_named(fitted, tmp_path):
 
 
 def test_data_sets_are_found_where_their_files_lay(tmp_path):
-    remember(tmp_path, "mnist", Path("~/files"))
+    remember(tmp_path, SignalsConfig("mnist", Path("~/files")))
     origin = read_origin(tmp_path)
     assert (origin["signals"], origin["data_root"]) == ("mnist", str(Path("~/files").expanduser()))
     config, missing = locate({"name": "mnist"}, origin, None, None)
     assert config is None and "files, which is gone; give --data-root DIR" in missing
     (tmp_path / "files").mkdir()
-    remember(tmp_path, "mnist", tmp_path / "files")
+    remember(tmp_path, SignalsConfig("mnist", tmp_path / "files"))
     for flags in ((None, None), ("mnist", None)):
         assert locate({"name": "mnist"}, read_origin(tmp_path), *flags)[0].data_root == tmp_path / "files"
     assert locate({"name": "mnist"}, read_origin(tmp_path), None, tmp_path)[0].data_root == tmp_path
