@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fields.fitting.options import AlignConfig, How
-from fields.metrics.pairs import psnr
+from fields.model import values
 from fields.runtime import runs
 from fields.runtime.console import plural
 from fields.signals.origin import ORIGIN
@@ -17,7 +17,7 @@ from fields.storage.dataset import KEPT, WeightDataset, summary
 from fields.storage.fetch import beside
 from fields.storage.reference import Reference
 from fields.symmetry import align, balance, canonical
-from fields.view.render import render, save_png, sheet
+from fields.view.render import save_png, sheet
 
 PAIRS = 500
 """Pairs of fields whose distances and means are reported."""
@@ -27,8 +27,8 @@ def align_dataset(config: AlignConfig) -> dict:
     """The command: every split aligned and saved, and what it changed, also in OUT/align.json.
 
     Returns:
-        Mean distances to the reference and within pairs of training fields, and the PSNR of the pairs' renders against
-        the mean of their pictures when their weights are averaged; each before and after.
+        Mean distances to the reference and within pairs of training fields, and the quality of a pair's mean weights against
+        the mean of its values; each before and after.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -90,7 +90,10 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
     for key, text in (
         ("to_reference", "mean distance to the reference"),
         ("between", "mean distance between two fields"),
-        ("halfway_psnr", "PSNR of a field half-way between two, against the mean of their pictures (dB)"),
+        (
+            "halfway",
+            f"{type(data.kind).measure.title} of a field half-way between two, against the mean of their values",
+        ),
     ):
         before, after = report["before"][key], report["after"][key]
         if before is not None:
@@ -129,18 +132,18 @@ def draw_walks(path: Path, before: WeightDataset, after: WeightDataset, name: st
     """A picture of straight lines between training fields, by their weights: each pair before and after alignment.
 
     Returns:
-        Whether there was something to draw: two training fields of pictures of one known size.
+        Whether there was something to draw: two training fields that their kind can draw.
     """
-    height, width = before.extent("train")[0].tolist()
+    extent, config = before.extent("train")[0].tolist(), before.config
     pairs, steps = min(4, len(before.splits["train"]) // 2), 9
-    if before.kind.name != "images" or min(height, width) < 1 or not pairs:
+    if not pairs or not before.kind.drawable(config, extent):
         return False
     order = torch.randperm(len(before.splits["train"]), generator=torch.Generator().manual_seed(0))[: 2 * pairs]
     share, pictures, captions = torch.linspace(0, 1, steps)[:, None], [], []
     for a, b in order.view(-1, 2).tolist():
         for which, data in (("before", before), (name, after)):
             ends = data.weights("train", [a, b])
-            pictures.append(render(data.config, ends[:1].lerp(ends[1:], share), height, width))
+            pictures.append(before.kind.thumbnail(config, ends[:1].lerp(ends[1:], share), extent))
             captions += [which] + [""] * (steps - 1)
     save_png(path, sheet(torch.cat(pictures), steps, captions=captions))
     return True
@@ -158,17 +161,19 @@ def _reference(data: WeightDataset, name: str | None) -> int:
 
 
 def measure_closeness(data: WeightDataset, row: Tensor | None = None) -> dict[str, float | None]:
-    """How close the training fields lie to `row` (if there is one) and to each other, and whether mean weights are mean pictures."""
+    """How close the training fields lie to `row` (if there is one) and to each other, and whether mean weights give mean values."""
     weights = data.weights("train")
     order = torch.randperm(len(weights), generator=torch.Generator().manual_seed(0))[: 2 * PAIRS]
     a, b = weights[order[: len(order) // 2]], weights[order[len(order) // 2 :][: len(order) // 2]]
-    found: dict[str, float | None] = {"to_reference": None, "between": None, "halfway_psnr": None}
+    found: dict[str, float | None] = {"to_reference": None, "between": None, "halfway": None}
     if row is not None:
         found["to_reference"] = float((weights - row).norm(dim=1).mean())
     if len(a):
         found["between"] = float((a - b).norm(dim=1).mean())
-        height, width = data.extent("train")[0].tolist()
-        if data.kind.name == "images" and min(height, width) > 0:
-            mean = (render(data.config, a, height, width) + render(data.config, b, height, width)) / 2
-            found["halfway_psnr"] = float(psnr(render(data.config, (a + b) / 2, height, width), mean).mean())
+        extent = data.extent("train")[0].tolist()
+        if data.kind.known(extent):
+            points = data.kind.points(data.config, extent)
+            ends, middle = (values(data.config, rows, points) for rows in (torch.cat([a, b]), (a + b) / 2))
+            mean = (ends[: len(a)] + ends[len(a) :]) / 2
+            found["halfway"] = float(data.kind.quality(data.config, middle, mean).mean())
     return found

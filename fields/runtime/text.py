@@ -67,9 +67,13 @@ def inside(folder: Path, name: str) -> Path:
         ValueError: if the path is outside the folder, by itself or through a symbolic link.
     """
     path = Path(folder) / name
-    below = path.resolve().is_relative_to(Path(folder).resolve())
     leads = PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or "\\" in name
-    if leads or ".." in PurePosixPath(name).parts or "\0" in name or not below:
+    if (
+        leads
+        or ".." in PurePosixPath(name).parts
+        or "\0" in name
+        or not path.resolve().is_relative_to(Path(folder).resolve())
+    ):
         raise ValueError(f"{one_line(repr(name), 80)} is outside {folder}. Give names of files inside it.")
     return path
 

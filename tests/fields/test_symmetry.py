@@ -163,11 +163,23 @@ def test_a_dataset_aligned(dataset, tmp_path, capsys):
         assert made.ids(split) == dataset.ids(split) and torch.equal(made.labels(split), dataset.labels(split))
     assert report["after"]["between"] < 0.5 * report["before"]["between"]
     assert report["after"]["to_reference"] < 0.5 * report["before"]["to_reference"]
-    assert report["after"]["halfway_psnr"] > report["before"]["halfway_psnr"] + 5
+    assert report["after"]["halfway"] > report["before"]["halfway"] + 5
     assert align_dataset(settings) == report and "is complete" in capsys.readouterr().out
     with pytest.raises(ValueError, match="not a training signal"):
         align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "x", reference="nobody"))
     assert not (tmp_path / "x").exists()
+
+
+def test_shapes_aligned(tmp_path, monkeypatch):
+    """Measured and drawn by their kind, as pictures are."""
+    monkeypatch.setattr("fields.kinds.shapes.GRID", 12)
+    config = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
+    shape = rows(config, 1, seed=3)
+    mixed = {"weights": torch.cat([shape, scrambled(config, shape)]), "ids": ["a", "b"], "extent": [[1]] * 2}
+    WeightDataset.from_rows(config, {"train": mixed}, Reference(), {"kind": "shapes"}).save(tmp_path / "mixed")
+    report = align_dataset(AlignConfig(fields=tmp_path / "mixed", out=tmp_path / "aligned"))
+    assert report["before"]["halfway"] <= report["after"]["halfway"] == 1.0
+    assert (tmp_path / "aligned" / "interpolation.png").is_file()
 
 
 def test_a_dataset_sorted(dataset, tmp_path, capsys):
