@@ -328,7 +328,7 @@ def test_grid_of_one_pixel_and_of_none():
     for bad, message in (((0, 4), "at least 1 x 1"), ((4, -1), "at least 1 x 1")):
         with pytest.raises(ValueError, match=message):
             grid(FieldConfig(), *bad)
-    with pytest.raises(ValueError, match="2 coordinates, but this one has 3"):
+    with pytest.raises(ValueError, match="from 2 coordinates, but this one is 3 -> "):
         grid(FieldConfig(in_dim=3), 4, 4)
 
 
