@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,9 +25,11 @@ def fixed_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def one_thread() -> AbstractContextManager[None]:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Run short operations on one thread: waking the others takes longer, on a busy machine many times longer."""
-    return fixed_threads(1)
+    with fixed_threads(1):
+        yield
 
 
 def share(work: Callable[[int], None], jobs: Sequence[int], threads: int) -> None:

@@ -167,9 +167,9 @@ class WeightDataset:
             data._check_counts(about["rows"], path)
             return data
         files = sorted((path / "data").glob("*-*-of-*.parquet"))
-        found = by_split(f"{path}/data", ((str(file), file) for file in files), HINT)
-        for split in sorted(found, key=_split_order):
-            shards = [file for _, file in found[split]]
+        named = by_split(f"{path}/data", ((str(file), file) for file in files), HINT)
+        for split in sorted(named, key=_split_order):
+            shards = [file for _, file in named[split]]
             parts = [Dataset(read_parquet(f, wanted, config, about["files"].get(f.name)), split=split) for f in shards]
             splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
         data = cls(config, splits, Reference.from_dict(about["reference"], path), about["signals"])
