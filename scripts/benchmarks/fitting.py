@@ -2,6 +2,7 @@
 
 import resource
 import time
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -21,22 +22,35 @@ from fields.signals.registry import load_signals
 from scripts.benchmarks.options import FitBenchmark
 
 
-def one_at_a_time(config: FieldConfig, image: Tensor, seed: int) -> tuple[float, float]:
-    """A field as an `nn.Module`, Adam, mini-batches of 64 pixels, until the picture reaches 33 dB: (seconds, dB)."""
-    coords, targets = grid(config, *image.shape[:2]), image.flatten(0, 1)
+def one_at_a_time(
+    config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, goal: float, batches: Iterable[Tensor], every: int
+) -> tuple[float, float]:
+    """A field as an `nn.Module` from random weights, one batch of points per step of Adam, until `goal`: (seconds, quality).
+
+    Args:
+        coords, targets: (M, d) and (M, C), all points and their values.
+        batches: positions of the points of each step.
+        every: steps between two looks at the quality.
+    """
     module = to_module(config, random_rows(config, [seed])[0])
     adam = torch.optim.Adam(module.parameters(), lr=4e-3)
     began, reached = time.perf_counter(), 0.0
-    for epoch in range(1000):
-        for batch in torch.randperm(len(coords)).split(64):
-            adam.zero_grad()
-            F.binary_cross_entropy(module(coords[batch]).clamp(1e-6, 1 - 1e-6), targets[batch]).backward()
-            adam.step()
-        if epoch % 5 == 4:
+    for step, batch in enumerate(batches, 1):
+        adam.zero_grad()
+        F.binary_cross_entropy(module(coords[batch]).clamp(1e-6, 1 - 1e-6), targets[batch]).backward()
+        adam.step()
+        if step % every == 0:
             reached = float(quality(config, from_module(module)[None], targets[None], coords))
-            if reached >= 33:
+            if reached >= goal:
                 break
     return time.perf_counter() - began, reached
+
+
+def one_picture(config: FieldConfig, image: Tensor, seed: int) -> tuple[float, float]:
+    """Mini-batches of 64 pixels, until 33 dB: (seconds, dB)."""
+    coords, epoch = grid(config, *image.shape[:2]), -(-image.shape[0] * image.shape[1] // 64)
+    batches = (batch for _ in range(1000) for batch in torch.randperm(len(coords)).split(64))
+    return one_at_a_time(config, coords, image.flatten(0, 1), seed, 33.0, batches, 5 * epoch)
 
 
 def plainly_batched(config: FieldConfig, start: Tensor, images: Tensor) -> Tensor:
@@ -75,7 +89,7 @@ def fit(config: FitBenchmark) -> None:
     torch.manual_seed(config.seed)
     coords = Points(architecture, grid(architecture, *train.extent[0].tolist()), 1.0, 0).coords
     cpu, wall = time.process_time(), time.perf_counter()
-    singles = [one_at_a_time(architecture, held_out.images([i])[0], i)[1] for i in range(config.single)]
+    singles = [one_picture(architecture, held_out.images([i])[0], i)[1] for i in range(config.single)]
     lines = [("one at a time, 64-pixel batches", *spent(cpu, wall), len(singles), sum(singles) / len(singles))]
     few = held_out.images(list(range(max(1, len(held_out) // 4))))
     cpu, wall = time.process_time(), time.perf_counter()

@@ -4,37 +4,25 @@ import resource
 import time
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fields.fitting.engine import quality
 from fields.fitting.fit import architecture_for, schedule_for
 from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
-from fields.fitting.starts import make_reference, random_rows
+from fields.fitting.starts import make_reference
 from fields.model import FieldConfig
-from fields.module import from_module, to_module
 from fields.runtime.launch import cores
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
+from scripts.benchmarks.fitting import one_at_a_time
 from scripts.benchmarks.options import ShapesBenchmark
 
 
 def one_shape(config: FieldConfig, coords: Tensor, targets: Tensor, seed: int, goal: float) -> tuple[float, float]:
-    """A field as an `nn.Module` from random weights, Adam, 512 points a step, until `goal`: (seconds, IoU)."""
-    module = to_module(config, random_rows(config, [seed])[0])
-    adam = torch.optim.Adam(module.parameters(), lr=4e-3)
-    generator, began, reached = torch.Generator().manual_seed(seed), time.perf_counter(), 0.0
-    for step in range(1, 4001):
-        chosen = torch.randint(len(coords), (512,), generator=generator)
-        adam.zero_grad()
-        F.binary_cross_entropy(module(coords[chosen]).clamp(1e-6, 1 - 1e-6), targets[chosen]).backward()
-        adam.step()
-        if step % 50 == 0:
-            reached = float(quality(config, from_module(module)[None], targets[None], coords))
-            if reached >= goal:
-                break
-    return time.perf_counter() - began, reached
+    """512 points a step, until `goal`: (seconds, IoU)."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = (torch.randint(len(coords), (512,), generator=generator) for _ in range(4000))
+    return one_at_a_time(config, coords, targets, seed, goal, batches, 50)
 
 
 def shapes(config: ShapesBenchmark) -> None:
