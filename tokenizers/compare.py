@@ -130,7 +130,7 @@ def _need(
         split = config.split or held_out_split(data)
         train, held = (min(a, len(data.splits.get(s, ()))) for a, s in ((train, "train"), (held, split)))
         if data.kind.name == "images" and held:
-            values = max(values, int(data.sizes(split).clamp_min(1).prod(1).max()) * data.config.out_dim)
+            values = max(values, int(data.extent(split).clamp_min(1).prod(1).max()) * data.config.out_dim)
     size, tokens = (
         max(found) for found in ([d.config.size for d in loaded.values()], [t.tokens_per_field for t in tokenizers])
     )
@@ -152,7 +152,7 @@ def _seconds(tokenizer: WeightTokenizer, data: WeightDataset, bench: HeldOutFiel
     if config.refitting.refit:
         settings = replace(config.refitting, refit_steps=min(config.refitting.refit_steps, 2))
         refit = Refit(tokenizer, settings)
-        names, sizes = [""] * len(few), data.sizes(bench.split)[bench.chosen[:TRIED]]
+        names, sizes = [""] * len(few), data.extent(bench.split)[bench.chosen[:TRIED]]
         began = time.perf_counter()
         refit(few, ids, names, sizes)
         seconds += (time.perf_counter() - began) * held / len(few) * config.refitting.refit_steps / settings.refit_steps

@@ -41,7 +41,9 @@ def temporary_name(path: Path, tag: str = "new", folder: bool = False) -> Path:
     suffix = "" if folder else path.suffix
     stem = path.name[: len(path.name) - len(suffix)]
     stem = stem if tag == "old" else stem[:150]
-    return path.with_name(f".{stem}-{tag}-{host()}-{os.getpid()}-{process_mark(os.getpid())}{uuid.uuid4().hex[:5]}{suffix}")
+    return path.with_name(
+        f".{stem}-{tag}-{host()}-{os.getpid()}-{process_mark(os.getpid())}{uuid.uuid4().hex[:5]}{suffix}"
+    )
 
 
 def process_mark(pid: int) -> str:

@@ -32,7 +32,6 @@ from fields.storage.columns import (
     features,
     matrix,
     read_parquet,
-    shards_said,
     stored_names,
     table_of,
 )  # fmt: skip
