@@ -7,7 +7,7 @@ to the nearest point in both directions.
 
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -16,10 +16,16 @@ from torch import Tensor, from_numpy
 
 POINTS = 2048
 """Points of a cloud."""
-COARSE, SHORTLIST = 128, 8
-"""Of a search for the nearest cloud: points by which the first choice is made, and clouds then compared by all points."""
 FEW = 400
 """Pairs below which processes are not worth their start."""
+CELL = 0.2
+"""Edge of the cells of lower bounds, in standard deviations of a cloud."""
+CELLS = 8000
+"""About as many cells hold points of many clouds."""
+ROUNDING = 1e-5
+"""What float32 may add to a lower bound."""
+TIED = 2e-5
+"""Distances this close to the nearest one (absolute below 1, else relative) are exact, too: scores take them as equal."""
 
 
 def is_closed(faces: np.ndarray) -> bool:
@@ -124,60 +130,136 @@ def chamfer_matrix(
     both = a if b is None else b
     rows = [(i, i + 1 if b is None else 0) for i in range(len(a))]  # (row, first column)
     out, done = np.zeros((len(a), len(both)), np.float32), 0
-    if workers > 1 and len(a) * len(both) > FEW:
-        context = multiprocessing.get_context("spawn")  # forks of a process with threads hang
-        with ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(a, both)) as pool:
-            found = pool.map(_row, rows, chunksize=max(1, len(rows) // (8 * workers)))
-            for (i, first), row in zip(rows, found, strict=True):
-                out[i, first:], done = row, done + len(row)
-                if progress is not None:
-                    progress(done)
-    else:
-        state = _state(a, both)
-        for i, first in rows:
-            out[i, first:] = _one_row(state, i, first)
-            done += len(both) - first
-            if progress is not None:
-                progress(done)
+    for (i, first), row in zip(rows, _mapped(_row, rows, _prepare, (a, both), workers), strict=True):
+        out[i, first:], done = row, done + len(row)
+        if progress is not None:
+            progress(done)
     return from_numpy(out + out.T if b is None else out)
 
 
-def nearest_chamfer(
-    a: Sequence[np.ndarray], pool: Sequence[np.ndarray], *, coarse: int = COARSE, shortlist: int = SHORTLIST
-) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest cloud of a large set: by few points of each first, then by all points of the nearest ones.
+def nearest_matrix(
+    a: Sequence[np.ndarray],
+    b: Sequence[np.ndarray] | None = None,
+    *,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Chamfer distances, exact where a cloud has its nearest ones; elsewhere lower bounds, which are larger than those.
+
+    Rows and columns have the same smallest entries, at the same places, as those of `chamfer_matrix`, from few distances.
+
+    Args:
+        a: N clouds.
+        b: M clouds; None = a, where no cloud is compared with itself.
+        workers: processes; 1 = this one.
+        progress: called with the rows and columns done so far, N, and M more where `b` is given.
+    Returns:
+        (N, M) float32.
+    """
+    first, place = _distinct(a)
+    if len(first) < len(a):
+        few = nearest_matrix([a[i] for i in first], b, workers=workers, progress=progress)
+        return few[place] if b is not None else few[place][:, place]
+    out, done = _bounds(a, b), 0
+    known = np.zeros(out.shape, bool)
+    turns = [(a, b, out, known)] + ([] if b is None else [(b, a, out.T, known.T)])
+    for rows, columns, view, exact in turns:
+        jobs, state = range(len(rows)), (rows, columns, view.copy(), exact.copy())
+        for i, (places, values) in zip(
+            jobs, _mapped(_nearest_row, jobs, _prepare_nearest, state, workers), strict=True
+        ):
+            view[i, places], exact[i, places] = values, True
+            if b is None:
+                view[places, i] = values
+            done += 1
+            if progress is not None:
+                progress(done)
+    return from_numpy(out)
+
+
+def nearest_chamfer(a: Sequence[np.ndarray], pool: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest cloud of a large set.
 
     Args:
         a: N clouds.
         pool: M clouds.
-        coarse: points of each cloud by which the first choice is made.
-        shortlist: clouds that are then compared by all points.
     Returns:
         (N,) Chamfer distances and (N,) positions in the pool.
     """
-    few, many = [[cloud[:coarse] for cloud in side] for side in (a, pool)]
-    trees = [_tree(cloud) for cloud in many]
-    distances, places = np.zeros(len(a)), np.zeros(len(a), np.int64)
-    for i, cloud in enumerate(a):
-        tree = _tree(few[i])
-        rough = [_chamfer(few[i], tree, other, its) for other, its in zip(many, trees, strict=True)]
-        chosen = np.argsort(rough, kind="stable")[:shortlist]
-        exact = [chamfer(cloud, pool[j]) for j in chosen]
-        best = int(np.argmin(exact))
-        distances[i], places[i] = exact[best], chosen[best]
-    return distances, places
+    bounds = _bounds(a, pool)
+    state = _nearest_state(a, pool, bounds, np.zeros(bounds.shape, bool))
+    distances, found = np.zeros(len(a)), np.zeros(len(a), np.int64)
+    for i in range(len(a)):
+        places, values = _one_nearest(state, i)
+        distances[i], found[i] = values.min(), places[values.argmin()]
+    return distances, found
 
 
-def seconds_for(clouds: Sequence[np.ndarray], pairs: int, *, workers: int = 1) -> float:
-    """How long `pairs` distances take, from one that is computed here."""
-    state = _state(clouds[:1], clouds[-1:])
-    began = time.perf_counter()
-    _one_row(state, 0, 0)
-    return (time.perf_counter() - began) * pairs / max(workers, 1)
+def _distinct(a: Sequence[np.ndarray]) -> tuple[list[int], list[int]]:
+    """Where each cloud stands first, and for every cloud which of those it is: one object may stand there several times."""
+    first: dict[int, int] = {}
+    place = [first.setdefault(id(cloud), len(first)) for cloud in a]
+    return [place.index(i) for i in range(len(first))], place
+
+
+def _bounds(a: Sequence[np.ndarray], b: Sequence[np.ndarray] | None) -> np.ndarray:
+    """(N, M) float32 lower bounds of Chamfer distances, 0 on the diagonal where `b` is None."""
+    if b is None:
+        one = _one_way(a, a)
+        return one + one.T
+    return _one_way(a, b) + _one_way(b, a).T
+
+
+def _one_way(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, M) float32 lower bounds of the mean squared distance from the points of each of `a` to the nearest of each of `b`.
+
+    Space is cut into cells. A point is as far from a cloud as the middle of its cell, less its own distance to the middle;
+    the squares of a cell's points are at least their number times the square of what the mean of these distances leaves.
+    """
+    points = np.concatenate(a)
+    at = np.floor(points / CELL).astype(np.int64)
+    low = at.min(0)
+    shape = at.max(0) - low + 1
+    cells, place = np.unique(np.ravel_multi_index((at - low).T, shape), return_inverse=True)
+    middles = (np.stack(np.unravel_index(cells, shape), 1) + low + 0.5) * CELL
+    slack = np.linalg.norm(points - middles[place], axis=1)
+    far = np.empty((len(cells), len(b)), np.float32)
+    for j, cloud in enumerate(b):
+        far[:, j] = _tree(cloud).query(middles)[0]
+    out, ends = np.empty((len(a), len(b)), np.float32), np.cumsum([len(cloud) for cloud in a])
+    for i, (end, cloud) in enumerate(zip(ends, a, strict=True)):
+        own = slice(end - len(cloud), end)
+        mine, inverse, counts = np.unique(place[own], return_inverse=True, return_counts=True)
+        mean = np.bincount(inverse, slack[own]) / counts
+        left = (far[mine] - (mean[:, None] + ROUNDING).astype(np.float32)).clip(0)
+        out[i] = (counts / len(cloud)).astype(np.float32) @ np.square(left) * np.float32(1 - ROUNDING)
+    return out
+
+
+def seconds_for(a: np.ndarray, b: np.ndarray, n: int, m: int, *, workers: int = 1) -> float:
+    """About how long `nearest_matrix` of n and m clouds takes, from one distance of such clouds that is computed here.
+
+    Of shapes of several families, a cloud needs about the square root of m distances (1.1 times that of 50 and of 99 solids).
+    """
+    trees, began = (_tree(a), _tree(b)), time.perf_counter()
+    _chamfer(a, trees[0], b, trees[1])
+    pair = time.perf_counter() - began
+    return pair * (1.1 * n * m**0.5 / max(workers, 1) + (n + m) * CELLS / (len(a) + len(b)))
 
 
 _SHARED: tuple = ()
 """The clouds and their trees in a worker process."""
+
+
+def _mapped(function: Callable, jobs: Sequence, prepare: Callable, state: tuple, workers: int) -> Iterator:
+    """Results of the jobs in their order, by processes where that pays; `prepare` gets what all jobs share."""
+    if workers > 1 and len(state[0]) * len(state[1] or state[0]) > FEW:
+        context = multiprocessing.get_context("spawn")  # forks of a process with threads hang
+        with ProcessPoolExecutor(workers, context, initializer=prepare, initargs=state) as pool:
+            yield from pool.map(function, jobs, chunksize=max(1, len(jobs) // (8 * workers)))
+    else:
+        prepare(*state)
+        yield from map(function, jobs)
 
 
 def _state(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple:
@@ -197,3 +279,38 @@ def _row(job: tuple[int, int]) -> np.ndarray:
 def _one_row(state: tuple, i: int, first: int) -> np.ndarray:
     a, trees_a, b, trees_b = state
     return np.array([_chamfer(a[i], trees_a[i], b[j], trees_b[j]) for j in range(first, len(b))], np.float32)
+
+
+def _nearest_state(
+    a: Sequence[np.ndarray], b: Sequence[np.ndarray] | None, bounds: np.ndarray, known: np.ndarray
+) -> tuple:
+    return *_state(a, a if b is None else b), bounds, known, b is None
+
+
+def _prepare_nearest(
+    a: Sequence[np.ndarray], b: Sequence[np.ndarray] | None, bounds: np.ndarray, known: np.ndarray
+) -> None:
+    global _SHARED
+    _SHARED = _nearest_state(a, b, bounds, known)
+
+
+def _nearest_row(i: int) -> tuple[np.ndarray, np.ndarray]:
+    return _one_nearest(_SHARED, i)
+
+
+def _one_nearest(state: tuple, i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the clouds that may be nearest to cloud i, in the order of their bounds, and their float32 distances.
+
+    Where a distance is known, it is its own bound.
+    """
+    a, trees_a, b, trees_b, bounds, known, own = state
+    places, values, best = [], [], np.inf
+    for j in np.argsort(bounds[i], kind="stable").tolist():
+        if own and i == j:
+            continue
+        if bounds[i, j] > best + TIED * max(best, 1.0):
+            break
+        places.append(j)
+        values.append(bounds[i, j] if known[i, j] else np.float32(_chamfer(a[i], trees_a[i], b[j], trees_b[j])))
+        best = min(best, float(values[-1]))
+    return np.array(places, np.int64), np.array(values, np.float32)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fields.metrics.clouds import chamfer_matrix
+from fields.metrics.clouds import nearest_matrix
 from fields.metrics.distances import Nearest, dssim, l2, nearest
 from fields.metrics.sets import Estimate, bootstrap_mean, coverage_scores, mmd_scores, one_nn_scores
 from gpt.evaluation import features
@@ -62,7 +62,7 @@ class SetMetric:
 DISTANCES: dict[str, Distance] = {
     "l2": Distance("L2", "L2", l2, ("images", "points"), 2, nearest),
     "ssim": Distance("SSIM", "(1-SSIM)/2", dssim, ("images",), 4),
-    "chamfer": Distance("Chamfer", "Chamfer distance", chamfer_matrix, ("shapes",), 4),
+    "chamfer": Distance("Chamfer", "Chamfer distance", nearest_matrix, ("shapes",), 4),
 }
 """Key in metrics.json -> distance, in the table's order."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fields.kinds.preview import spread
 from fields.kinds.shapes import ShapeKind
-from fields.metrics.clouds import COARSE, SHORTLIST, nearest_chamfer, on_surface, seconds_for, standardised
+from fields.metrics.clouds import CELLS, nearest_chamfer, on_surface, seconds_for, standardised
 from fields.metrics.sets import mann_whitney
 from fields.runtime import runs
 from fields.runtime.console import bar, duration, text_table
@@ -150,17 +150,16 @@ def _announce(config: EvaluateConfig, made: dict[str, tuple[WeightDataset, Tenso
     pool = min(own.pool, len(data.ids("train")))
     surfaces, sides = sum(len(rows) for _, rows, _ in made.values()) + pool, len(made)
     held = POINT * (own.size + 1) ** 3 + POINTED * own.points * (surfaces + 2 * n * (workers if workers > 1 else 0))
+    held += 4 * n * (CELLS + 4 * n)
     check_memory(held, f"surfaces of {surfaces:,} fields", "cpu", "a smaller --n, --shapes.pool or --shapes.points")
-    for size in (8, own.size):  # the first loads libraries
+    for tried in (rows[:1], rows[:3]):  # the first loads libraries
         began = time.perf_counter()
-        mesh_field(data.config, rows[0], size, below=isinstance(data.kind, ShapeKind) and data.kind.below(data.config))
-    seconds = surfaces * (time.perf_counter() - began)
-    clouds = [np.random.default_rng(0).standard_normal((own.points, 3))] * 2
-    pairs = sides * n * (n + 1) // 2 + sides * n * n
-    few = seconds_for([cloud[:COARSE] for cloud in clouds], (sides - 1) * n * pool)
-    seconds += seconds_for(clouds, pairs, workers=workers) + few + seconds_for(clouds, (sides - 1) * n * SHORTLIST)
+        _clouds(config, data, tried, None, "time")
+    seconds = surfaces * (time.perf_counter() - began) / len(tried)
+    two = [np.random.default_rng(seed).standard_normal((own.points, 3)) for seed in (0, 1)]
+    seconds += 2 * sides * seconds_for(*two, n, n, workers=workers) + (sides - 1) * seconds_for(*two, n, pool)
     print(
-        f"{surfaces:,} surfaces on grids of {own.size}^3 cells and {pairs:,} distances of {own.points:,} points: about "
+        f"{surfaces:,} surfaces on grids of {own.size}^3 cells, and the nearest of their clouds of {own.points:,} points: about "
         f"{duration(seconds)}, {gibibytes(held)} of memory",
         flush=True,
     )
@@ -296,13 +295,17 @@ def _clouds(config: EvaluateConfig, data: WeightDataset, rows: Tensor, chosen: T
     """Standardised points on the surfaces of fields, (n, P) rows that stand at `chosen` in their split."""
     below = isinstance(data.kind, ShapeKind) and data.kind.below(data.config)
     side = Clouds([], [], Counter(), 0)
+    before = cloud = None
     for i, row in enumerate(bar(rows, desc=name, unit="mesh", leave=False)):
-        mesh = mesh_field(data.config, row, config.shapes.size, below=below)
+        if before is None or not torch.equal(row, before):  # the mean field is there n times
+            mesh, cloud, before = mesh_field(data.config, row, config.shapes.size, below=below), None, row
         side.outcomes[mesh.outcome] += 1
         side.closed += mesh.closed
         if mesh.outcome == "surface":
-            points = on_surface(mesh.vertices, mesh.faces, config.shapes.points, seed=config.seed + i)
-            side.clouds.append(standardised(points))
+            if cloud is None:
+                points = on_surface(mesh.vertices, mesh.faces, config.shapes.points, seed=config.seed + i)
+                cloud = standardised(points)
+            side.clouds.append(cloud)
             side.rows.append(i if chosen is None else int(chosen[i]))
     return side
 
@@ -312,16 +315,8 @@ def _distances(config: EvaluateConfig, clouds: dict[str, list[np.ndarray]]) -> d
     needed = [(a, a) for a in clouds] + [(a, "references") for a in clouds if a != "references"]
     if "samples" in clouds:
         needed.append(("samples", "training fields"))
-    n = len(clouds["references"])
-    pairs = len(clouds) * n * (n + 1) // 2 + len(clouds) * n * n
     found = {}
-    with bar(total=pairs, desc="distances", unit="pair", leave=False) as shown:
-        for a, b in needed:
-            before = shown.n
-            found[a, b] = DISTANCES["chamfer"].function(
-                clouds[a],
-                None if a == b else clouds[b],
-                workers=config.threads or cores(),
-                progress=lambda done, before=before: shown.update(before + done - shown.n),
-            )
+    for a, b in bar(needed, desc="distances", unit="matrix", leave=False):
+        both = (clouds[a], None if a == b else clouds[b])
+        found[a, b] = DISTANCES["chamfer"].function(*both, workers=config.threads or cores())
     return found

@@ -38,15 +38,41 @@ def test_processes_give_the_same():
         clouds.chamfer_matrix(a, a[:20], workers=2, progress=done.append), clouds.chamfer_matrix(a, a[:20])
     )
     assert done[-1] == 500
+    assert torch.equal(clouds.nearest_matrix(a, a[:20], workers=2), clouds.nearest_matrix(a, a[:20]))
 
 
-def test_the_nearest_of_a_pool():
-    generator = np.random.default_rng(0)
-    pool = [generator.normal(size=(200, 3)) * generator.uniform(0.5, 2, 3) for _ in range(30)]
-    some = [pool[i] + generator.normal(size=(200, 3)) * 0.01 for i in (3, 17)]
-    distances, places = clouds.nearest_chamfer(some, pool, coarse=60, shortlist=5)
-    assert places.tolist() == [3, 17]
-    assert np.allclose(distances, [clouds.chamfer(a, pool[i]) for a, i in zip(some, (3, 17), strict=True)])
+def stretched(n, seed, m=60):
+    """Clouds of different proportions, some of them nearly the same."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.uniform(0.3, 2, (n, 3))
+    sizes[n // 2 :: 2] = sizes[: len(sizes[n // 2 :: 2])]
+    return [clouds.standardised(generator.normal(size=(m, 3)) * size) for size in sizes]
+
+
+@pytest.mark.parametrize("cell", [0.1, 0.2, 1.0])
+def test_nearest_clouds_are_those_of_the_whole_matrix(cell, monkeypatch):
+    monkeypatch.setattr(clouds, "CELL", cell)
+    a, b, done = stretched(20, 0), stretched(16, 1), []
+    b[3], b[4] = a[5], a[5].copy()  # twins, and a tie
+    whole, found = clouds.chamfer_matrix(a, b), clouds.nearest_matrix(a, b, progress=done.append)
+    assert done[-1] == 36 and bool((found <= whole + 1e-6).all())
+    for axis in (0, 1):
+        assert torch.equal(found.amin(axis), whole.amin(axis)) and torch.equal(found.argmin(axis), whole.argmin(axis))
+    own, near = clouds.chamfer_matrix(b), clouds.nearest_matrix(b)
+    assert torch.equal(near, near.T) and bool((near <= own + 1e-6).all())
+    for matrix in (own, near):
+        matrix.fill_diagonal_(torch.inf)
+    assert torch.equal(own.amin(1), near.amin(1)) and torch.equal(own.argmin(1), near.argmin(1))
+    distances, places = clouds.nearest_chamfer(a, b)
+    assert np.array_equal(places, whole.argmin(1).numpy()) and np.allclose(distances, whole.amin(1).numpy())
+
+
+def test_few_distances_suffice(monkeypatch):
+    counted = []
+    monkeypatch.setattr(clouds, "_chamfer", lambda *pair, real=clouds._chamfer: counted.append(1) or real(*pair))
+    some = stretched(60, 2, 200)
+    clouds.nearest_matrix(some)
+    assert len(counted) < 60 * 59 / 3
 
 
 def test_points_are_spread_by_area():
