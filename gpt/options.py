@@ -274,7 +274,7 @@ class EvaluateConfig(Overwrites):
     weight dataset, a name on the Hub, or a folder of pictures."""
     reference_split: str | None = None
     """Split that the references of --fields come from. Choose settings (a temperature, a recipe) by `validation` and report
-    `test`; default: test, or validation where there is no test split."""
+    `test`; shapes can be compared with `held-out` ones, of both. Default: test, or validation where there is no test split."""
     n: int | None = None
     """Number of samples, and of references, drawn without replacement; fewer if there are not as many. Default: 1,000
     pictures or 200 shapes."""

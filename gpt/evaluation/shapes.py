@@ -46,6 +46,8 @@ TURNED = (88, 48, 12)
 """Pixels along an edge of a turning shape, cells along an edge of its volume, views of one turn."""
 PICTURES = ("signals", "data_root", "references", "classifier", "protocol")
 """What says nothing of shapes."""
+HELD_OUT = "held-out"
+"""Validation and test fields together, as a split to refer to."""
 Galleries = tuple[list[bytes], list[str]]
 """Shapes that turn, and what stands below each."""
 
@@ -78,7 +80,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
         ValueError: for samples that are no shapes, too few of them, or flags that say nothing of shapes.
     """
     own, sides = config.shapes, sides_of(config, inputs)
-    n = min(config.n or 0, *(len(data.ids(split)) for data, split in sides.values()))
+    n = min(config.n or 0, *(sum(len(data.ids(part)) for part in _parts(data, s)) for data, s in sides.values()))
     if n < 2:
         raise ValueError(f"at least 2 shapes on each side are needed, got {n}.")
     data = inputs.data
@@ -184,8 +186,12 @@ def sides_of(config: EvaluateConfig, inputs: Inputs) -> dict[str, tuple[WeightDa
 
 
 def references_from(config: EvaluateConfig, inputs: Inputs) -> str:
-    """The split that the references come from."""
-    return reference_split({name: len(rows) for name, rows in inputs.data.splits.items()}, config.reference_split)
+    """The split that the references come from, or `HELD_OUT`."""
+    both = config.reference_split == HELD_OUT
+    found = reference_split(
+        {s: len(rows) for s, rows in inputs.data.splits.items()}, None if both else config.reference_split
+    )
+    return HELD_OUT if both else found
 
 
 def write_report(out: Path, result: dict, galleries: Galleries) -> str:
@@ -246,7 +252,8 @@ def _said(result: dict) -> str:
 
 def _round_trip(config: EvaluateConfig, inputs: Inputs, n: int) -> dict[str, tuple[WeightDataset, Tensor, None]]:
     """Held-out fields that are no references after the tokenizer's round trip, where there are as many."""
-    others = [s for s in ("validation", "test") if s != references_from(config, inputs) and s in inputs.data.splits]
+    references = references_from(config, inputs)
+    others = [s for s in ("validation", "test") if s != references != HELD_OUT and s in inputs.data.splits]
     if not others or len(inputs.data.ids(others[0])) < n:
         inputs.notes.append(f"no round trip: no {n} held-out fields beside the references")
         return {}
@@ -272,8 +279,17 @@ def _rows(
 ) -> tuple[WeightDataset, Tensor, Tensor]:
     """The dataset, (n, P) rows of a split, drawn by seed, and where they stand."""
     generator = torch.Generator().manual_seed(config.seed + 1000 * stream)
-    chosen = torch.randperm(len(data.ids(split)), generator=generator)[:n].sort().values
-    return data, data.weights(split, chosen), chosen
+    parts = _parts(data, split)
+    sizes = [len(data.ids(part)) for part in parts]
+    chosen = torch.randperm(sum(sizes), generator=generator)[:n].sort().values
+    if len(parts) == 1:
+        return data, data.weights(parts[0], chosen), chosen
+    return data, torch.cat([data.weights(part) for part in parts])[chosen], chosen
+
+
+def _parts(data: WeightDataset, split: str) -> list[str]:
+    """The splits that a name stands for."""
+    return [s for s in ("validation", "test") if s in data.splits] if split == HELD_OUT else [split]
 
 
 def simple_rows(weights: Tensor, n: int, seed: int) -> dict[str, Tensor]:

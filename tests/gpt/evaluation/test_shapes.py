@@ -98,7 +98,7 @@ def test_too_few_points_are_refused(tmp_path):
         ShapeSettings(points=1)
 
 
-def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
+def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path, capsys):
     splits = {name: rows(diamonds(8, seed), name) for seed, name in enumerate(("train", "validation", "test"))}
     data = WeightDataset.from_rows(CONFIG, splits, Reference(), {"name": "made"})
     data.save(tmp_path / "fields")
@@ -111,6 +111,10 @@ def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path):
     found = evaluate(config)
     assert [row["name"] for row in found["rows"]] == ["training fields", "validation fields after round trip"]
     assert found["n"] == 8 and found["tokenizer"] == tokenizer.fingerprint and "1-nna" in found["rows"][1]["chamfer"]
+    assert "32 surfaces at 12^3" in capsys.readouterr().out  # three sets of 8, and a pool of 8
+    both = replace(config, out=tmp_path / "both", n=16, reference_split="held-out")
+    found = evaluate(both)  # no held-out fields are left for a round trip
+    assert found["references"] == {"name": "held-out fields", "n": 8} and len(found["rows"]) == 1
     other = evaluate(replace(config, reference_split="validation", out=tmp_path / "validation"))
     assert other["references"]["name"] == "validation fields"
     assert other["rows"][1]["name"] == "test fields after round trip"
