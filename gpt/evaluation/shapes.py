@@ -158,8 +158,8 @@ def _announce(config: EvaluateConfig, made: dict[str, tuple[WeightDataset, Tenso
         began = time.perf_counter()
         _clouds(config, data, tried, None, "time")
     seconds = surfaces * (time.perf_counter() - began) / len(tried)
-    two = [np.random.default_rng(seed).standard_normal((own.points, 3)) for seed in (0, 1)]
-    seconds += 2 * sides * seconds_for(*two, n, n, workers=workers) + (sides - 1) * seconds_for(*two, n, pool)
+    a, b = (np.random.default_rng(seed).standard_normal((own.points, 3)) for seed in (0, 1))
+    seconds += 2 * sides * seconds_for(a, b, n, n, workers=workers) + (sides - 1) * seconds_for(a, b, n, pool)
     print(
         f"{surfaces:,} surfaces on grids of {own.size}^3 cells, and the nearest of their clouds of {own.points:,} points: about "
         f"{duration(seconds)}, {gibibytes(held)} of memory",

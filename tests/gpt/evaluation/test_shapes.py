@@ -111,7 +111,7 @@ def test_round_trip_of_a_tokenizer_and_no_samples(tmp_path, capsys):
     found = evaluate(config)
     assert [row["name"] for row in found["rows"]] == ["training fields", "validation fields after round trip"]
     assert found["n"] == 8 and found["tokenizer"] == tokenizer.fingerprint and "1-nna" in found["rows"][1]["chamfer"]
-    assert "32 surfaces at 12^3" in capsys.readouterr().out  # three sets of 8, and a pool of 8
+    assert "32 surfaces on grids of 12^3 cells" in capsys.readouterr().out  # three sets of 8, and a pool of 8
     both = replace(config, out=tmp_path / "both", n=16, reference_split="held-out")
     found = evaluate(both)  # no held-out fields are left for a round trip
     assert found["references"] == {"name": "held-out fields", "n": 8} and len(found["rows"]) == 1
