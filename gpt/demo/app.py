@@ -1,11 +1,11 @@
 """The page: Gradio widgets around a `Studio`. Each button calls one function of plain values, named below."""
 
-import atexit
 import json
 import shutil
 import tempfile
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,34 @@ STRIP = 9
 """Of these, shown side by side."""
 PARTS = ("upper half", "left half", "all", "none")
 MESH_CELLS = 64
+VIEW = 512
+"""Pixels of the picture of a shape."""
+FILES = 200
+"""Files to download that are kept at once, of all who look at the page."""
+WHAT = (
+    "Each picture here is drawn by a small neural network of its own, a *field*: it gives the value at every point. "
+    "A GPT has written the weights of these networks as tokens.",
+    "Each shape here is the surface of a small neural network of its own, a *field*: it says for every point whether "
+    "it lies inside. A GPT has written the weights of these networks as tokens.",
+)
+"""What is seen here: pictures, shapes."""
+TOKENS = (
+    "Each cell is a token, in the order in which the GPT writes them; the number is its code.",
+    "Each cell is a token, where its region lies; the number is its code in the vocabulary.",
+)
+"""What the board shows: without a grid of regions, with one."""
 CSS = """
 .gradio-container { max-width: 76rem !important; margin: auto; }
-#kept img { cursor: pointer; }
+#kept img, #grid button { cursor: pointer; }
+#picture, #tokens, #nearest, #kept, #place, #film { & .image-frame, & img { width: 100% !important; } }
+#picture img, #tokens img, #nearest img, #kept img, #place img, #film img { max-height: 30rem; object-fit: contain; }
+#picture img { image-rendering: pixelated; }
+#heat { overflow-x: auto !important; max-width: calc(100vw - 4rem); }
+#heat .image-container { min-width: 44rem; }
 .grid-wrap, .gallery-container { height: auto !important; min-height: 0 !important; max-height: none !important; }
-.grid-container { grid-template-columns: repeat(auto-fill, minmax(5.5rem, 1fr)) !important; height: auto !important; }
+.grid-container { grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)) !important; height: auto !important; }
+#strip .grid-container, #completions .grid-container { grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)) !important; }
+.caption-label { font-variant-numeric: tabular-nums; }
 """
 ALT = {
     "picture": "The chosen field",
@@ -40,15 +63,21 @@ ALT = {
     "film": "Film of the walk, there and back",
 }
 """What a reader of the screen says of the pictures, by their element; Gradio leaves it empty."""
-NAMING = """() => {
+SCRIPT = """() => {
   const names = NAMES;
   const name = () => {
     for (const [id, text] of Object.entries(names))
       for (const image of document.querySelectorAll(`#${id} img`)) if (image.alt !== text) image.alt = text;
+    const pen = document.querySelector('#pad button[aria-label="Brush"]');
+    if (pen && !pen.dataset.taken) {
+      pen.dataset.taken = "yes";
+      pen.click();
+    }
   };
   new MutationObserver(name).observe(document.body, { subtree: true, childList: true });
   name();
 }""".replace("NAMES", json.dumps(ALT))
+"""Names the pictures, and takes the pen for the pad, which Gradio leaves to the user."""
 
 
 class Handlers:
@@ -57,12 +86,17 @@ class Handlers:
     Attributes:
         studio: the model.
         folder: where files to download are written.
+        sizes: smallest and largest that can be asked for: pixels of a picture, cells along an edge of a mesh.
     """
 
     def __init__(self, studio: Studio, folder: Path):
         self.studio, self.folder = studio, folder
+        self.folder.mkdir(exist_ok=True)
+        self.sizes = board.CELLS if studio.shapes else board.SIZES
 
     def _file(self, suffix: str) -> Path:
+        for old in sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)[: 1 - FILES]:
+            shutil.rmtree(old, ignore_errors=True)  # the page has its own copy of what it still offers
         return Path(tempfile.mkdtemp(dir=self.folder)) / f"field{suffix}"
 
     # -- new fields ----------------------------------------------------------------------------------------------------
@@ -74,7 +108,7 @@ class Handlers:
         drawn = self.studio.draw(int(n), None if label == ANY else label, temperature, top_p, int(seed), guidance)
         lost = int(n) - len(drawn)
         said = f"{len(drawn)} new fields, seed {int(seed)}." + (f" {lost} could not be decoded." if lost else "")
-        return drawn, self.gallery(drawn), said + " Choose one to see its weights and tokens."
+        return drawn, self.gallery(drawn), said + " Choose one to look at it below."
 
     def gallery(self, drawn: Drawn) -> list[tuple[np.ndarray, str]]:
         """Pictures with captions."""
@@ -87,7 +121,7 @@ class Handlers:
     def caption(self, drawn: Drawn, i: int) -> str:
         """The number of a field and its label."""
         label, names = int(drawn.labels[i]), self.studio.label_names
-        return f"{i}: {one_line(names[label], 20)}" if 0 <= label < len(names) else str(i)
+        return f"#{i}: {one_line(names[label], 20)}" if 0 <= label < len(names) else f"#{i}"
 
     # -- one field -----------------------------------------------------------------------------------------------------
 
@@ -101,43 +135,59 @@ class Handlers:
             return (None,) * 4 + ("Draw some fields first.",) + (None,) * 3
         s, i = self.studio, min(int(i), len(drawn) - 1)
         row = drawn.weights[i]
-        picture, mesh = self.show(drawn, i, size)
+        picture, mesh, png, glb = self.show(drawn, i, size)
         small = board.picture(s.kind, s.field, row, s.extent, board.BOARD)
         tokens = board.board(drawn.codes[i], s.grid, under=small)
-        where = ", each where its region lies" if s.grid else ""
-        said = f"Field {self.caption(drawn, i)}; {s.field.size:,} weights, {len(drawn.codes[i])} tokens{where}."
-        png = board.write_png(self._file(".png"), s.kind, s.field, row, s.extent, int(size))
+        said = f"Field {self.caption(drawn, i)}, {s.field.size:,} weights from {len(drawn.codes[i])} tokens."
+        if not s.shapes and 0 < max(s.extent) <= board.TINY:
+            said += (
+                f" Training pictures have {s.extent[0]} x {s.extent[1]} pixels; between them a field was never fitted."
+            )
         weights = board.write_weights(self._file(".safetensors"), s.field, row)
         heat = to_uint8(weight_map(s.field, row)).numpy()
-        return picture, mesh, heat, tokens, said, str(png), mesh, str(weights)
+        return picture, mesh, heat, tokens, said, png, glb, str(weights)
 
-    def nearest(self, drawn: Drawn | None, i: int) -> tuple[np.ndarray | None, str]:
+    def nearest(
+        self, drawn: Drawn | None, i: int, progress: Callable[[int, int], Any] | None = None
+    ) -> tuple[np.ndarray | None, str]:
         """The training field that is nearest to a new one, and how near: the first time, all of them are evaluated."""
         if drawn is None or not len(drawn):
             return None, ""
         s = self.studio
-        near = s.nearest(drawn.weights[min(int(i), len(drawn) - 1)])
+        near = s.nearest(drawn.weights[min(int(i), len(drawn) - 1)], progress)
         if near is None:
             return None, "No training data at hand: start with --fields to see the nearest training field."
-        said = f"Nearest training field: {one_line(near.signal, 60)}, values differ by {near.distance:.3f} (r.m.s.)."
+        said = f"Nearest training field: {one_line(near.signal, 60)}. Values differ by {near.distance:.3f} (r.m.s.)."
         return board.picture(s.kind, s.field, near.weights, s.extent, 256), said
 
-    def show(self, drawn: Drawn | None, i: int, size: float) -> tuple[np.ndarray | None, str | None]:
-        """One field at a size: a picture, or the file of a mesh."""
+    def show(self, drawn: Drawn | None, i: int, size: float) -> tuple:
+        """One field at a size.
+
+        Returns:
+            picture (H, W, 3) or None for shapes, mesh file or None, PNG file, GLB file or None.
+        """
         if drawn is None or not len(drawn):
-            return None, None
+            return (None,) * 4
         s, row = self.studio, drawn.weights[min(int(i), len(drawn) - 1)]
-        if not s.shapes:
-            return board.picture(s.kind, s.field, row, s.extent, int(size)), None
-        path = board.write_glb(self._file(".glb"), s.kind, s.field, row, int(size))
-        return None, None if path is None else str(path)
+        size = min(max(size, self.sizes[0]), self.sizes[1])
+        shown = board.picture(s.kind, s.field, row, s.extent, VIEW if s.shapes else int(size))
+        png = board.save_picture(self._file(".png"), shown)
+        path = board.write_glb(self._file(".glb"), s.kind, s.field, row, int(size)) if s.shapes else None
+        mesh = None if path is None else str(path)
+        return None if s.shapes else shown, mesh, str(png), mesh
 
     # -- completion ----------------------------------------------------------------------------------------------------
 
     def take_held_out(self, number: float, part: str) -> tuple:
         """A held-out field to complete: its tokens, which of them stay, its board, text."""
         name, given = self.studio.held_out(int(number))
-        return self._given(given, part, f"{one_line(name, 60)}, held out")
+        return self._given(given, part, f"Held-out field {one_line(name, 60)}")
+
+    def take_first(self, given: Drawn | None, kept: torch.Tensor | None, drawn: Drawn | None, part: str) -> tuple:
+        """What is shown when nothing has been taken yet: the first held-out field, without data the first new one."""
+        if given is not None and kept is not None:
+            return given, kept, self.given_board(given, kept), self._kept_text("Given field", kept)
+        return self.take_held_out(0, part) if self.studio.data is not None else self.take_drawn(drawn, 0, part)
 
     def take_drawn(self, drawn: Drawn | None, i: int, part: str) -> tuple:
         """A new field to complete."""
@@ -145,14 +195,14 @@ class Handlers:
             raise ValueError("draw some fields first.")
         i = min(int(i), len(drawn) - 1)
         given = Drawn(drawn.weights[i : i + 1], drawn.codes[i : i + 1], drawn.labels[i : i + 1])
-        return self._given(given, part, f"new field {self.caption(drawn, i)}")
+        return self._given(given, part, f"New field {self.caption(drawn, i)}")
 
     def take_picture(self, drawing: Any, part: str) -> tuple:
         """A field fitted to a drawing on black."""
         ink = self.ink(drawing)
         if not ink.any():
-            raise ValueError("draw something first, in white on black.")
-        return self._given(self.studio.of_picture(ink), part, "your drawing, fitted and turned into tokens")
+            raise ValueError("draw something first: choose the pen at the left of the pad.")
+        return self._given(self.studio.of_picture(ink), part, "Your drawing, fitted and turned into tokens")
 
     @staticmethod
     def ink(drawing: Any) -> np.ndarray:
@@ -170,7 +220,7 @@ class Handlers:
 
     @staticmethod
     def _kept_text(said: str, kept: torch.Tensor) -> str:
-        return f"{said}: {int(kept.sum())} of {len(kept)} tokens kept, the gray ones will be drawn. Touch one to change it."
+        return f"{said}: {int(kept.sum())} of {len(kept)} tokens kept; the gray ones will be drawn. Touch a cell to change it."
 
     def given_board(self, given: Drawn, kept: torch.Tensor) -> np.ndarray:
         """The tokens of a given field, those that do not stay in gray."""
@@ -183,7 +233,7 @@ class Handlers:
         if given is None:
             return None, None, "Take a field first."
         kept = board.part(part, given.codes.shape[1], self.studio.grid)
-        return kept, self.given_board(given, kept), self._kept_text("given field", kept)
+        return kept, self.given_board(given, kept), self._kept_text("Given field", kept)
 
     def touch(self, given: Drawn | None, kept: torch.Tensor | None, x: float, y: float) -> tuple:
         """Keep the token at a pixel of the board, or no longer."""
@@ -201,7 +251,7 @@ class Handlers:
     def _changed(self, given: Drawn, kept: torch.Tensor, places: list[int]) -> tuple:
         kept = kept.clone()
         kept[places] = ~kept[places]
-        return kept, self.given_board(given, kept), self._kept_text("given field", kept)
+        return kept, self.given_board(given, kept), self._kept_text("Given field", kept)
 
     def complete(
         self,
@@ -221,11 +271,16 @@ class Handlers:
             label = s.label_names[known] if 0 <= known < len(s.label_names) else None
         made = s.complete(given.codes[0], kept, 8, label, temperature, top_p, int(seed), guidance)
         first = (board.grid_picture(s.kind, s.field, given.weights[0], s.extent), "given")
-        return [first, *self.gallery(made)], f"{len(made)} completions of {int(kept.sum())} kept tokens."
+        return [
+            first,
+            *self.gallery(made),
+        ], f"{len(made)} completions, seed {int(seed)}: all keep the same {int(kept.sum())} tokens."
 
     # -- walk ----------------------------------------------------------------------------------------------------------
 
-    def walk(self, drawn: Drawn | None, a: float, b: float, size: float) -> tuple:
+    def walk(
+        self, drawn: Drawn | None, a: float, b: float, size: float, progress: Callable[[int, int], Any] | None = None
+    ) -> tuple:
         """A walk between two new fields: the fields on it, a strip of them, a GIF."""
         if drawn is None or len(drawn) < 2:
             raise ValueError("draw at least two fields first.")
@@ -235,8 +290,8 @@ class Handlers:
         strip = [
             (board.grid_picture(s.kind, s.field, rows[k], s.extent), f"{int(k) / (STEPS - 1):.2f}") for k in chosen
         ]
-        frames = rows if not s.shapes else rows[::3]
-        gif = board.write_walk(self._file(".gif"), s.kind, s.field, frames, s.extent, min(256, int(size)))
+        frames, longest = (rows[::3], 256) if s.shapes else (rows, min(256, int(size)))
+        gif = board.write_walk(self._file(".gif"), s.kind, s.field, frames, s.extent, longest, progress)
         return rows, strip, str(gif), str(gif)
 
     def on_walk(self, rows: torch.Tensor | None, t: float) -> np.ndarray | None:
@@ -249,15 +304,11 @@ class Handlers:
         return board.picture(s.kind, s.field, row, s.extent, 384)
 
 
-def build_page(studio: Studio, title: str) -> Any:
-    """The page as Gradio blocks, not yet served."""
+def build_page(studio: Studio, title: str, folder: Path) -> Any:
+    """The page as Gradio blocks, not yet served; files to download are written into the folder."""
     import gradio as gr
 
-    folder = Path(tempfile.mkdtemp(prefix="fields-demo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    page, shapes, longest = Handlers(studio, folder), studio.shapes, board.CELLS if studio.shapes else board.SIZES
-
-    gallery = partial(gr.Gallery, height="auto", show_label=False, allow_preview=False)
+    page = Handlers(studio, folder)
 
     def said(work: Any) -> Any:
         """A mistake of the user becomes a message on the page."""
@@ -266,100 +317,20 @@ def build_page(studio: Studio, title: str) -> Any:
             try:
                 return work(*values)
             except ValueError as error:
-                raise gr.Error(str(error), print_exception=False) from None
+                raise gr.Error(str(error)[:1].upper() + str(error)[1:], print_exception=False) from None
 
         return run
 
-    with gr.Blocks(title=title, analytics_enabled=False) as blocks:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
         drawn, chosen, given, kept, path = gr.State(), gr.State(0), gr.State(), gr.State(), gr.State()
-        gr.Markdown(f"# {title}\nEvery picture here is a small neural network whose weights a GPT wrote as tokens.")
-        with gr.Row():
-            label = gr.Dropdown([ANY, *studio.label_names], value=ANY, label="Label", visible=bool(studio.label_names))
-            temperature = gr.Slider(0, 1.5, 1.0, step=0.05, label="Temperature")
-            top_p = gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p")
-            guidance = gr.Slider(0, 5, 1.0, step=0.25, label="Guidance", visible=studio.guided)
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0)
-            n = gr.Slider(2, 32, 8 if shapes else 16, step=1, label="Fields")
-        rules = [temperature, top_p, seed, guidance]
-        with gr.Tab("New fields"):
-            go = gr.Button("Draw", variant="primary", elem_id="draw")
-            status = gr.Markdown(elem_id="status")
-            grid = gallery(columns=8, label="New fields", elem_id="grid", object_fit="contain")
-            size = gr.Slider(
-                *longest, MESH_CELLS if shapes else 256, step=8, elem_id="size",
-                label="Cells along an edge of the mesh" if shapes else "Size in pixels: a field has none of its own",
-            )  # fmt: skip
-            with gr.Row():
-                with gr.Column():
-                    picture = gr.Image(
-                        label="The field", visible=not shapes, format="png", elem_id="picture", buttons=["fullscreen"]
-                    )
-                    mesh = gr.Model3D(label="The field, to be turned", visible=shapes, elem_id="mesh")
-                with gr.Column():
-                    tokens = gr.Image(
-                        show_label=False,
-                        label="Its tokens" + (" on the grid of regions" if studio.grid else ""),
-                        elem_id="tokens",
-                        buttons=["fullscreen"],
-                    )
-                    about = gr.Markdown(elem_id="about")
-                with gr.Column():
-                    near = gr.Image(label="Nearest training field", elem_id="nearest", buttons=["fullscreen"])
-                    how_near = gr.Markdown(elem_id="how-near")
-            gr.Markdown("Its weights: a matrix per layer, the bias last.")
-            heat = gr.Image(
-                show_label=False,
-                label="Its weights: a matrix per layer, the bias last",
-                elem_id="heat",
-                buttons=["fullscreen"],
-            )
-            with gr.Row():
-                png = gr.DownloadButton("PNG")
-                glb = gr.DownloadButton("GLB", visible=shapes)
-                tensors = gr.DownloadButton("safetensors")
-        shown = [picture, mesh, heat, tokens, about, png, glb, tensors]
-        with gr.Tab("Complete"):
-            gr.Markdown(
-                "Keep some tokens of a field; the GPT draws the others, from left to right and from top to bottom."
-            )
-            with gr.Row():
-                number = gr.Number(0, label="Held-out field", precision=0, minimum=0)
-                part = gr.Radio(PARTS, value=PARTS[0], label="Keep")
-            with gr.Row():
-                held = gr.Button("Take a held-out field", interactive=studio.data is not None, elem_id="held")
-                mine = gr.Button("Take the chosen new field")
-                fitted = gr.Button("Take the drawing", visible=not shapes)
-            with gr.Row():
-                pad = gr.Sketchpad(
-                    label="Draw here, white on black", visible=not shapes, canvas_size=(280, 280), layers=False, elem_id="pad",
-                    brush=gr.Brush(default_size=22, colors=["#ffffff"], color_mode="fixed"),
-                )  # fmt: skip
-                with gr.Column():
-                    what = gr.Markdown(elem_id="kept-text")
-                    tokens_kept = gr.Image(
-                        show_label=False, label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"]
-                    )
-                    named = gr.Textbox(
-                        label="Or name tokens, row:column from 1, and press Enter",
-                        placeholder="2:3 or 1-4:2-6",
-                        max_lines=1,
-                        elem_id="named",
-                    )
-            more = gr.Button("Complete", variant="primary", elem_id="complete")
-            outcome = gr.Markdown(elem_id="completed")
-            completed = gallery(columns=9, label="Completions", elem_id="completions")
-        with gr.Tab("Walk"):
-            gr.Markdown("A straight line through weight space from one new field to another.")
-            with gr.Row():
-                a = gr.Number(0, label="From field", precision=0, minimum=0)
-                b = gr.Number(1, label="To field", precision=0, minimum=0)
-            start = gr.Button("Walk", variant="primary", elem_id="walk")
-            strip = gallery(columns=STRIP, label="On the way", elem_id="strip")
-            t = gr.Slider(0, 1, 0.5, step=0.01, label="Place on the way")
-            with gr.Row():
-                place = gr.Image(label="The field there", format="png", elem_id="place", buttons=["fullscreen"])
-                film = gr.Image(label="There and back", elem_id="film", buttons=["fullscreen"])
-            gif = gr.DownloadButton("GIF")
+        gr.Markdown(f"# {title}\n{WHAT[studio.shapes]}")
+        new = _new_fields(studio)
+        with gr.Tab("Chosen field"):
+            one = _one_field(studio)
+        with gr.Tab("Complete") as completion_tab:
+            part = _completion(studio)
+        with gr.Tab("Walk") as walk_tab:
+            way = _walk()
 
         def pick(event: gr.SelectData) -> int:
             return event.index
@@ -367,24 +338,174 @@ def build_page(studio: Studio, title: str) -> Any:
         def point(field: Any, marks: Any, event: gr.SelectData) -> tuple:
             return said(page.touch)(field, marks, *event.index)
 
-        draws = [go.click, blocks.load]
+        def near(fields: Any, i: int, progress: Any = gr.Progress()) -> tuple:  # noqa: B008 the way Gradio gives it
+            return page.nearest(
+                fields, i, lambda done, of: progress((done, of), desc="reading the training fields, once")
+            )
+
+        def go(fields: Any, a: float, b: float, size: float, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
+            return said(page.walk)(fields, a, b, size, lambda done, of: progress((done, of), desc="drawing the walk"))
+
+        rules = [new.temperature, new.top_p, new.seed, new.guidance]
 
         def look(event: Any) -> None:
-            done = event.then(said(page.details), [drawn, chosen, size], shown)
-            done.then(said(page.nearest), [drawn, chosen], [near, how_near])
+            done = event.then(said(page.details), [drawn, chosen, one.size], one.shown)
+            done.then(near, [drawn, chosen], [one.nearest, one.how_near], show_progress_on=one.nearest)
 
-        for listen in draws:
-            look(listen(said(page.draw), [label, *rules, n], [drawn, grid, status]).then(lambda: 0, None, chosen))
-        look(grid.select(pick, None, chosen))
-        size.release(said(page.show), [drawn, chosen, size], [picture, mesh])
-        completing = [given, kept, tokens_kept, what]
-        held.click(said(page.take_held_out), [number, part], completing)
-        mine.click(said(page.take_drawn), [drawn, chosen, part], completing)
-        fitted.click(said(page.take_picture), [pad, part], completing)
-        part.input(said(page.choose_part), [given, part], [kept, tokens_kept, what])
-        tokens_kept.select(point, [given, kept], [kept, tokens_kept, what])
-        named.submit(said(page.change), [given, kept, named], [kept, tokens_kept, what])
-        more.click(said(page.complete), [given, kept, label, *rules], [completed, outcome])
-        start.click(said(page.walk), [drawn, a, b, size], [path, strip, film, gif]).then(page.on_walk, [path, t], place)
-        t.release(page.on_walk, [path, t], place)
+        for listen in (new.draw.click, new.seed.submit, blocks.load):
+            event = listen(said(page.draw), [new.label, *rules, new.n], [drawn, new.grid, new.status])
+            look(
+                event.then(lambda: (0, gr.Gallery(selected_index=0)), None, [chosen, new.grid], show_progress="hidden")
+            )
+        look(new.grid.select(pick, None, chosen, show_progress="hidden"))
+        sized = [one.picture, one.mesh, one.png, one.glb]
+        for listen in (one.size.release, one.size.input):
+            listen(
+                said(page.show),
+                [drawn, chosen, one.size],
+                sized,
+                trigger_mode="always_last",
+                show_progress_on=sized[:2],
+            )
+        taken, marked = [given, kept, part.board, part.what], [kept, part.board, part.what]
+        part.held.click(said(page.take_held_out), [part.number, part.part], taken)
+        part.mine.click(said(page.take_drawn), [drawn, chosen, part.part], taken)
+        part.fitted.click(said(page.take_picture), [part.pad, part.part], taken)
+        completion_tab.select(said(page.take_first), [given, kept, drawn, part.part], taken)
+        part.part.input(said(page.choose_part), [given, part.part], marked)
+        part.board.select(point, [given, kept], marked)
+        part.named.submit(said(page.change), [given, kept, part.named], marked)
+        part.go.click(said(page.complete), [given, kept, new.label, *rules], [part.completed, part.outcome])
+        walked = [path, way.strip, way.film, way.gif]
+        for event in (
+            way.go.click(go, [drawn, way.a, way.b, one.size], walked, show_progress_on=[way.strip, way.film]),
+            walk_tab.select(go, [drawn, way.a, way.b, one.size], walked, show_progress_on=[way.strip, way.film]),
+        ):
+            event.then(page.on_walk, [path, way.t], way.place)
+        for listen in (way.t.release, way.t.input):
+            listen(page.on_walk, [path, way.t], way.place, trigger_mode="always_last", show_progress="hidden")
     return blocks
+
+
+def _gallery(**settings: Any) -> Any:
+    """Pictures with captions, one of which can be chosen."""
+    import gradio as gr
+
+    return gr.Gallery(height="auto", show_label=False, allow_preview=False, buttons=[], **settings)
+
+
+def _new_fields(studio: Studio) -> SimpleNamespace:
+    """Settings, the button, and the grid: above all tabs, which all use its fields."""
+    import gradio as gr
+
+    made = SimpleNamespace()
+    with gr.Row(elem_id="settings"):
+        made.label = gr.Dropdown(
+            [ANY, *studio.label_names], value=ANY, label="Label", visible=bool(studio.label_names), min_width=130
+        )
+        made.temperature = gr.Slider(0, 1.5, 1.0, step=0.05, label="Temperature", min_width=130, buttons=[])
+        made.top_p = gr.Slider(0.05, 1, 1.0, step=0.05, label="Top-p", min_width=130, buttons=[])
+        made.guidance = gr.Slider(
+            0, 5, 1.0, step=0.25, label="Guidance", visible=studio.guided, min_width=130, buttons=[]
+        )
+        made.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=130)
+        made.n = gr.Slider(2, 32, 8 if studio.shapes else 16, step=1, label="Fields", min_width=130, buttons=[])
+    made.draw = gr.Button("Draw new fields", variant="primary", elem_id="draw")
+    made.status = gr.Markdown(elem_id="status")
+    made.grid = _gallery(columns=8, label="New fields", elem_id="grid", object_fit="contain", selected_index=0)
+    return made
+
+
+def _one_field(studio: Studio) -> SimpleNamespace:
+    """The chosen field: at any size, its tokens, its nearest training field, downloads, its weights."""
+    import gradio as gr
+
+    made, shapes = SimpleNamespace(), studio.shapes
+    made.size = gr.Slider(
+        *(board.CELLS if shapes else board.SIZES), MESH_CELLS if shapes else 256, step=8, elem_id="size",
+        label="Cells along an edge of the mesh" if shapes else "Size in pixels (a field has no resolution of its own)",
+    )  # fmt: skip
+    with gr.Row():
+        with gr.Column(min_width=260):
+            made.picture = gr.Image(
+                label="The field", visible=not shapes, format="png", elem_id="picture", buttons=["fullscreen"]
+            )
+            made.mesh = gr.Model3D(label="The field (drag to turn it)", visible=shapes, elem_id="mesh", height=360)
+            made.about = gr.Markdown(elem_id="about")
+        with gr.Column(min_width=260):
+            made.tokens = gr.Image(
+                label="Its tokens" + (" on the grid of regions" if studio.grid else " in their order"),
+                elem_id="tokens", buttons=["fullscreen"],
+            )  # fmt: skip
+            gr.Markdown(TOKENS[bool(studio.grid)])
+        with gr.Column(min_width=260):
+            made.nearest = gr.Image(label="Nearest training field", elem_id="nearest", buttons=["fullscreen"])
+            made.how_near = gr.Markdown(elem_id="how-near")
+    with gr.Row():
+        made.png = gr.DownloadButton("Download PNG", elem_id="png")
+        made.glb = gr.DownloadButton("Download GLB", visible=shapes, elem_id="glb")
+        made.tensors = gr.DownloadButton("Download weights (safetensors)", elem_id="tensors")
+    made.heat = gr.Image(label="Its weights", elem_id="heat", buttons=["fullscreen"])
+    gr.Markdown(
+        "One matrix per layer: a row per neuron, a column per input, the bias last; red is positive, blue negative."
+    )
+    made.shown = [made.picture, made.mesh, made.heat, made.tokens, made.about, made.png, made.glb, made.tensors]
+    return made
+
+
+def _completion(studio: Studio) -> SimpleNamespace:
+    """A field to complete, the tokens of it that are kept, and what the model makes of them."""
+    import gradio as gr
+
+    made, shapes = SimpleNamespace(), studio.shapes
+    gr.Markdown(
+        "Keep some tokens of a field; the GPT draws the others, from left to right and from top to bottom, with the "
+        "settings above."
+    )
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            gr.Markdown("### 1. Take a field")
+            with gr.Row(equal_height=True, visible=studio.data is not None):
+                made.number = gr.Number(0, label="Number of the held-out field", precision=0, minimum=0, min_width=130)
+                made.held = gr.Button("Take the held-out field", elem_id="held", min_width=130)
+            made.mine = gr.Button("Take the chosen new field", elem_id="mine")
+            made.pad = gr.Sketchpad(
+                label="Draw here", visible=not shapes, canvas_size=(280, 280), layers=False, elem_id="pad", height=360,
+                brush=gr.Brush(default_size=22, colors=["#000000"], default_color="#000000", color_mode="fixed"),
+                transforms=(), buttons=[],
+            )  # fmt: skip
+            made.fitted = gr.Button("Take the drawing", visible=not shapes, elem_id="fitted")
+        with gr.Column(min_width=300):
+            gr.Markdown("### 2. Keep some of its tokens")
+            made.part = gr.Radio(PARTS, value=PARTS[0], show_label=False, container=False, elem_id="part")
+            made.board = gr.Image(label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"])
+            made.what = gr.Markdown(elem_id="kept-text")
+            made.named = gr.Textbox(
+                label="From the keyboard: row:column, from 1, then Enter", placeholder="2:3 or 1-4:2-6", max_lines=1,
+                elem_id="named",
+            )  # fmt: skip
+    gr.Markdown("### 3. Let the GPT draw the others")
+    made.go = gr.Button("Complete", variant="primary", elem_id="complete")
+    made.outcome = gr.Markdown(elem_id="completed")
+    made.completed = _gallery(columns=9, label="Completions", elem_id="completions")
+    return made
+
+
+def _walk() -> SimpleNamespace:
+    """Two of the new fields, and the fields on the straight line between them."""
+    import gradio as gr
+
+    made = SimpleNamespace()
+    gr.Markdown("A straight line through weight space from one of the new fields above to another, by their numbers.")
+    with gr.Row(equal_height=True):
+        made.a = gr.Number(0, label="From field", precision=0, minimum=0, min_width=100)
+        made.b = gr.Number(1, label="To field", precision=0, minimum=0, min_width=100)
+        made.go = gr.Button("Walk", variant="primary", elem_id="walk", min_width=100)
+    made.strip = _gallery(columns=STRIP, label="On the way", elem_id="strip")
+    made.t = gr.Slider(0, 1, 0.5, step=0.01, label="Place on the way (0 = first field, 1 = second)", elem_id="place-at")
+    with gr.Row():
+        made.place = gr.Image(label="The field there", format="png", elem_id="place", buttons=["fullscreen"])
+        with gr.Column():
+            made.film = gr.Image(label="There and back", elem_id="film", buttons=["fullscreen"])
+            made.gif = gr.DownloadButton("Download GIF", elem_id="gif")
+    return made

@@ -4,7 +4,9 @@ import colorsys
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from fields.kinds.base import Kind
 from fields.kinds.shapes import ShapeKind
 from fields.model import FieldConfig
 from fields.view.mesh import mesh_field, save_mesh
-from fields.view.render import render, save_gif, save_png, to_uint8
+from fields.view.render import render, save_gif, to_uint8
 
 SIZES = (16, 1024)
 """Pixels of a picture's longer side that can be asked for."""
@@ -169,9 +171,9 @@ def walk(a: Tensor, b: Tensor, steps: int) -> Tensor:
     return (1 - t) * a + t * b
 
 
-def write_png(path: Path, kind: Kind, field: FieldConfig, row: Tensor, extent: list[int], longest: int) -> Path:
-    """The field's picture as a PNG."""
-    save_png(path, torch.from_numpy(picture(kind, field, row, extent, longest).copy()))
+def save_picture(path: Path, shown: np.ndarray) -> Path:
+    """A picture (H, W, 3) uint8 as a PNG."""
+    Image.fromarray(shown).save(path)
     return path
 
 
@@ -195,8 +197,15 @@ def write_weights(path: Path, field: FieldConfig, row: Tensor) -> Path:
     return path
 
 
-def write_walk(path: Path, kind: Kind, field: FieldConfig, rows: Tensor, extent: list[int], longest: int) -> Path:
-    """A walk there and back as a GIF."""
-    frames = [torch.from_numpy(picture(kind, field, row, extent, longest).copy()) for row in rows]
+def write_walk(
+    path: Path, kind: Kind, field: FieldConfig, rows: Tensor, extent: list[int], longest: int,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Path:  # fmt: skip
+    """A walk there and back as a GIF; `progress` is told how many of the frames are drawn."""
+    frames = []
+    for i, row in enumerate(rows):
+        frames.append(torch.from_numpy(picture(kind, field, row, extent, longest).copy()))
+        if progress is not None:
+            progress(i + 1, len(rows))
     save_gif(path, frames + frames[-2:0:-1], fps=12, scale=1)
     return path

@@ -3,6 +3,7 @@
 Nothing here knows of a browser; `board` makes pictures of what this returns, `app` puts them on a page.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,7 @@ class Studio:
 
     def __init__(self, model: GPT, tokenizer: WeightTokenizer, info: dict, data: WeightDataset | None = None):
         self.model, self.tokenizer, self.data = model, tokenizer, data
+        self._known: list[Tensor] | None = None
         self.field: FieldConfig = tokenizer.field
         self.kind: Kind = kind_of(self.field, info.get("signals"))
         self.extent: list[int] = list(info.get("size") or [0] * len(self.kind.axes))
@@ -173,23 +175,31 @@ class Studio:
     def _points(self) -> Tensor:
         return random_points(self.field, POINTS)
 
-    @cached_property
-    def _training(self) -> list[Tensor]:
-        """What all training fields say at the points, (n, POINTS * C) half precision each."""
-        parts = self.data.batches("train", CHUNK) if self.data is not None else ()
-        return [values(self.field, part, self._points).flatten(1).half() for part in parts]
+    def _training_values(self, progress: Callable[[int, int], Any] | None) -> list[Tensor]:
+        """What all training fields say at the points, (n, POINTS * C) half precision each; computed once."""
+        if self._known is None:
+            assert self.data is not None
+            known, total, done = [], len(self.data.splits["train"]), 0
+            for part in self.data.batches("train", CHUNK):
+                known.append(values(self.field, part, self._points).flatten(1).half())
+                done += len(part)
+                if progress is not None:
+                    progress(done, total)
+            self._known = known
+        return self._known
 
     @torch.no_grad()
-    def nearest(self, row: Tensor) -> Neighbour | None:
+    def nearest(self, row: Tensor, progress: Callable[[int, int], Any] | None = None) -> Neighbour | None:
         """The training field that says nearly the same as a field; None without training data.
 
         Args:
             row: (P,).
+            progress: told how many of the training fields are evaluated, the first time.
         """
         if self.data is None or not len(self.data.splits.get("train", ())):
             return None
         said = values(self.field, row[None], self._points).flatten(1)
-        found = nearest(said, self._training)
+        found = nearest(said, self._training_values(progress))
         i = int(found.where[0])
         distance = float(found.distance[0]) / said.shape[1] ** 0.5
         return Neighbour(self.data.ids("train")[i], self.data.weights("train", torch.tensor([i]))[0], distance)

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from fields.storage.dataset import WeightDataset
-from gpt.demo import board
+from gpt.demo import app, board
 from gpt.demo.app import ANY, Handlers
 from gpt.demo.demo import demo
 from gpt.demo.options import DemoConfig
@@ -48,7 +48,7 @@ def test_draws_are_those_of_their_seed_and_label(page):
     assert (
         torch.equal(drawn.codes, again.codes) and len(pictures) == len(drawn) == 5 and said.startswith("5 new fields")
     )
-    assert drawn.labels.tolist() == [1] * 5 and pictures[0][1] == "0: green" and pictures[0][0].shape == (96, 96, 3)
+    assert drawn.labels.tolist() == [1] * 5 and pictures[0][1] == "#0: green" and pictures[0][0].shape == (96, 96, 3)
     assert len(page.draw(ANY, 1.0, 1.0, 0, 1.0, 2)[0]) == 2
     with pytest.raises(ValueError, match="--label mauve"):
         page.draw("mauve", 1.0, 1.0, 0, 1.0, 2)
@@ -60,24 +60,30 @@ def test_details_of_one_field(page, studio):
     near, how = page.nearest(drawn, 2)
     assert picture.shape == (200, 200, 3) and mesh is None and glb is None
     assert heat.dtype == np.uint8 and tokens.shape[1] > tokens.shape[0] > 100 and near.shape == (256, 256, 3)
-    assert "25 weights, 6 tokens" in said and "Nearest training field: toy/train/" in how
+    assert "25 weights from 6 tokens" in said and "Nearest training field: toy/train/" in how
     with Image.open(png) as image:
         assert image.size == (200, 200)
     with safe_open(weights, "pt") as file:
         assert sum(file.get_tensor(name).numel() for name in file.keys()) == 25  # noqa: SIM118 not a dict
         assert '"hidden": [6]' in file.metadata()["field"]
     assert page.details(None, 0, 64)[4] == "Draw some fields first."
+    shown, _, larger, _ = page.show(drawn, 2, 5000)  # the downloads follow the size, which is at most 1,024
+    with Image.open(larger) as image:
+        assert shown.shape == (1024, 1024, 3) and image.size == (1024, 1024)
 
 
-def test_the_nearest_training_field_of_one_is_itself(studio):
-    row = studio.data.weights("train")[7]
-    found = studio.nearest(row)
+def test_the_nearest_training_field_of_one_is_itself(home, studio):
+    row, told = studio.data.weights("train")[7], []
+    found = open_studio(str(home / "gpt")).nearest(row, lambda done, of: told.append((done, of)))
+    assert told == [(len(studio.data.ids("train")),) * 2]
     assert found.signal == studio.data.ids("train")[7] and torch.equal(found.weights, row) and found.distance < 1e-3
 
 
 def test_completions_keep_what_they_are_told_to(page, studio):
     given, kept, shown, said = page.take_held_out(1, "upper half")
-    assert kept.tolist() == [True] * 3 + [False] * 3 and "3 of 6 tokens kept" in said and "held out" in said
+    assert kept.tolist() == [True] * 3 + [False] * 3 and "3 of 6 tokens kept" in said and "Held-out" in said
+    assert page.take_first(given, kept, None, "all")[1] is kept
+    assert page.take_first(None, None, None, "all")[3].startswith("Held-out field toy/")
     pictures, _ = page.complete(given, kept, "blue", 1.0, 1.0, 0, 1.0)
     assert len(pictures) == 9 and pictures[0][1] == "given"
     made = studio.complete(given.codes[0], kept, 4, None, 1.0, 1.0, 0)
@@ -95,18 +101,22 @@ def test_a_drawing_becomes_a_field(page):
     layer = np.zeros((40, 40, 4), np.uint8)
     layer[10:30, 15:25] = 255
     given, kept, _, said = page.take_picture({"layers": [layer]}, "left half")
-    assert given.weights.shape == (1, 25) and int(kept.sum()) == 4 and "your drawing" in said
+    assert given.weights.shape == (1, 25) and int(kept.sum()) == 4 and "Your drawing" in said
     with pytest.raises(ValueError, match="draw something"):
         page.take_picture({"layers": [np.zeros((4, 4, 4), np.uint8)]}, "all")
 
 
-def test_a_walk_ends_at_its_fields(page):
+def test_a_walk_ends_at_its_fields(page, monkeypatch):
+    monkeypatch.setattr(app, "FILES", 3)
     drawn, _, _ = page.draw(ANY, 1.0, 1.0, 0, 1.0, 2)
     rows, strip, film, _ = page.walk(drawn, 0, 1, 32)
     assert torch.equal(rows[0], drawn.weights[0]) and torch.allclose(rows[-1], drawn.weights[1]) and len(strip) == 9
     with Image.open(film) as animation:
         assert animation.n_frames > 10
     assert page.on_walk(rows, 1.0).shape == (384, 384, 3) and page.on_walk(None, 0.5) is None
+    for _ in range(5):  # files to download do not pile up
+        page.show(drawn, 0, 16)
+    assert len(list(page.folder.iterdir())) == 3
     with pytest.raises(ValueError, match="at least two"):
         page.walk(None, 0, 1, 32)
 
