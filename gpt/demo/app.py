@@ -50,7 +50,6 @@ CSS = """
 #heat .image-container { min-width: 44rem; }
 .grid-wrap, .gallery-container { height: auto !important; min-height: 0 !important; max-height: none !important; }
 .grid-container { grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)) !important; height: auto !important; }
-#strip .grid-container, #completions .grid-container { grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)) !important; }
 .caption-label { font-variant-numeric: tabular-nums; }
 """
 ALT = {
@@ -445,10 +444,11 @@ def _one_field(studio: Studio) -> SimpleNamespace:
         made.png = gr.DownloadButton("Download PNG", elem_id="png")
         made.glb = gr.DownloadButton("Download GLB", visible=shapes, elem_id="glb")
         made.tensors = gr.DownloadButton("Download weights (safetensors)", elem_id="tensors")
-    made.heat = gr.Image(label="Its weights", elem_id="heat", buttons=["fullscreen"])
     gr.Markdown(
-        "One matrix per layer: a row per neuron, a column per input, the bias last; red is positive, blue negative."
+        "Its weights, one matrix per layer: a row per neuron, a column per input, the bias last; red is positive, blue "
+        "negative."
     )
+    made.heat = gr.Image(label="Its weights", show_label=False, elem_id="heat", buttons=["fullscreen"])
     made.shown = [made.picture, made.mesh, made.heat, made.tokens, made.about, made.png, made.glb, made.tensors]
     return made
 
