@@ -7,6 +7,7 @@ import torch
 from made import SMALL, generator, rows
 
 from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference
 from fields.model import FIELDS, FieldConfig
 from fields.runtime.launch import choose_device
@@ -140,8 +141,8 @@ def test_fits_there_are_as_good(gpu):
     assert (found[0][1] - found[1][1]).abs().mean() < 0.1 and (found[0][0] - found[1][0]).abs().mean() < 5e-3
     stopped = fit_block(config, start.to(gpu), targets.to(gpu), points, Schedule(200, 1e-2, target=15.0))
     assert quality(config, stopped, targets.to(gpu), points.coords).min() >= 15
-    options = {"schedule": schedule, "meta_steps": 5, "quiet": True}
-    starts = [make_reference(config, signals, "meta", device=device, **options).row for device in ("cpu", gpu)]
+    few = FitConfig(start="meta", steps=60, meta_steps=5, pixels=1.0)
+    starts = [make_reference(config, signals, few, device=device, quiet=True).row for device in ("cpu", gpu)]
     assert starts[1].device.type == "cpu" and torch.allclose(*starts, atol=1e-2)
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from fields import layout
 from fields.fitting.align import save_aligned
 from fields.fitting.amortised import Encoder
-from fields.fitting.engine import Points, Schedule, fit_block, quality
+from fields.fitting.engine import Points, fit_block, quality
 from fields.fitting.options import FieldOptions, FitConfig
 from fields.fitting.parts import PART, FitBlock, assemble, cut, part_file, read_part
-from fields.fitting.starts import make_reference, random_rows
+from fields.fitting.starts import default_steps, make_reference, random_rows, schedule_for
 from fields.kinds.preview import preview_dataset
 from fields.kinds.registry import kind_of
 from fields.model import FIELDS, FieldConfig
@@ -315,43 +315,12 @@ def _limited(signals: Signals, limit: int | None) -> Signals:
     return signals.subset(torch.cat([signals.indices(s)[:limit] for s in ("train", "validation", "test")]))
 
 
-STEPS = {"unconditioned": 3.2, "conditioned": 3.2, "meta": 1.0, "amortised": 0.75, "subspace": 0.5}
-"""Steps from each start, relative to those of its signals. On MNIST and the 8 x 8 digits 64 steps from random weights or from one
-fitted field come to 14 to 16 dB, 200 to more than 30 dB, as 64 from a learnt start do, and 48 of half as many points from
-a row that an encoder predicts."""
-
-
-def default_steps(signals: Signals, start: str) -> int:
-    """Default number of Adam steps of a fit."""
-    return round(STEPS[start] * signals.steps())
-
-
-def schedule_for(config: FitConfig, signals: Signals) -> Schedule:
-    """The optimiser's schedule for these signals."""
-    share = config.pixels if config.pixels is not None else signals.share()
-    if config.pixels is None and config.start == "amortised" and share < 1:
-        share /= 2  # three quarters of the steps, each of half the points, come as close from a predicted row
-    steps = config.steps or default_steps(signals, config.start)
-    return Schedule(steps, config.lr, config.betas, share, config.target_psnr)
-
-
-def start_for(
-    architecture: FieldConfig, signals: Signals, config: FitConfig, device: torch.device, quiet: bool = False
-) -> Reference:
-    """The start that a config asks for."""
-    names = ("meta_steps", "encoder_steps", "dimensions", "subspace_steps", "seed")
-    return make_reference(
-        architecture, signals, config.start, schedule=schedule_for(config, signals), given=config.reference,
-        device=device, quiet=quiet, **{name: getattr(config, name) for name in names},
-    )  # fmt: skip
-
-
 def _reference(architecture, signals, config, out: Path, accelerator) -> Reference:
     """Made once by the main process, kept beside the parts, read by all."""
     path = out / "parts" / "reference.json"
     if accelerator.is_main_process and not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = start_for(architecture, signals, config, accelerator.device)
+        made = make_reference(architecture, signals, config, device=accelerator.device)
         made.save_encoder(path.parent)
         runs.write_json(path, made.to_dict())
     accelerator.wait_for_everyone()

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.fitting.fit import Worker, architecture_for, field_seed, schedule_for, start_for
+from fields.fitting.fit import Worker, architecture_for, field_seed
 from fields.fitting.options import FitConfig, Start
 from fields.fitting.parts import cut, described, rows_of
+from fields.fitting.starts import make_reference, schedule_for
 from fields.model import FieldConfig
 from fields.runtime.console import bar
 from fields.runtime.resources import one_thread
@@ -81,7 +82,7 @@ def fit(
     signals.check(field)
     if reference is None:
         with one_thread():  # a batch of small fields waits longer for a second one than it gains
-            reference = start_for(field, signals, config, torch.device(device), quiet)
+            reference = make_reference(field, signals, config, device=device, quiet=quiet)
     return fit_from(field, signals, config, reference, device=device, quiet=quiet)
 
 

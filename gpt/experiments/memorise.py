@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from fields.fitting.align import aligned
-from fields.fitting.fit import architecture_for, fit_fields, schedule_for
+from fields.fitting.fit import architecture_for, fit_fields
 from fields.fitting.options import FitConfig, Start
 from fields.fitting.starts import make_reference
 from fields.runtime import launch, runs
@@ -26,7 +26,6 @@ from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.storage.dataset import WeightDataset
-from fields.storage.reference import Reference
 from gpt.experiments.memorise_report import write_report
 from gpt.experiments.memorise_run import Cut, Trial, measure_trial, save_cell, train_cell
 from gpt.experiments.options import MemoriseConfig
@@ -111,13 +110,9 @@ def _fields(config: MemoriseConfig, way: Start, signals: Signals, pool: Signals,
     how = FitConfig(
         signals=config.signals, start=way, steps=1000, fits=1, target_psnr=config.target_psnr, seed=config.seed
     )
-    reference = on_main(accelerator, _reference, architecture, signals, way, config.seed, accelerator.device)
+    start = FitConfig(start=way, seed=config.seed)
+    reference = on_main(accelerator, partial(make_reference, device=accelerator.device), architecture, signals, start)
     return fit_fields(architecture, pool, how, out=folder, accelerator=accelerator, reference=reference)
-
-
-def _reference(architecture, signals: Signals, way: Start, seed: int, device) -> Reference:
-    schedule = schedule_for(FitConfig(start=way), signals)
-    return make_reference(architecture, signals, way, schedule=schedule, seed=seed, device=device)
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fields.fitting.engine import Schedule
 from fields.fitting.fit import architecture_for
+from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference, random_rows
 from fields.metrics.pairs import psnr
 from fields.signals.options import SignalsConfig
@@ -36,7 +37,7 @@ def animate_fit(options: AnimateFit) -> Animation:
     reference, target = choose(signals, (options.reference, options.target), options.seed)
     image = signals.images([target])[0]
     given = signals.ids[reference]
-    start = make_reference(config, signals, "conditioned", schedule=schedule, seed=options.seed, given=given)
+    start = make_reference(config, signals, FitConfig(start="conditioned", reference=given, seed=options.seed))
     starts = {"unconditioned": random_rows(config, [options.seed + 1])[0], "conditioned": start.row}
     paths = {way: trajectory(config, starts[way], image, schedule) for way in WAYS}
     delta = isinstance(options, AnimateDelta)

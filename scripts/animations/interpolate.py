@@ -5,9 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from fields.fitting.engine import Schedule
 from fields.fitting.fit import architecture_for
-from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.signals.base import Signals
@@ -17,7 +15,7 @@ from fields.symmetry import align, balance
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Stage
 from scripts.animations.options import AnimateInterpolate
-from scripts.animations.panels import Curves, choose, drawn, fitted, name_of, set_image
+from scripts.animations.panels import Curves, choose, drawn, fitted, name_of, set_image, start_of
 
 POINTS = 101
 """Of the curve."""
@@ -89,8 +87,7 @@ def fitted_ends(
     for a, b in zip(free[::2], free[1::2], strict=True):
         first = balance(config, a[None])
         matched += [first, align(config, b[None], first[0])]
-    schedule = Schedule(options.steps, options.lr)
-    common = make_reference(config, signals, options.start, schedule=schedule, seed=options.seed)
+    common = start_of(config, signals, options, options.start)
     return {
         "unconditioned": free,
         "aligned": torch.cat(matched),

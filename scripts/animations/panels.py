@@ -10,10 +10,13 @@ from torch import Tensor
 from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block
 from fields.fitting.memory import fit
+from fields.fitting.options import FitConfig, Start
+from fields.fitting.starts import make_reference
 from fields.model import FieldConfig, input_names
 from fields.signals.base import Signals
 from fields.signals.images import grid
 from fields.storage.dataset import WeightDataset
+from fields.storage.reference import Reference
 from fields.view.render import render
 from scripts.animations.canvas import Stage
 from scripts.animations.options import PictureFits
@@ -59,10 +62,19 @@ def name_of(signals: Signals, i: int) -> str:
     return f"{signals.ids[i]}, class {signals.label_names[int(signals.labels[i])]}"
 
 
+def how_fitted(options: PictureFits) -> dict[str, Any]:
+    """What all fits of an animation have in common, for `FitConfig`."""
+    return {"steps": options.steps, "lr": options.lr, "pixels": 1.0, "seed": options.seed}
+
+
+def start_of(config: FieldConfig, signals: Signals, options: PictureFits, start: Start) -> Reference:
+    """A start for fields of these signals, made from all that are for training."""
+    return make_reference(config, signals, FitConfig(start=start, **how_fitted(options)))
+
+
 def fitted(signals: Signals, chosen: Tensor | list[int], options: PictureFits, **how: Any) -> WeightDataset:
-    """Fields of some of the signals, with all pixels at every step; `how` goes to `fields.fit`."""
-    given = {"steps": options.steps, "lr": options.lr, "pixels": 1.0, "seed": options.seed}
-    data = fit(signals.subset(chosen), **given, **how)
+    """Fields of some of the signals; `how` goes to `fields.fit`."""
+    data = fit(signals.subset(chosen), **how_fitted(options), **how)
     if sum(map(len, data.splits.values())) < len(chosen):
         raise RuntimeError(f"a fit diverged at --lr {options.lr:g}. Lower it.")
     return data

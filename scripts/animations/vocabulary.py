@@ -8,9 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from fields.fitting.engine import Schedule
 from fields.fitting.fit import architecture_for
-from fields.fitting.starts import make_reference
 from fields.metrics.pairs import psnr
 from fields.model import FieldConfig
 from fields.runtime.console import bar
@@ -20,7 +18,7 @@ from fields.storage.dataset import WeightDataset
 from fields.view.render import render
 from scripts.animations.canvas import Animation, Stage
 from scripts.animations.options import SHOWN, AnimateVocabulary
-from scripts.animations.panels import Curves, drawn, fitted, set_image
+from scripts.animations.panels import Curves, drawn, fitted, set_image, start_of
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig, QuantileConfig
 from tokenizers.classic.quantile import QuantileTokenizer
@@ -98,7 +96,7 @@ def fitted_data(options: AnimateVocabulary) -> WeightDataset:
     """As many fields as are shown, all fitted from a start learnt over the training signals."""
     signals = load_signals(SignalsConfig(options.signals, options.data_root))
     config, chosen = architecture_for(signals), []
-    start = make_reference(config, signals, "meta", schedule=Schedule(options.steps, options.lr), seed=options.seed)
+    start = start_of(config, signals, options, "meta")
     for split, most in (("train", options.limit), ("validation", options.held_out)):
         places = signals.indices(split)
         chosen.append(places[_some(len(places), most, options.seed)])

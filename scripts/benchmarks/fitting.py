@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fields.fitting.engine import Points, Schedule, quality
-from fields.fitting.fit import architecture_for, schedule_for
+from fields.fitting.engine import Points, quality
+from fields.fitting.fit import architecture_for
 from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
-from fields.fitting.starts import make_reference, random_rows
+from fields.fitting.starts import make_reference, random_rows, schedule_for
 from fields.model import FieldConfig, forward
 from fields.module import from_module, to_module
 from fields.runtime.launch import cores
@@ -80,10 +80,10 @@ def fit(config: FitBenchmark) -> None:
     architecture = architecture_for(train)
     starts = {name: FitConfig(start=name, seed=config.seed, fits=1, threads=threads) for name in ("meta", "amortised")}
     bases = {}
-    for name, options in {"plain": None, **starts}.items():
-        schedule = Schedule(100, 1e-2, (0.9, 0.999)) if options is None else schedule_for(options, train)
-        start, cpu, wall = "meta" if options is None else name, time.process_time(), time.perf_counter()
-        bases[name] = make_reference(architecture, train, start, schedule=schedule, seed=config.seed, quiet=True)
+    plain = FitConfig(start="meta", seed=config.seed, betas=(0.9, 0.999), pixels=1.0)
+    for name, options in {"plain": plain, **starts}.items():
+        cpu, wall = time.process_time(), time.perf_counter()
+        bases[name] = make_reference(architecture, train, options, quiet=True)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         print(f"start {name}: {cpu:.1f} CPU s, {wall:.1f} s, learnt from {len(train):,} signals", flush=True)
     torch.manual_seed(config.seed)

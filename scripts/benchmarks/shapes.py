@@ -6,7 +6,7 @@ import time
 import torch
 from torch import Tensor
 
-from fields.fitting.fit import architecture_for, schedule_for
+from fields.fitting.fit import architecture_for
 from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
 from fields.fitting.starts import make_reference
@@ -37,13 +37,14 @@ def shapes(config: ShapesBenchmark) -> None:
     train = signals.subset(torch.arange(config.train))
     held = signals.subset(torch.arange(config.train, config.train + config.n))
     train.split, held.split = ["train"] * config.train, ["test"] * config.n
-    architecture, options = architecture_for(held), FitConfig("solids", steps=config.steps, seed=config.seed)
+    architecture, options = (
+        architecture_for(held),
+        FitConfig("solids", steps=config.steps, seed=config.seed, meta_steps=100),
+    )
     for part in (train, held):
         part.values(torch.arange(len(part)))  # makes the points, which is not fitting
     began = time.perf_counter()
-    start = make_reference(
-        architecture, train, "meta", schedule=schedule_for(options, train), seed=config.seed, meta_steps=100
-    )
+    start = make_reference(architecture, train, options)
     print(f"meta start: {time.perf_counter() - began:.1f} s")
     began = time.perf_counter()
     data = fit_from(architecture, held, options, start, quiet=True)

@@ -66,7 +66,7 @@ def test_a_start_of_another_split_is_refused(home, tmp_path):
     signals = load_signals(SignalsConfig(split_seed=7))
     few = signals.subset([i for i, name in enumerate(signals.ids) if name not in fewer.ids("train")])
     with pytest.raises(ValueError, match=HELD):
-        make_reference(data.config, few, "conditioned", schedule=None, given=str(tmp_path / "c"))
+        make_reference(data.config, few, FitConfig(start="conditioned", reference=str(tmp_path / "c")))
 
 
 def test_a_tokenizer_of_another_split_is_refused(home, tmp_path):

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from fields.fitting import parts, starts
-from fields.fitting.engine import Schedule, fit_block
-from fields.fitting.fit import Worker, architecture_for, fit, fit_fields, main, schedule_for
+from fields.fitting.engine import fit_block
+from fields.fitting.fit import Worker, architecture_for, fit, fit_fields, main
 from fields.fitting.memory import fit_from
 from fields.fitting.options import FitConfig
 from fields.fitting.parts import FitBlock, cut
-from fields.fitting.starts import make_reference, random_rows
+from fields.fitting.starts import make_reference, random_rows, schedule_for
 from fields.model import FIELDS, FieldConfig
 from fields.runtime import launch, runs
 from fields.signals.options import ShapeOptions, SignalsConfig
@@ -120,30 +120,33 @@ def test_several_fits_of_one_signal_share_its_split_and_differ(tmp_path):
 def test_starts(tmp_path):
     signals = load_signals(SignalsConfig())
     config = FIELDS["digits"]
-    schedule = schedule_for(QUICK, signals)
-    none = make_reference(config, signals, "unconditioned", schedule=schedule)
+
+    def made(start: str, given: str | None = None, field: FieldConfig = config) -> Reference:
+        return make_reference(field, signals, replace(QUICK, start=start, reference=given))
+
+    none = made("unconditioned")
     assert none.row is None
     train = signals.ids[int(signals.indices("train")[0])]
-    one = make_reference(config, signals, "conditioned", schedule=schedule, given=train)
+    one = made("conditioned", train)
     assert one.row.shape == (169,) and train in one.how
     held_out = signals.ids[int(signals.indices("test")[0])]
     with pytest.raises(ValueError, match="is in the held-out split"):
-        make_reference(config, signals, "conditioned", schedule=schedule, given=held_out)
+        made("conditioned", held_out)
     with pytest.raises(ValueError, match="belongs to --start conditioned"):
-        make_reference(config, signals, "meta", schedule=schedule, given=train)
+        made("meta", train)
     data = fit(replace(QUICK, out=tmp_path / "d"))
-    taken = make_reference(config, signals, "conditioned", schedule=schedule, given=str(tmp_path / "d"))
+    taken = made("conditioned", str(tmp_path / "d"))
     assert torch.equal(taken.row, data.reference.row)
     with pytest.raises(ValueError, match="holds fields"):
-        make_reference(FieldConfig(), signals, "conditioned", schedule=schedule, given=str(tmp_path / "d"))
+        made("conditioned", str(tmp_path / "d"), FieldConfig())
 
 
 def test_meta_start_looks_at_training_signals_only():
     signals = load_signals(SignalsConfig())
-    schedule = schedule_for(QUICK, signals)
-    seen = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule, meta_steps=5, quiet=True)
+    config = replace(QUICK, start="meta", meta_steps=5)
+    seen = make_reference(FIELDS["digits"], signals, config, quiet=True)
     train = signals.subset(signals.indices("train"))
-    assert torch.equal(seen.row, make_reference(FIELDS["digits"], train, "meta", schedule=schedule, meta_steps=5).row)
+    assert torch.equal(seen.row, make_reference(FIELDS["digits"], train, config).row)
 
 
 def test_siren_start_is_bounded():
@@ -156,7 +159,7 @@ def test_siren_start_is_bounded():
 def test_diverged_fields_are_refitted_or_left_out_by_name(capsys):
     signals = load_signals(SignalsConfig()).subset([0, 1])
     config = replace(QUICK, steps=10)
-    reference = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule_for(config, signals), meta_steps=3)
+    reference = make_reference(FIELDS["digits"], signals, replace(config, start="meta", meta_steps=3))
     device = torch.device("cpu")
     block = cut(FIELDS["digits"], signals, 1, device)[0][0]
     wild = replace(schedule_for(config, signals), lr=float("1e38"))
@@ -358,8 +361,7 @@ def test_a_learnt_start_looks_at_all_sizes_with_bounded_points(sides, monkeypatc
     seen = []
     monkeypatch.setattr(starts, "SEEN", 1500)
     monkeypatch.setattr(starts, "fit_block", lambda c, row, targets, points, s: seen.append((targets, points)) or row)
-    schedule = Schedule(3, 1e-2, pixels=0.5)
-    made = make_reference(FIELDS["digits"], signals, "meta", schedule=schedule, meta_steps=4, quiet=True)
+    made = make_reference(FIELDS["digits"], signals, FitConfig(steps=3, pixels=0.5, meta_steps=4), quiet=True)
     assert "over 8 training signals" in made.how and ("points each" in made.how) == (sides != (8, 8))
     for targets, points in seen:
         assert targets.shape[0] == 8 and targets.shape[1] == points.coords.shape[-2] <= 3000
