@@ -110,8 +110,8 @@ def make_reference(
     learning: dict[str, Any] = {"seed": seed, "quiet": quiet, "device": device}
     if start == "subspace":
         train, random = _most_frequent(signals), random_rows(field, [seed])[0]
-        sizes = {"dimensions": config.dimensions, "steps": config.subspace_steps}
-        row, basis = learn_subspace(field, signals, train, random, **sizes, **learning)
+        learning |= {"dimensions": config.dimensions, "steps": config.subspace_steps}
+        row, basis = learn_subspace(field, signals, train, random, **learning)
         how = f"a row and {len(basis)} directions learnt over {len(train):,} training signals, {config.subspace_steps} steps, seed {seed}"
         return Reference.subspace(how, row, basis)
     schedule = schedule_for(config, signals)
