@@ -140,7 +140,7 @@ def fit_fields(
     schedule = schedule_for(config, signals)
     reference = reference or _reference(architecture, signals, config, out, accelerator)
     jobs = cut(architecture, signals, config.fits or 1, accelerator.device, schedule.pixels)
-    _fit_parts(architecture, signals, config, schedule, reference, jobs, out, accelerator)
+    _fit_parts(Worker(architecture, signals, config, schedule, reference, accelerator.device), jobs, out, accelerator)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         assemble(architecture, signals, reference, jobs, out, partial(field_seed, config.seed))
@@ -168,11 +168,11 @@ def field_seed(seed: int, signal: str, number: int) -> int:
 # -- the work --------------------------------------------------------------------------------------------------------
 
 
-def _fit_parts(architecture, signals, config, schedule, reference, parts, out, accelerator) -> None:
+def _fit_parts(work: "Worker", parts: list[list[FitBlock]], out: Path, accelerator) -> None:
     """Fit this process's share of the parts that are not there yet."""
-    rank, world = accelerator.process_index, accelerator.num_processes
+    rank, world, width = accelerator.process_index, accelerator.num_processes, work.architecture.size
     counts = [sum(len(b.indices) for b in part) for part in parts]
-    mine = [i for i in range(rank, len(parts), world) if read_part(out, i, counts[i], architecture.size) is None]
+    mine = [i for i in range(rank, len(parts), world) if read_part(out, i, counts[i], width) is None]
     accelerator.wait_for_everyone()  # everyone has looked before anyone writes
     total = sum(counts[rank::world])
     left = sum(counts[i] for i in mine)
@@ -181,7 +181,6 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
     threads = torch.get_num_threads() if accelerator.device.type == "cpu" else 1
     shown = bar(total=total, initial=total - left, unit="field", desc="fit", quiet=rank > 0)
     seen, done, began, told = 0.0, 0, time.perf_counter(), left < 4 * PART
-    work = Worker(architecture, signals, config, schedule, reference, accelerator.device)
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for i in mine:
             pieces = []
@@ -196,7 +195,7 @@ def _fit_parts(architecture, signals, config, schedule, reference, parts, out, a
             if not told and accelerator.is_main_process:
                 told = True
                 minutes = (time.perf_counter() - began) / counts[i] * left / 60
-                size = sum(counts) * architecture.size * 4 / 2**20
+                size = sum(counts) * width * 4 / 2**20
                 shown.write(f"estimate: {minutes:.1f} minutes for {plural(left, 'field')}, {size:,.0f} MiB on disk")
     shown.close()
 
