@@ -24,7 +24,7 @@ from torch import Tensor
 from fields.runtime.console import LONG, bar, duration, plural
 from fields.runtime.launch import choose_device, cores
 from fields.runtime.resources import check_memory
-from fields.runtime.runs import claim, vacant, write_atomic, write_json
+from fields.runtime.runs import claim, finish, is_finished, read_json, vacant, write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.signals.shapes import Shapes
 from fields.storage.dataset import WeightDataset
@@ -76,6 +76,8 @@ def compare(config: CompareConfig) -> dict:
     claim(out, recorded, seed=config.seed, **how)
     main = loaded[config.fields]
     bench = _bench(main, config)
+    if is_finished(out, bench.against):
+        return read_json(out / "compare.json", schema=dict)
     benches = {config.fields: bench}
     for text, (_, fields) in pairs.items():
         if fields not in benches:
@@ -117,6 +119,7 @@ def compare(config: CompareConfig) -> dict:
     if bench.targets:
         draw_picture(out / "compare.png", result)
     page(out, result).write(out / "report.html")
+    finish(out, of=bench.against)
     print(f"report.html, compare.md, compare.json and a picture are in {out}")
     return result
 

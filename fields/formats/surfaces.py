@@ -69,7 +69,8 @@ def write_meshes(config: MeshConfig) -> tuple[list[dict], Path]:
     )
     check_memory(POINT * (config.size + 1) ** 3, f"volumes of {config.size}^3 cells", "cpu", "a smaller --size")
     check_room(out, FACES * config.size**2 * len(ids), "meshes")
-    runs.claim(out, claimed, parents=parents, kind="mesh")
+    if runs.claim(out, claimed, parents=parents, kind="mesh") and runs.is_finished(out):
+        return runs.read_json(out / "meshes.json", schema=list[dict]), out
     weights = data.weights(split, list(range(len(ids))))
     below = data.kind.below(data.config) if config.inside is None else config.inside == "below"
     found, pictures = [], []
@@ -100,6 +101,7 @@ def write_meshes(config: MeshConfig) -> tuple[list[dict], Path]:
     if pictures:
         columns = min(len(pictures), max(1, round((len(pictures) * 1.6) ** 0.5)))
         save_png(out / "sheet.png", sheet(torch.stack(pictures), columns))
+    runs.finish(out)
     return found, out
 
 

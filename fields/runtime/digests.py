@@ -32,6 +32,16 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
 
 
+def of_content(path: Path) -> str | None:
+    """Of a file, or of all files of a folder and their names; of a dataset the file that holds its fingerprint is enough."""
+    path = Path(path)
+    if (path / "field.json").is_file():
+        path = path / "field.json"
+    if not path.is_dir():
+        return of_file(path) if path.is_file() else None
+    return of_json([[str(p.relative_to(path)), of_file(p)] for p in sorted(path.rglob("*")) if p.is_file()])
+
+
 def of_footer(opened: Any) -> str:
     """Of a Parquet file's footer: how many rows and bytes, and the least and largest value of each column. Shards of other
     rows have another one; what lies before it is held by the checksums of its pages.

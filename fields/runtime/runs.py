@@ -1,14 +1,16 @@
 """Output folders and their `run.json`: every folder says what made it, has one writer, and is never half-written."""
 
 import dataclasses
+import filecmp
 import hashlib
 import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,11 +21,11 @@ import torch
 
 from fields.runtime import locks
 from fields.runtime.files import DEEP, drop, remove, replace_folder, sweep, write_atomic
-from fields.runtime.records import read_json, sealed
+from fields.runtime.records import check_values, read_json, sealed
 from fields.runtime.text import file_name
 
 __all__ = [
-    "claim", "digest", "environment", "only_file", "plain", "read_json", "remove", "replace_folder", "vacant",
+    "claim", "digest", "environment", "finish", "is_finished", "only_file", "plain", "read_json", "remove", "replace_folder", "vacant",
     "write_atomic", "write_json",
 ]  # fmt: skip
 
@@ -161,6 +163,53 @@ def claim(
     return False
 
 
+def finish(out: Path, names: Iterable[str] | None = None, of: Any = None) -> None:
+    """Note in a folder's `run.json`, as the last thing a command does there, that its work is done.
+
+    Args:
+        out: the folder, claimed.
+        names: the files that were made, relative to it; default: all that lie at its top.
+        of: what `is_finished` will be told.
+    """
+    if names is None:
+        names = sorted(
+            p.name for p in out.iterdir() if p.is_file() and not p.name.startswith(".") and p != out / "run.json"
+        )
+    run = read_json(out / "run.json", schema=dict)
+    sizes = {name: (out / name).stat().st_size for name in names}
+    write_json(out / "run.json", {**run, "finished": {"files": sizes, "of": digest(of)}})
+
+
+def is_finished(out: Path, of: Any = None) -> bool:
+    """Whether the work in a folder was done, its files are there, and what they were made of is the same.
+
+    Where they are not, the folder counts as unfinished from now on: they are about to be made again.
+
+    Args:
+        out: the folder, claimed.
+        of: what the files depend on besides the configuration and the parents that `claim` compares.
+    """
+    run = read_json(out / "run.json", schema=dict)
+    noted = run.pop("finished", None)
+    if noted is None:
+        return False
+    done = check_values(out / "run.json", noted, Finished)
+    here = {name: (out / name).stat().st_size for name in done["files"] if (out / name).is_file()}
+    if done["of"] == digest(of) and here == done["files"]:
+        print(f"{out} is complete. To make it again: --overwrite")
+        return True
+    write_json(out / "run.json", run)
+    return False
+
+
+@dataclasses.dataclass
+class Finished:
+    """What `finish` notes: sizes of files, and a digest of what they were made of."""
+
+    files: dict[str, int]
+    of: str
+
+
 @contextmanager
 def only_file(path: Path) -> Iterator[Path]:
     """`write_atomic` for a command whose whole output is one file: it has one writer, and what dead ones left is removed.
@@ -174,6 +223,8 @@ def only_file(path: Path) -> Iterator[Path]:
         sweep(path)
         with write_atomic(path) as temporary:
             yield temporary
+            if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
+                shutil.copystat(path, temporary)  # nothing new is no change
 
 
 @dataclasses.dataclass

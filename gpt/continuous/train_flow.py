@@ -17,7 +17,7 @@ from fields.runtime.launch import precision_of, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
 from fields.runtime.resources import check_memory
-from fields.runtime.runs import claim, replace_folder, vacant, write_json
+from fields.runtime.runs import claim, digest, finish, is_finished, read_json, replace_folder, vacant, write_json
 from fields.signals.seen import seen_by
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
@@ -185,6 +185,10 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
             config, out=on_main(accelerator, partial(vacant, beside(config.fields, "flow"), config, **about))
         )
     out: Path = config.out or Path("flow")
+    how: dict[str, Any] = {"parents": parents, "seed": config.seed, "free": free, "kind": "train_flow"}
+    how["used"] = {"precision": precision_of(accelerator)}
+    if on_main(accelerator, _all_done, config, out, how):
+        return summary_of(out)
     check_memory(
         16 * len(data.splits["train"]) * data.config.size, "weights of the training fields", "cpu", "fewer fields"
     )
@@ -197,18 +201,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
     drawn = config.n * (8 * sizes.tokens * sizes.numbers + 12 * data.config.size)
     check_memory(drawn, f"noise and weights of {config.n:,} new fields", "cpu", "a smaller --n")
-    known = on_main(  # errors come before the folder is claimed
-        accelerator,
-        lambda: claim(
-            out,
-            config,
-            parents=parents,
-            seed=config.seed,
-            free=free,
-            kind="train_flow",
-            used={"precision": precision_of(accelerator)},
-        ),  # fmt: skip
-    )
+    known = on_main(accelerator, partial(claim, out, config, **how))  # errors come before the folder is claimed
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data, vectors, rows)
     trainer = Trainer(config, task, accelerator)
     if known:
@@ -229,6 +222,27 @@ def _load_tokenizer(where: str) -> WeightTokenizer:
     return tokenizer
 
 
+def _made_of(config: TrainFlowConfig, out: Path) -> list[Any]:
+    """What OUT/samples are made of, besides what `claim` compares."""
+    model = load_model(out)[0]
+    weights = digest(model.config, *model.state_dict().values())
+    return [weights, config.steps, config.n, config.integration, config.guidance]
+
+
+def _all_done(config: TrainFlowConfig, out: Path, how: dict[str, Any]) -> bool:
+    """Whether this very command has ended well before: then nothing is encoded, trained or drawn."""
+    if config.overwrite or not (out / "samples" / "field.json").is_file():
+        return False
+    return claim(out, config, **how) and is_finished(out, _made_of(config, out))
+
+
+def summary_of(out: Path) -> dict[str, Any]:
+    """Where a finished run stands, as `Trainer.summary` tells it."""
+    last = read_json(out / "last" / "model.json", schema=dict)
+    best = read_json(out / "best" / "model.json", schema=dict) if (out / "best" / "model.json").is_file() else {}
+    return {"step": last["step"], "best": best.get("validation"), "last": last["validation"], "stopped": False}
+
+
 def save_samples(config: TrainFlowConfig, out: Path, data: WeightDataset, vectors: Vectors) -> None:
     """OUT/samples, a weight dataset with the split `samples`, and its sheet."""
     model, folder = load_model(out)[0], out / "samples"
@@ -242,3 +256,4 @@ def save_samples(config: TrainFlowConfig, out: Path, data: WeightDataset, vector
         f"{len(rows):,} of {config.n:,} new fields in {folder}; evaluate them with: python scripts/evaluate.py --samples {folder} "
         f"--fields {config.fields}"
     )
+    finish(out, [f"{folder.name}/field.json"], _made_of(config, out))

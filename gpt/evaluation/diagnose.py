@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from fields.metrics.pairs import psnr
+from fields.runtime.digests import of_content
 from fields.runtime.launch import cores
 from fields.runtime.records import read_lines
-from fields.runtime.runs import claim, read_json, vacant
+from fields.runtime.runs import claim, finish, is_finished, read_json, vacant
 from fields.storage.fetch import beside, is_local, last_part
 from gpt.checkpoint import load_gpt
 from gpt.data import unigram_bits
@@ -50,6 +51,13 @@ def diagnose(config: DiagnoseConfig) -> dict:
     default = beside(config.model, f"{last_part(config.model)}-diagnosis")
     out = config.out or vacant(default, config, parents=parents, free=free, kind="diagnose")
     again = claim(out, config, parents=parents, seed=config.seed, free=free, kind="diagnose")
+    signals, classifier = (
+        inputs.signals and inputs.signals.digest(),
+        config.classifier and of_content(config.classifier),
+    )
+    of = [signals, classifier, list(inputs.notes), history(training)]
+    if is_finished(out, of):
+        return read_json(out / "diagnosis.json", schema=dict)
     try:
         result, pictures = measure_rows(config, inputs, model, fields)
     except BaseException:
@@ -60,6 +68,7 @@ def diagnose(config: DiagnoseConfig) -> dict:
     result |= explain_losses(result)
     result["seconds"] = round(time.perf_counter() - began, 1)
     print(write_diagnosis(out, result, pictures))
+    finish(out, of=of)
     print(f"{result['seconds']:.0f} s -> {out}/report.html, diagnosis.md, diagnosis.png")
     return result
 

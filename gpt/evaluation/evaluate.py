@@ -8,15 +8,17 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fields.runtime.console import bar
 from fields.runtime.contents import find
+from fields.runtime.digests import of_content
 from fields.runtime.launch import cores
 from fields.runtime.resources import check_memory
-from fields.runtime.runs import claim, digest, vacant
+from fields.runtime.runs import claim, digest, finish, is_finished, read_json, vacant
 from fields.storage.dataset import summary
 from fields.storage.fetch import beside
 from gpt.evaluation import items, novelty
@@ -67,11 +69,10 @@ def evaluate(config: EvaluateConfig) -> dict:
         }  # of before they were options
     out = config.out or vacant(beside(config.fields, "evaluation"), recorded(config, ours), **how)
     again = claim(out, recorded(config, ours), seed=config.seed, **how)
-    print(
-        f"fields: {summary(inputs.data)}"
-        + ("; the folder holds the same evaluation, it is made again" if again else "")
-    )
+    print(f"fields: {summary(inputs.data)}")
     try:
+        if is_finished(out, of := inputs_digests(config, inputs)):
+            return read_json(out / "metrics.json", schema=dict)
         with torch.no_grad():
             result, pictures = find(ours.compute)(config, inputs)
     except BaseException:
@@ -82,10 +83,18 @@ def evaluate(config: EvaluateConfig) -> dict:
         raise
     result["seconds"] = round(time.perf_counter() - start, 1)
     print(find(ours.report)(out, result, pictures))
+    finish(out, of=of)
     print(
         f"{result['seconds']:.1f} s in all -> {out}: report.html and table.md (all columns, and what they mean), metrics.json"
     )
     return result
+
+
+def inputs_digests(config: EvaluateConfig, inputs: Inputs) -> list[Any]:
+    """What the numbers depend on besides settings and parents: signals, classifier and pictures by content, the model."""
+    named = [name for name in (config.samples, config.references, config.classifier) if name is not None]
+    signals = inputs.signals and inputs.signals.digest()
+    return [inputs.bits, list(inputs.notes), signals, [of_content(Path(name)) for name in named]]
 
 
 def recorded(config: EvaluateConfig, ours: Evaluation) -> dict:

@@ -16,7 +16,7 @@ import torch
 from fields.runtime.launch import cores, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
-from fields.runtime.runs import claim, plain, read_json, vacant, write_json
+from fields.runtime.runs import claim, finish, is_finished, plain, read_json, vacant, write_json
 from fields.storage.dataset import WeightDataset
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import model_bits
@@ -201,8 +201,11 @@ def _report(
         rows = [{"name": entry.name, **entry.describe(), **entry.parents, **_row(entry)} for entry in entries]
         result = {**bench.describe(), "settings": read_json(config.folder / "run.json")["config"]}
         result |= {"rows": rows, "others": common}
+        if is_finished(config.folder, rows):
+            return read_json(config.folder / "comparison.json", schema=dict)
         text = write_report(config.folder, result, [bench.shown(entry) for entry in entries], bench.references)
     if last:
+        finish(config.folder, of=rows)
         print(
             f"\n{text}\nreport.html, comparison.md, comparison.json, comparison.png and bits.png are in {config.folder}"
         )

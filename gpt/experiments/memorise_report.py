@@ -39,6 +39,8 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
         config: the experiment's.
     """
     found = {cell: runs.read_json(out / "cells" / cell.name / "cell.json", schema=dict) for cell in cells}
+    if runs.is_finished(out, list(found.values())):
+        return runs.read_json(out / "results.json", schema=dict)
     lines = table(found, next(iter(data.values())).config.size)
     with runs.write_atomic(out / "table.md") as temporary:
         temporary.write_text("\n".join(lines) + "\n")
@@ -48,6 +50,7 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
     runs.write_json(out / "results.json", results)
     head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     print(console.text_table(head, rows))
+    runs.finish(out, of=list(found.values()))
     print(f"table.md, results.json, roll-outs.png and curves.png are in {out}")
     return results
 

@@ -13,8 +13,9 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from fields.metrics.pairs import psnr
+from fields.runtime.digests import of_content
 from fields.runtime.launch import cores
-from fields.runtime.runs import claim, vacant, write_atomic, write_json
+from fields.runtime.runs import claim, finish, is_finished, read_json, vacant, write_atomic, write_json
 from fields.runtime.text import escape_markdown
 from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
@@ -115,7 +116,9 @@ def train_pictures(config: PictureTokensConfig) -> dict:
         raise ValueError(f"--signals {config.signals} are pictures of several sizes, but all must have one size.")
     default = Path("runs") / Path(config.signals).resolve().name / "picture-tokens"
     out = config.out or vacant(default, config, free=SAVED, kind="train_pictures")
-    claim(out, config, seed=config.seed, free=SAVED, kind="train_pictures")
+    of = [signals.digest(), config.classifier and of_content(config.classifier)]
+    if claim(out, config, seed=config.seed, free=SAVED, kind="train_pictures") and is_finished(out, of):
+        return read_json(out / "result.json", schema=dict)
     where = {split: signals.indices(split) for split in ("train", "validation", config.split)}
     images = {split: signals.images(rows) for split, rows in where.items()}
     labels = {
@@ -147,6 +150,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
     with write_atomic(out / "table.md") as temporary:
         temporary.write_text(table(result), encoding="utf-8")
     print(table(result))
+    finish(out, of=of)
     return result
 
 

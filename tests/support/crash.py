@@ -16,8 +16,8 @@ from warm import Warm
 
 CPU = {"environment": {"ACCELERATE_USE_CPU": "true"}}
 EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink", "os.link")
-TIMES = re.compile(r"second|speed|time|since|minutes|per_s|checksum")
-"""Keys of JSON whose values differ from run to run; the checksum is of the others, too."""
+TIMES = re.compile(r"second|speed|time|since|minutes|per_s|checksum|finished")
+"""Keys of JSON whose values differ from run to run; the checksum and the sizes of files depend on the others."""
 
 
 def watch(root: str, at: int, counter: str | None = None) -> None:
@@ -68,6 +68,11 @@ def tree(folder: Path) -> dict[str, str]:
     return found
 
 
+def times(folder: Path) -> dict[str, int]:
+    """Relative name -> when it was written, of all files."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
 def _timeless(value):
     if isinstance(value, dict):
         return {k: _timeless(v) for k, v in value.items() if not TIMES.search(k) and k != "command"}
@@ -106,12 +111,16 @@ def try_points(warm: Warm, words: list[str], root: Path, points: int) -> dict:
 
 
 def try_two(warm: Warm, words: list[str], root: Path) -> dict:
-    """Two processes with the same command at once, then the same command with --overwrite."""
+    """A command that is done once more, which changes nothing; two of it at once; then --overwrite, where it has that."""
     work, logs = root / "work", [root / "log.txt", root / "other.txt"]
     fresh(work)
     if code := warm.run(words, root, logs[0], **CPU):
         return {"failed": f"exit {code}: {logs[0].read_text(errors='replace')[-1500:]}"}
-    wanted, problems = tree(work), []
+    wanted, problems, before = tree(work), [], times(work)
+    if code := warm.run(words, root, logs[0], **CPU):
+        problems.append(f"again: exit {code}, {logs[0].read_text(errors='replace')[-400:]}")
+    if touched := sorted(k for k, v in times(work).items() if before.get(k) != v):
+        problems.append(f"again, though it was done: {touched[:6]} were written")
 
     def compare(what: str) -> None:
         found = tree(work)
@@ -128,7 +137,8 @@ def try_two(warm: Warm, words: list[str], root: Path) -> dict:
     if all(codes):
         problems.append(f"two at once: neither did the work, {said}")
     compare("two at once")
-    if code := warm.run([*words, "--overwrite"], root, logs[0], **CPU):
+    code = warm.run([*words, "--overwrite"], root, logs[0], **CPU)
+    if code and "unknown: --overwrite" not in logs[0].read_text(errors="replace"):
         problems.append(f"--overwrite: exit {code}, {logs[0].read_text(errors='replace')[-400:]}")
     compare("--overwrite")
     return {"refused": sum(map(bool, codes)), "problems": problems}

@@ -26,3 +26,17 @@ SMALL["regions"] = {"steps": 4, "hidden": 8, "encoder": 8, "grid": (3, 4), "side
     "batch": 16,
     "points": 16,
 }
+
+
+SOLID = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
+
+
+def diamonds(n, seed):
+    """(n, 31) weights of `SOLID`: a |x| + b |y| + c |z| - 0.5 with random a, b, c."""
+    row = torch.zeros(n, SOLID.size)
+    for i in range(6):
+        row[:, 3 * i + i // 2] = 1.0 if i % 2 else -1.0
+    stretch = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 0.6
+    row[:, 24:30] = stretch.repeat_interleave(2, 1)
+    row[:, 30] = -0.5
+    return row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fields.runtime import launch, runs
+from fields.runtime import launch, locks, runs
 
 
 def test_atomic_file_replaces_or_leaves(tmp_path):
@@ -189,3 +189,29 @@ def test_a_moved_folder_is_the_same_folder(tmp_path):
     assert runs.claim(tmp_path / "t", moved, parents={"model": "0123"})
     with pytest.raises(ValueError, match="parent model: '0123' there, '4567' now"):
         runs.claim(tmp_path / "t", moved, parents={"model": "4567"})
+
+
+def test_done_is_done_while_its_files_and_what_they_are_made_of_stay(tmp_path):
+    out = tmp_path / "o"
+    with locks.scope():
+        runs.claim(out, {"a": 1})
+        (out / "table.md").write_text("one")
+        assert not runs.is_finished(out, ["x"])
+        runs.finish(out, of=["x"])
+        assert runs.is_finished(out, ["x"]) and runs.claim(out, {"a": 1})
+        assert not runs.is_finished(out, ["y"])
+        assert not runs.is_finished(out, ["x"])  # it may be half made of y by now
+        for damage in (lambda p: p.unlink(), lambda p: p.write_text("cut")):
+            (out / "table.md").write_text("whole")
+            runs.finish(out, ["table.md"], of=["x"])
+            damage(out / "table.md")
+            assert not runs.is_finished(out, ["x"])
+
+
+def test_an_equal_file_keeps_its_time(tmp_path):
+    path = tmp_path / "o.png"
+    for text, kept in (("a", False), ("a", True), ("b", False)):
+        with runs.only_file(path) as temporary:
+            temporary.write_text(text)
+        assert (path.stat().st_mtime == 1) == kept and path.read_text() == text
+        os.utime(path, (1, 1))

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from made import SOLID as CONFIG
+from made import diamonds
 
-from fields.model import FieldConfig
 from fields.runtime.records import read_json
 from fields.storage.dataset import WeightDataset
 from fields.storage.reference import Reference
@@ -18,25 +19,12 @@ from gpt.options import EvaluateConfig, ShapeSettings
 from tokenizers.classic.kmeans import KMeansTokenizer
 from tokenizers.classic.options import KMeansConfig
 
-CONFIG = FieldConfig(hidden=(6,), octaves=0, in_dim=3, output="linear")
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One turntable of two small views."""
     monkeypatch.setattr("gpt.evaluation.shapes.SHOWN", 1)
     monkeypatch.setattr("gpt.evaluation.shapes.TURNED", (16, 8, 2))
-
-
-def diamonds(n, seed):
-    """(n, 31) fields a |x| + b |y| + c |z| - 0.5 with random a, b, c."""
-    row = torch.zeros(n, CONFIG.size)
-    for i in range(6):
-        row[:, 3 * i + i // 2] = 1.0 if i % 2 else -1.0
-    stretch = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed)) * 2 + 0.6
-    row[:, 24:30] = stretch.repeat_interleave(2, 1)
-    row[:, 30] = -0.5
-    return row
 
 
 def rows(weights, name):
