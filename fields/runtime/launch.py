@@ -45,6 +45,9 @@ REMEDIES = {
     errno.EIO: "The disk reports a fault: copy what is there to another one.",
 }
 """What to do about errors of the system."""
+SHARDED = ("DEEPSPEED", "FSDP", "MEGATRON_LM")
+"""What `accelerate config` offers to spread a model over processes."""
+YES = ("1", "true", "yes")
 ROOM = 1 << 20
 """A disk with fewer free bytes is full."""
 
@@ -260,11 +263,16 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import GradientAccumulationPlugin
 
     from fields.runtime.products import onednn_fits, use_onednn
 
     if threads is not None and threads < 1:
         raise ValueError(f"--threads must be at least 1, got {threads}.")
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        environment_number(name, 1)
+        if os.environ.get(name) == "":
+            del os.environ[name]  # accelerate would read it as a number
     if precision == "auto":
         precision = "bf16" if has_bf16() else "onednn" if onednn_fits() else "fp32"
     use_onednn(precision == "onednn")
@@ -272,6 +280,14 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
         kwargs["mixed_precision"] = "bf16" if precision == "bf16" else "no"
     if cpu_asked():
         kwargs.setdefault("cpu", True)  # without it two processes may both believe that they are alone
+    for name in SHARDED:
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in YES:
+            raise ValueError(
+                f"the launcher asks for {name}, but every process here holds the whole model. Start it without, as with: "
+                "accelerate launch --multi_gpu SCRIPT"
+            )
+    # the launcher's number would divide every loss once more, and with it the gradients that are clipped
+    kwargs.setdefault("gradient_accumulation_plugin", GradientAccumulationPlugin(num_steps=1))
     if AcceleratorState._shared_state:  # stages of one command differ in precision; the process group stays
         AcceleratorState._reset_state(reset_partial_state=False)
     accelerator = Accelerator(**kwargs)
@@ -280,7 +296,7 @@ def start(*, threads: int | None = None, precision: Precision = "auto", quiet: b
             "the launcher asks for fp16, but a CPU would compute in float32. Use --precision fp32 or bf16."
         )
     check_world(accelerator.num_processes)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    local = environment_number("LOCAL_WORLD_SIZE", accelerator.num_processes)
     torch.set_num_threads(threads or max(1, cores() // local))
     if not quiet:
         accelerator.print(
@@ -305,7 +321,21 @@ def cores() -> int:
 
 def cpu_asked() -> bool:
     """Whether GPUs are to be left alone (`accelerate launch --cpu`, or ACCELERATE_USE_CPU=true)."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in {"1", "true", "yes"}
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in YES
+
+
+def environment_number(name: str, default: int) -> int:
+    """A whole number that a launcher sets in the environment; the default where it is not set, or empty.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    text = os.environ.get(name, "").strip()
+    if text and not text.isdigit():
+        raise ValueError(
+            f"the environment variable {name} must be a whole number, got {one_line(text, 60)!r}. Unset it."
+        )
+    return int(text) if text else default
 
 
 def choose_device(asked: Device, long: bool = True) -> "torch.device":
@@ -360,7 +390,7 @@ def has_bf16() -> bool:
 
 def check_world(processes: int) -> None:
     """Refuse to work alone where several processes were asked for: each would believe it is the only writer."""
-    asked = max(int(os.environ.get("WORLD_SIZE", 1)), _launcher_asked())
+    asked = max(environment_number("WORLD_SIZE", 1), _launcher_asked())
     if asked > processes:
         raise RuntimeError(
             f"{asked} processes were asked for but this one works alone (world size {processes}). On CPUs start them "
@@ -377,10 +407,10 @@ def refuse_several(command: str) -> None:
     Raises:
         RuntimeError: if a launcher started several, told by the first of them.
     """
-    asked = max(int(os.environ.get("WORLD_SIZE", 1)), _launcher_asked())
+    asked = max(environment_number("WORLD_SIZE", 1), _launcher_asked())
     if asked < 2:
         return
-    if int(os.environ.get("RANK", 0)):
+    if environment_number("RANK", 0):
         raise SystemExit(1)
     raise RuntimeError(f"{asked} processes were started, but this command runs in one process. Use: {command}")
 

@@ -1,6 +1,5 @@
 """New fields from a trained model: draw sequences, decode them, write a weight dataset, tokens and a picture."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from fields.kinds.registry import kind_of
 from fields.runtime.console import bar
-from fields.runtime.launch import cores, start
+from fields.runtime.launch import cores, environment_number, start
 from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import check_onednn
 from fields.runtime.resources import check_memory, check_room
@@ -151,7 +150,7 @@ def _workers(config: SampleConfig, accelerator: Any) -> int:
     """Blocks that a process draws at a time: as many as its share of the cores allows, one on a GPU."""
     if accelerator.device.type != "cpu":
         return 1
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))
+    local = environment_number("LOCAL_WORLD_SIZE", accelerator.num_processes)
     return max(1, cores() // local // config.threads)
 
 
