@@ -109,7 +109,7 @@ def main(config: FitConfig) -> None:
     if failed.is_file():
         names = runs.read_json(failed, "Delete it.", list[str])
         raise RuntimeError(
-            f"{len(names)} signals are not in the dataset: {', '.join(names[:5])} ... All are in {failed}."
+            f"{plural(len(names), 'signal')} could not be fitted: {', '.join(names[:5])}{' ...' * (len(names) > 5)}. All are in {failed}."
         )
 
 

@@ -49,7 +49,7 @@ def read_json(path: Path, hint: str = "", schema: Any = None) -> Any:
 def parse_json(name: Path | str, text: bytes | str, hint: str = "", schema: Any = None) -> Any:
     """JSON that does not come from a file here; `name` is said in messages, all else as `read_json`."""
     try:
-        values = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
+        values = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)  # editors add a mark
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits
         if Path(name).is_file() and is_pointer(Path(name)):
             raise ValueError(f"{name} {FETCH}") from None

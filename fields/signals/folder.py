@@ -18,6 +18,7 @@ are train.
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Collection
@@ -69,12 +70,16 @@ def load_folder(
     labels, label_names = _labels(inner)
     if inner is not names:
         note(f"splits are the folders {', '.join(sorted({n.split('/')[0] for n in names}))} of {root}")
+    elif odd := unused_splits(names):
+        note(
+            f"{odd}; the split is drawn at random. Splits are folders train, validation and test at the top", "warning"
+        )
     about = {"labels": labels, "label_names": label_names, "skipped": skipped, "split_seed": split_seed}
-    return as_signals(root.resolve().name or "root", names, pictures, split, join=inner is names, **about)
+    return as_signals(root.resolve().name or "root", names, pictures, split, inner, **about)
 
 
 def as_signals(
-    name: str, names: list[str], pictures: list[np.ndarray], split: list[str], *, join: bool, **about: Any
+    name: str, names: list[str], pictures: list[np.ndarray], split: list[str], inner: list[str], **about: Any
 ) -> Images:
     """Pictures that were read one by one.
 
@@ -83,11 +88,10 @@ def as_signals(
         names: of the pictures in it.
         pictures: (H, W, 1 or 3) each.
         split: of each.
-        join: put pictures of equal content into one split, and say how many there are.
+        inner: `names`, or the paths below the folders that give the splits; see `keep_together`.
         about: labels, label_names, skipped, split_seed of `Signals`.
     """
-    if join and (twins := join_twins(split, pictures)):
-        note(f"{twins} of {len(names):,} pictures equal an earlier one and share its split")
+    keep_together(names, inner, split, pictures)
     channels = max(p.shape[2] for p in pictures)
     return Images(name, [f"{name}/{one}" for one in names], split, pictures, channels=channels, **about)
 
@@ -132,7 +136,7 @@ def _left_out(path: Path, top: Path) -> str | None:
     if path.is_symlink() and not path.exists():
         return "a broken link"
     if not path.resolve().is_relative_to(top):
-        return "a link that leads outside the folder"
+        return "a link that leads outside the folder (copy the file to its place)"
     if not path.is_file():
         return "not a file"
     return "empty file (0 bytes)" if path.stat().st_size == 0 else None
@@ -262,6 +266,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """Names of folders, in any case, that say to which split their pictures belong."""
+ALIKE = {"dev": "validation", "eval": "validation", "holdout": "test", "trains": "train", "tests": "test"}
+"""Words that look as if they said so."""
 
 
 def divided(names: list[str], seed: int) -> tuple[list[str], list[str]]:
@@ -293,10 +299,55 @@ def join_twins(split: list[str], pictures: list[np.ndarray]) -> int:
     return twins
 
 
-def note(text: str) -> None:
+def keep_together(names: list[str], inner: list[str], split: list[str], pictures: list[np.ndarray]) -> None:
+    """Put equal pictures into one split where splits are drawn, in place; where folders give them, say that they share some.
+
+    Args:
+        names: paths of the pictures.
+        inner: what `divided` gives: `names` itself where no folder gives a split.
+        split: of each picture.
+        pictures: their values.
+    """
+    given = {SPLIT_NAMES[name.split("/")[0].lower()] for name in names} if inner is not names else set()
+    drawn = [i for i, where in enumerate(split) if not given or (where != "test" and "validation" not in given)]
+    part = [split[i] for i in drawn]
+    if twins := join_twins(part, [pictures[i] for i in drawn]):
+        note(f"{twins} of {len(drawn):,} pictures equal an earlier one and share its split")
+    for i, where in zip(drawn, part, strict=True):
+        split[i] = where
+    keys = [(picture.shape, picture.dtype.str, picture.tobytes()) for picture in pictures] if given else []
+    known = {key for key, where in zip(keys, split, strict=False) if where == "train"}
+    if shared := sum(key in known for key, where in zip(keys, split, strict=False) if where != "train"):
+        note(
+            f"{plural(shared, 'held-out picture')} of the folders equal one for training; they stay where they are",
+            "warning",
+        )
+
+
+def unused_splits(names: list[str]) -> str:
+    """Which folders look like splits, such as train2017 and val2017, or train and test inside classes, and count as classes.
+
+    Args:
+        names: paths of pictures whose splits no folder gives.
+    Returns:
+        A sentence's beginning; empty where no folder has two that look like different splits.
+    """
+    inside: dict[str, dict[str, str]] = {}
+    for parts in {tuple(name.split("/")[:-1]) for name in names}:
+        for i, part in enumerate(parts):
+            words = [SPLIT_NAMES.get(w) or ALIKE.get(w) for w in re.findall("[a-z]+", part.lower())]
+            if found := next((w for w in words if w), None):
+                inside.setdefault("/".join(parts[:i]), {})[part] = found
+    for where, found in sorted(inside.items()):
+        if "train" in found.values() and len(set(found.values())) > 1:
+            return f"the folders {', '.join(sorted(found)[:4])}{f' in {where}' if where else ''} look like splits, but are not taken as such"
+    return ""
+
+
+def note(text: str, kind: str = "note") -> None:
     """A line about how a folder was read, from the first process."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"note: {text}", file=sys.stderr)
+        print(f"{kind}: {text}", file=sys.stderr)
 
 
 def _labels(names: list[str]) -> tuple[torch.Tensor | None, list[str] | None]:

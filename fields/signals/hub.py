@@ -62,7 +62,7 @@ def load_hub(config: SignalsConfig) -> Images:
     split, inner = divided(names, config.split_seed)
     classes, class_names = _classes(labels, table.features.get(label) if label else None)
     about = {"labels": classes, "label_names": class_names, "skipped": skipped, "split_seed": config.split_seed}
-    return as_signals(parts["repo"], names, pictures, split, join=inner is names, **about)
+    return as_signals(parts["repo"], names, pictures, split, inner, **about)
 
 
 def _tables(repo: str, part: str | None, revision: str | None, config: SignalsConfig) -> dict[str, Any]:

@@ -162,7 +162,9 @@ def novelty_line(found: Neighbours, held_out: Neighbours | None) -> dict:
 
 
 def _median(values: Tensor | None) -> float | None:
-    return float(values.median()) if values is not None and len(values) and values.isfinite().all() else None
+    if values is None or not len(values) or not values.isfinite().all():
+        return None
+    return float(values.double().quantile(0.5))  # between the two in the middle, where torch.median takes the lower one
 
 
 def duplicates(row: SignalSet, limit: float | None, distance: Distance) -> dict:

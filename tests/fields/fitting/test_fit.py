@@ -225,7 +225,7 @@ def test_image_folder_of_mixed_sizes(tmp_path, capsys):
         Image.fromarray(values).save(pictures / f"{i}.png")
     (pictures / "broken.png").write_bytes(b"")
     config = FitConfig(signals=str(pictures), out=tmp_path / "d", steps=100, meta_steps=5, threads=1)
-    with pytest.raises(RuntimeError, match="1 signals are not in the dataset: broken.png"):
+    with pytest.raises(RuntimeError, match="1 signal could not be fitted: broken.png. All are in"):
         main(config)
     data = WeightDataset.load(tmp_path / "d")
     assert sorted(map(tuple, data.extent("train").tolist())) == [(1, 5), (7, 28), (28, 7), (29, 31)]

@@ -390,7 +390,7 @@ def test_paths_may_say_anything(tmp_path):
     for name, text in wrong.items():
         assert text in said[f"mnist_png_training{name}/checkpoints/model_final.pth"]
     assert said["mnist_png_training_3_5/checkpoints"] == "a link to a folder: not followed"
-    assert said["link.pth"] == "a link that leads outside the folder" and said["broken.pth"] == "a broken link"
+    assert said["link.pth"].startswith("a link that leads outside the folder") and said["broken.pth"] == "a broken link"
     assert "its name is not UTF-8" in said.values()
 
 

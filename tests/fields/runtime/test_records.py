@@ -70,3 +70,8 @@ def test_a_cut_last_line_swallows_nothing(tmp_path):
         file.write('{"step": 2, "lo')
     add_line(path, json.dumps({"step": 3}))
     assert [row["step"] for row in read_lines(path)] == [1, 3]
+
+
+def test_the_mark_that_an_editor_puts_first(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(tmp_path / "a.json") == {"a": 1}

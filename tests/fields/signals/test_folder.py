@@ -281,6 +281,35 @@ def test_folders_named_for_splits_are_the_splits(tmp_path, capsys, train, test):
     assert signals.split.count("validation") == 2  # a tenth of the training pictures
 
 
+@pytest.mark.parametrize(("folders", "said"), [
+    (("train2017/{}", "val2017/{}"), "the folders train2017, val2017 look like splits"),
+    (("train_set/a", "test_set/b"), "the folders test_set, train_set look like splits"),
+    (("train", "dev"), "the folders dev, train look like splits"), (("data/train/{}", "data/test/{}"), "test, train in data look"),
+    (("bottle/train/good", "bottle/test/broken"), "test, train in bottle look like splits"),
+    (("trains", "buses"), None), (("train", "bus"), None), (("cats", "test"), None), (("a/test", "b/train"), None),
+])  # fmt: skip
+def test_folders_that_look_like_splits_and_are_none(tmp_path, capsys, folders, said):
+    _pictures(tmp_path, [f"{folder.format(c)}/{i}.png" for folder in folders for c in "01" for i in range(4)])
+    load_signals(SignalsConfig(str(tmp_path)))
+    shown = capsys.readouterr().err
+    assert ("warning" in shown) == (said is not None) and (said or "") in shown
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_equal_pictures_of_given_splits(tmp_path, capsys, validation):
+    parts = ["train", "test", *["val"] * validation]
+    names = [f"{part}/{i:02}.png" for part in parts for i in range(30)]
+    same = {name for name in names if name.startswith("train") and name[-5] == "7"} | {"test/01.png"}
+    _pictures(tmp_path, names, same)
+    signals = load_signals(SignalsConfig(str(tmp_path)))
+    found = {
+        s for name, s in zip(signals.ids, signals.split, strict=True) if name.split("/", 1)[1] in same - {"test/01.png"}
+    }
+    shown = capsys.readouterr().err
+    assert len(found) == 1 and "warning: 1 held-out picture of the folders equal" in shown
+    assert ("equal an earlier one" in shown) == (not validation)
+
+
 def test_a_class_called_test_is_a_class(tmp_path):
     """Folders are splits only where all of them are."""
     _pictures(tmp_path, [f"{label}/{i}.png" for label in ("cats", "test") for i in range(6)])
