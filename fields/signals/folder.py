@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fields.runtime.console import bar
+from fields.runtime.console import bar, plural
 from fields.signals.base import SMALLEST_SPLIT, held_out, tenths
 from fields.signals.images import Images
 
