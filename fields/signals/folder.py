@@ -338,9 +338,9 @@ def unused_splits(names: list[str]) -> str:
             words = [SPLIT_NAMES.get(w) or ALIKE.get(w) for w in re.findall("[a-z]+", part.lower())]
             if found := next((w for w in words if w), None):
                 inside.setdefault("/".join(parts[:i]), {})[part] = found
-    for where, found in sorted(inside.items()):
-        if "train" in found.values() and len(set(found.values())) > 1:
-            return f"the folders {', '.join(sorted(found)[:4])}{f' in {where}' if where else ''} look like splits, but are not taken as such"
+    for where, parted in sorted(inside.items()):
+        if "train" in parted.values() and len(set(parted.values())) > 1:
+            return f"the folders {', '.join(sorted(parted)[:4])}{f' in {where}' if where else ''} look like splits, but are not taken as such"
     return ""
 
 
