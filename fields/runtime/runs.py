@@ -89,7 +89,6 @@ def claim(
     free: tuple[str, ...] = (),
     upgrade: Callable[[dict], dict] | None = None,
     kind: str | None = None,
-    overwrite: bool = False,
     parts: bool = False,
     used: dict[str, Any] | None = None,
 ) -> bool:
@@ -99,13 +98,12 @@ def claim(
 
     Args:
         out: the folder.
-        config: what its content depends on.
+        config: what its content depends on; and `overwrite` (see `Overwrites`), which is not recorded: remove what lies there, if
+            it is of the same kind, and begin anew.
         parents: fingerprints of what it is made from.
         free: keys of the config that may differ from the folder's (threads, say).
         upgrade: turns a config saved under old names into today's.
         kind: what makes it, as `run.json` records it; only a folder of the same kind is overwritten.
-        overwrite: remove what lies there, if it is of the same kind, and begin anew; also asked for by the config's own
-            `overwrite` (see `Overwrites`), which is not recorded.
         used: what a setting that may be `auto` came to on this machine: that must be the same, not the setting.
         parts: whether the command makes folders inside this one that have a `run.json` of their own.
     Returns:
@@ -123,7 +121,7 @@ def claim(
         raise ValueError(f"--out {out} is the root of the disk. Name a folder in it.")
     if (above := next((p for p in out.parents if p.exists()), None)) is not None and not above.is_dir():
         raise ValueError(f"--out {out}: {above} is a file, not a folder. Choose another folder.")
-    overwrite = bool(config.pop("overwrite", False)) or overwrite
+    overwrite = bool(config.pop("overwrite", False))
     locks.take(out)
     locks.clear(out, DEEP)
     sweep(out)

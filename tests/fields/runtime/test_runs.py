@@ -42,7 +42,7 @@ def test_claim_names_what_differs(tmp_path):
     assert run["config"] == {"a": 1, "threads": 2} and run["versions"]["torch"] and run["command"] == sys.argv
     (tmp_path / "d" / "mine.txt").touch()
     with pytest.raises(ValueError, match="not by this command"):
-        runs.claim(tmp_path / "d", {"b": 1}, overwrite=True)
+        runs.claim(tmp_path / "d", {"b": 1, "overwrite": True})
     assert not runs.claim(tmp_path / "d", {"a": 2, "threads": 2, "overwrite": True})
     assert runs.claim(tmp_path / "d", {"a": 2, "threads": 2}), "that it was overwritten is not part of its settings"
     assert os.listdir(tmp_path / "d") == ["run.json"] and os.listdir(tmp_path) == ["d"]
@@ -56,13 +56,13 @@ def test_only_what_the_command_made_is_overwritten(tmp_path):
     runs.claim(tmp_path / "d", {"a": 1}, kind="fit")
     runs.claim(tmp_path / "d" / "inner", {"a": 1}, kind="sample")
     with pytest.raises(ValueError, match="was made by fit, not by this command"):
-        runs.claim(tmp_path / "d", {"a": 1}, kind="train_gpt", overwrite=True)
+        runs.claim(tmp_path / "d", {"a": 1, "overwrite": True}, kind="train_gpt")
     with pytest.raises(ValueError, match="was made by fit, not by this command"):
         runs.claim(tmp_path / "d", {"a": 1}, kind="train_gpt")
     with pytest.raises(ValueError, match="inner was made by another command"):
-        runs.claim(tmp_path / "d", {"a": 1}, kind="fit", overwrite=True)
+        runs.claim(tmp_path / "d", {"a": 1, "overwrite": True}, kind="fit")
     assert (tmp_path / "d" / "inner" / "run.json").is_file()
-    assert not runs.claim(tmp_path / "d", {"a": 1}, kind="fit", overwrite=True, parts=True)
+    assert not runs.claim(tmp_path / "d", {"a": 1, "overwrite": True}, kind="fit", parts=True)
     assert os.listdir(tmp_path / "d") == ["run.json"]
 
 
