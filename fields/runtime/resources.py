@@ -1,13 +1,13 @@
 """What a machine has to give: memory, room on the disk, threads. Large jobs say what they need before they begin, and are
 refused where it is not there."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import torch
 
 LARGE = 1 << 30
@@ -44,19 +44,13 @@ def share(work: Callable[[int], None], jobs: Sequence[int], threads: int) -> Non
 
 def free_memory() -> int:
     """Bytes that this process may still take: the least of what the system, a container and `ulimit -v` allow."""
-    bounds = [1 << 62]
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            bounds.append(int(line.split()[1]) * 1024)
-    bounds += [_container_memory("memory.max", "memory.current", "memory.stat")]
+    bounds = [psutil.virtual_memory().available, _container_memory("memory.max", "memory.current", "memory.stat")]
     bounds += [_container_memory(*(f"memory/memory.{n}" for n in ("limit_in_bytes", "usage_in_bytes", "stat")))]
-    pages = _lines("/proc/self/statm")
-    if pages:
-        import resource  # not on Windows, where there is no /proc either
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft != resource.RLIM_INFINITY:
-            bounds.append(soft - int(pages[0].split()[0]) * os.sysconf("SC_PAGE_SIZE"))
+    if hasattr(psutil, "RLIMIT_AS"):  # Linux
+        process = psutil.Process()
+        soft = process.rlimit(psutil.RLIMIT_AS)[0]
+        if soft != psutil.RLIM_INFINITY:
+            bounds.append(soft - process.memory_info().vms)
     return max(0, min(bounds))
 
 
@@ -78,16 +72,10 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def memory(device: "torch.device | str") -> int | None:
-    """Bytes of memory that a device has, where that can be told."""
-    import torch
-
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+def memory(device: "torch.device | str") -> int:
+    """Bytes of memory that a device has."""
+    cuda = torch.device(device).type == "cuda"
+    return torch.cuda.mem_get_info(device)[1] if cuda else psutil.virtual_memory().total
 
 
 def check_memory(size: int, what: str, device: "torch.device | str", lower: str = "smaller --model sizes") -> None:
@@ -103,7 +91,7 @@ def check_memory(size: int, what: str, device: "torch.device | str", lower: str 
     """
     device = torch.device(device)
     most = memory(device)
-    if most is not None and size > most:
+    if size > most:
         raise ValueError(
             f"{what} need about {gibibytes(size)}, and {device} has {gibibytes(most)} of memory. Choose {lower}."
         )

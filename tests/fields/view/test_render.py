@@ -214,7 +214,7 @@ def test_a_limit_of_the_container_is_seen(monkeypatch):
     monkeypatch.setattr(resources, "_lines", lambda path: files.get(path.removeprefix("/sys/fs/cgroup/"), []))
     assert free_memory() == 1700  # file pages can be given back
     files["memory.max"] = ["max"]
-    assert free_memory() > 1 << 60
+    assert free_memory() > 1 << 20  # what the system has
 
 
 @pytest.mark.parametrize("fps", [1, 7, 10, 24, 34, 50])
