@@ -30,7 +30,7 @@ body { margin: 0 auto; max-width: 76rem; padding: 1rem; font: 1rem/1.5 system-ui
 h1 { font-size: 1.5rem; line-height: 1.25; margin: .5rem 0; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
 p.lead, figcaption, footer { color: var(--soft); }
-.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
+.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; background: linear-gradient(to left, var(--page) 1.5rem, transparent) right / 3rem 100% no-repeat local, linear-gradient(to left, var(--line), transparent) right / 1.2rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; overflow-wrap: normal; }
 th { vertical-align: bottom; font-weight: 600; }
@@ -52,6 +52,8 @@ ul { padding-left: 1.2rem; }
 dl { columns: 24rem; column-gap: 2rem; }
 dt { font-weight: 600; break-after: avoid; }
 dd { margin: 0 0 .5rem; color: var(--soft); break-inside: avoid; }
+@page { size: landscape; margin: 1cm; }
+@media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --page: #fff; --mark: #f3f3f3; } body { max-width: none; font-size: .8rem; } table { font-size: .6rem; } th, td { padding: .15rem .2rem; } thead th { min-width: 0; } .scroll { overflow: visible; background: none; } figure img { max-width: 100%; max-height: 16cm; width: auto; height: auto; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; } [data-tip] { text-decoration: none; } [data-tip]::after { display: none; } }
 :focus-visible { outline: .15rem solid #2b6cb0; outline-offset: .1rem; }
 .warning { border-left: .25rem solid #c1440e; padding-left: .75rem; }
 """.strip()

@@ -22,8 +22,11 @@ STEPS = 25
 """Fields of a walk."""
 STRIP = 9
 """Of these, shown side by side."""
-PARTS = ("upper half", "left half", "all", "none")
+PARTS = (("first half", "all", "none"), ("upper half", "left half", "all", "none"))
+"""Of the tokens: without a grid of regions, with one."""
 MESH_CELLS = 64
+NIGHT = (0.16, 0.18, 0.23, 1.0)
+"""Behind a mesh, which is light."""
 VIEW = 512
 """Pixels of the picture of a shape."""
 FILES = 200
@@ -50,6 +53,7 @@ CSS = """
 #heat .image-container { min-width: 44rem; }
 .grid-wrap, .gallery-container { height: auto !important; min-height: 0 !important; max-height: none !important; }
 .grid-container { grid-template-columns: repeat(auto-fill, minmax(5.2rem, 1fr)) !important; height: auto !important; }
+.named .grid-container { grid-template-columns: repeat(auto-fill, minmax(6.4rem, 1fr)) !important; }
 .caption-label { font-variant-numeric: tabular-nums; }
 """
 ALT = {
@@ -104,17 +108,19 @@ class Handlers:
         self, label: str, temperature: float, top_p: float, seed: float, guidance: float, n: float
     ) -> tuple[Drawn, list, str]:
         """New fields, their pictures with captions, and what came of it."""
-        drawn = self.studio.draw(int(n), None if label == ANY else label, temperature, top_p, int(seed), guidance)
+        seed = _whole(seed, "seed")
+        drawn = self.studio.draw(int(n), None if label == ANY else label, temperature, top_p, seed, guidance)
         lost = int(n) - len(drawn)
-        said = f"{len(drawn)} new fields, seed {int(seed)}." + (f" {lost} could not be decoded." if lost else "")
+        said = f"{len(drawn)} new fields, seed {seed}." + (f" {lost} could not be decoded." if lost else "")
         return drawn, self.gallery(drawn), said + " Choose one to look at it below."
 
     def gallery(self, drawn: Drawn) -> list[tuple[np.ndarray, str]]:
         """Pictures with captions."""
         s = self.studio
+        shown = [board.grid_picture(s.kind, s.field, row, s.extent) for row in drawn.weights]
         return [
-            (board.grid_picture(s.kind, s.field, row, s.extent), self.caption(drawn, i))
-            for i, row in enumerate(drawn.weights)
+            (picture, self.caption(drawn, i) + (" (empty)" if s.shapes and np.ptp(picture) == 0 else ""))
+            for i, picture in enumerate(shown)
         ]
 
     def caption(self, drawn: Drawn, i: int) -> str:
@@ -179,7 +185,7 @@ class Handlers:
 
     def take_held_out(self, number: float, part: str) -> tuple:
         """A held-out field to complete: its tokens, which of them stay, its board, text."""
-        name, given = self.studio.held_out(int(number))
+        name, given = self.studio.held_out(_whole(number, "number of the held-out field"))
         return self._given(given, part, f"Held-out field {one_line(name, 60)}")
 
     def take_first(self, given: Drawn | None, kept: torch.Tensor | None, drawn: Drawn | None, part: str) -> tuple:
@@ -268,12 +274,13 @@ class Handlers:
         s, known = self.studio, int(given.labels[0])
         if label == ANY:  # the given field's own, where it has one
             label = s.label_names[known] if 0 <= known < len(s.label_names) else None
-        made = s.complete(given.codes[0], kept, 8, label, temperature, top_p, int(seed), guidance)
+        seed = _whole(seed, "seed")
+        made = s.complete(given.codes[0], kept, 8, label, temperature, top_p, seed, guidance)
         first = (board.grid_picture(s.kind, s.field, given.weights[0], s.extent), "given")
         return [
             first,
             *self.gallery(made),
-        ], f"{len(made)} completions, seed {int(seed)}: all keep the same {int(kept.sum())} tokens."
+        ], f"{len(made)} completions, seed {seed}: all keep the same {int(kept.sum())} tokens."
 
     # -- walk ----------------------------------------------------------------------------------------------------------
 
@@ -284,7 +291,8 @@ class Handlers:
         if drawn is None or len(drawn) < 2:
             raise ValueError("draw at least two fields first.")
         s, last = self.studio, len(drawn) - 1
-        rows = board.walk(drawn.weights[min(int(a), last)], drawn.weights[min(int(b), last)], STEPS)
+        ends = [min(_whole(number, "number of a field"), last) for number in (a, b)]
+        rows = board.walk(drawn.weights[ends[0]], drawn.weights[ends[1]], STEPS)
         chosen = torch.linspace(0, STEPS - 1, STRIP).round().long()
         strip = [
             (board.grid_picture(s.kind, s.field, rows[k], s.extent), f"{int(k) / (STEPS - 1):.2f}") for k in chosen
@@ -301,6 +309,17 @@ class Handlers:
         low = min(int(at), len(rows) - 2)
         row = (1 - (at - low)) * rows[low] + (at - low) * rows[low + 1]
         return board.picture(s.kind, s.field, row, s.extent, 384)
+
+
+def _whole(number: float | None, what: str) -> int:
+    """A whole number from a box of the page, which may be empty.
+
+    Raises:
+        ValueError: for no number, or one below 0.
+    """
+    if number is None or number < 0:
+        raise ValueError(f"the {what} must be 0 or more, got {'nothing' if number is None else int(number)}.")
+    return int(number)
 
 
 def build_page(studio: Studio, title: str, folder: Path) -> Any:
@@ -393,6 +412,11 @@ def _gallery(**settings: Any) -> Any:
     return gr.Gallery(height="auto", show_label=False, allow_preview=False, buttons=[], **settings)
 
 
+def _wide(studio: Studio) -> list[str]:
+    """Wider pictures where names of classes stand under them."""
+    return ["named"] if any(len(name) > 3 for name in studio.label_names) else []
+
+
 def _new_fields(studio: Studio) -> SimpleNamespace:
     """Settings, the button, and the grid: above all tabs, which all use its fields."""
     import gradio as gr
@@ -407,11 +431,18 @@ def _new_fields(studio: Studio) -> SimpleNamespace:
         made.guidance = gr.Slider(
             0, 5, 1.0, step=0.25, label="Guidance", visible=studio.guided, min_width=130, buttons=[]
         )
-        made.seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=130)
+        made.seed = gr.Number(0, label="Seed", precision=0, min_width=130)
         made.n = gr.Slider(2, 32, 8 if studio.shapes else 16, step=1, label="Fields", min_width=130, buttons=[])
     made.draw = gr.Button("Draw new fields", variant="primary", elem_id="draw")
     made.status = gr.Markdown(elem_id="status")
-    made.grid = _gallery(columns=8, label="New fields", elem_id="grid", object_fit="contain", selected_index=0)
+    made.grid = _gallery(
+        columns=8,
+        label="New fields",
+        elem_id="grid",
+        object_fit="contain",
+        selected_index=0,
+        elem_classes=_wide(studio),
+    )
     return made
 
 
@@ -429,11 +460,13 @@ def _one_field(studio: Studio) -> SimpleNamespace:
             made.picture = gr.Image(
                 label="The field", visible=not shapes, format="png", elem_id="picture", buttons=["fullscreen"]
             )
-            made.mesh = gr.Model3D(label="The field (drag to turn it)", visible=shapes, elem_id="mesh", height=360)
+            made.mesh = gr.Model3D(
+                label="The field (drag to turn it)", visible=shapes, elem_id="mesh", height=360, clear_color=NIGHT
+            )
             made.about = gr.Markdown(elem_id="about")
         with gr.Column(min_width=260):
             made.tokens = gr.Image(
-                label="Its tokens" + (" on the grid of regions" if studio.grid else " in their order"),
+                label="Its tokens", show_label=False,
                 elem_id="tokens", buttons=["fullscreen"],
             )  # fmt: skip
             gr.Markdown(TOKENS[bool(studio.grid)])
@@ -457,7 +490,7 @@ def _completion(studio: Studio) -> SimpleNamespace:
     """A field to complete, the tokens of it that are kept, and what the model makes of them."""
     import gradio as gr
 
-    made, shapes = SimpleNamespace(), studio.shapes
+    made, shapes, parts = SimpleNamespace(), studio.shapes, PARTS[studio.grid is not None]
     gr.Markdown(
         "Keep some tokens of a field; the GPT draws the others, from left to right and from top to bottom, with the "
         "settings above."
@@ -466,7 +499,7 @@ def _completion(studio: Studio) -> SimpleNamespace:
         with gr.Column(min_width=300):
             gr.Markdown("### 1. Take a field")
             with gr.Row(equal_height=True, visible=studio.data is not None):
-                made.number = gr.Number(0, label="Number of the held-out field", precision=0, minimum=0, min_width=130)
+                made.number = gr.Number(0, label="Number of the held-out field", precision=0, min_width=130)
                 made.held = gr.Button("Take the held-out field", elem_id="held", min_width=130)
             made.mine = gr.Button("Take the chosen new field", elem_id="mine")
             made.pad = gr.Sketchpad(
@@ -477,8 +510,10 @@ def _completion(studio: Studio) -> SimpleNamespace:
             made.fitted = gr.Button("Take the drawing", visible=not shapes, elem_id="fitted")
         with gr.Column(min_width=300):
             gr.Markdown("### 2. Keep some of its tokens")
-            made.part = gr.Radio(PARTS, value=PARTS[0], show_label=False, container=False, elem_id="part")
-            made.board = gr.Image(label="Tokens kept", interactive=False, elem_id="kept", buttons=["fullscreen"])
+            made.part = gr.Radio(parts, value=parts[0], show_label=False, container=False, elem_id="part")
+            made.board = gr.Image(
+                label="Tokens kept", show_label=False, interactive=False, elem_id="kept", buttons=["fullscreen"]
+            )
             made.what = gr.Markdown(elem_id="kept-text")
             made.named = gr.Textbox(
                 label="From the keyboard: row:column, from 1, then Enter", placeholder="2:3 or 1-4:2-6", max_lines=1,
@@ -487,7 +522,7 @@ def _completion(studio: Studio) -> SimpleNamespace:
     gr.Markdown("### 3. Let the GPT draw the others")
     made.go = gr.Button("Complete", variant="primary", elem_id="complete")
     made.outcome = gr.Markdown(elem_id="completed")
-    made.completed = _gallery(columns=9, label="Completions", elem_id="completions")
+    made.completed = _gallery(columns=9, label="Completions", elem_id="completions", elem_classes=_wide(studio))
     return made
 
 
@@ -498,8 +533,8 @@ def _walk() -> SimpleNamespace:
     made = SimpleNamespace()
     gr.Markdown("A straight line through weight space from one of the new fields above to another, by their numbers.")
     with gr.Row(equal_height=True):
-        made.a = gr.Number(0, label="From field", precision=0, minimum=0, min_width=100)
-        made.b = gr.Number(1, label="To field", precision=0, minimum=0, min_width=100)
+        made.a = gr.Number(0, label="From field", precision=0, min_width=100)
+        made.b = gr.Number(1, label="To field", precision=0, min_width=100)
         made.go = gr.Button("Walk", variant="primary", elem_id="walk", min_width=100)
     made.strip = _gallery(columns=STRIP, label="On the way", elem_id="strip")
     made.t = gr.Slider(0, 1, 0.5, step=0.01, label="Place on the way (0 = first field, 1 = second)", elem_id="place-at")

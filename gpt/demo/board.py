@@ -102,7 +102,7 @@ def board(
     page = Image.new("RGB", (columns * edge + 1, rows * edge + 1), "white")
     if flat and under is not None:
         page.paste(Image.fromarray(under).resize((columns * edge, rows * edge), Image.Resampling.BICUBIC))
-    pen, font = ImageDraw.Draw(page, "RGBA"), ImageFont.load_default(size=max(9, edge // 4))
+    pen, font = ImageDraw.Draw(page, "RGBA"), ImageFont.load_default(size=max(9, edge // (4 if flat else 3)))
     for t, (row, column) in enumerate(cells):
         box = (column * edge, row * edge, (column + 1) * edge, (row + 1) * edge)
         stays = kept is None or bool(kept[t])
@@ -110,7 +110,8 @@ def board(
         pen.rectangle(box, fill=fill, outline=(120, 120, 120, 255))
         if stays:
             text, middle = str(int(codes[t])), (box[0] + edge / 2, box[1] + edge / 2)
-            pen.text(middle, text, font=font, anchor="mm", fill="white", stroke_width=2, stroke_fill="black")
+            outlined = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"} if flat else {"fill": "black"}
+            pen.text(middle, text, font=font, anchor="mm", **outlined)
     return np.asarray(page)
 
 
@@ -149,7 +150,7 @@ def colour(code: int) -> tuple[int, int, int]:
 
 
 def part(name: str, tokens: int, grid: tuple[int, ...] | None) -> Tensor:
-    """(T,) bool: the tokens of a part of the board: `upper half`, `left half`, `all` or `none`."""
+    """(T,) bool: the tokens of a part: `upper half` or `left half` of the board, `first half`, `all` or `none`."""
     cells, (rows, columns) = places(tokens, grid)
     inside = {
         "upper half": lambda row, column: row < rows / 2,
@@ -157,8 +158,10 @@ def part(name: str, tokens: int, grid: tuple[int, ...] | None) -> Tensor:
         "all": lambda row, column: True,
         "none": lambda row, column: False,
     }
-    if name not in inside:
-        raise ValueError(f"a part must be one of {', '.join(inside)}, got {name!r}.")
+    if name not in (*inside, "first half"):
+        raise ValueError(f"a part must be one of {', '.join(inside)}, first half, got {name!r}.")
+    if name == "first half":
+        return torch.arange(tokens) < tokens / 2
     return torch.tensor([inside[name](*cell) for cell in cells])
 
 

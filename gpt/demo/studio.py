@@ -26,8 +26,8 @@ from gpt.sampling.generate import sample_ids
 from gpt.sampling.sample import find_label
 from tokenizers.base import WeightTokenizer
 
-POINTS = 256
-"""Points at which fields are compared."""
+POINTS = {"images": 256, "shapes": 2048}
+"""Points at which fields are compared; a small shape holds few of those in its cube."""
 CHUNK = 4096
 """Training fields evaluated at once."""
 BLOCK = 16
@@ -173,10 +173,10 @@ class Studio:
 
     @cached_property
     def _points(self) -> Tensor:
-        return random_points(self.field, POINTS)
+        return random_points(self.field, POINTS.get(self.kind.name, 256))
 
     def _training_values(self, progress: Callable[[int, int], Any] | None) -> list[Tensor]:
-        """What all training fields say at the points, (n, POINTS * C) half precision each; computed once."""
+        """What all training fields say at the points, (n, points * C) half precision each; computed once."""
         if self._known is None:
             assert self.data is not None
             known, total, done = [], len(self.data.splits["train"]), 0

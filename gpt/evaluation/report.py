@@ -9,7 +9,7 @@ from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.glossary import explain
-from fields.view.page import Cell, Page, estimate_text, estimate_tip
+from fields.view.page import Cell, Page, estimate_text, estimate_tip, value_under
 from fields.view.render import save_png, sheet
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 
@@ -37,7 +37,8 @@ def page(out: Path, result: dict) -> Page:
     """The evaluation as one file to look at, from its numbers and the pictures in its folder."""
     source = result["samples"]
     title = f"Evaluation of {source['name']}" if source else f"Baselines of {result['fields']['name']}"
-    made = Page(title, f"{result['protocol']}. N = {result['n']}, seed {result['seed']}.")
+    made = Page(title, f"Protocol {result['protocol']}. N = {result['n']}, seed {result['seed']}.")
+    made.notes(in_short(result, next(d for d in DISTANCES if d in result["rows"][0])))
     head, rows = columns(result)
     cells = [_explained(row, texts, head) for row, texts in zip(result["rows"], rows, strict=True)]
     head = [name.split(" (")[0] for name in head]  # what stands in brackets is each number's explanation here
@@ -61,6 +62,44 @@ def page(out: Path, result: dict) -> Page:
     made.notes(footnotes(result))
     made.made_by(out / "run.json")
     return made
+
+
+def in_short(result: dict, distance: str) -> list[str]:
+    """What the row of samples says, in sentences for who reads such a table for the first time; none without samples.
+
+    Args:
+        result: of an evaluation, of pictures or of shapes.
+        distance: whose 1-NNA is told, such as `l2`.
+    """
+    rows = {row["kind"]: row for row in reversed(result["rows"])}
+    own, known = rows.get("samples"), rows.get("training_fields", {})
+    if own is None:
+        return []
+
+    def told(key: str, form: str) -> str | None:
+        """A number of the samples, and of the training fields in brackets."""
+        ours, theirs = ((value_under(row, key) or {}).get("value") for row in (own, known))
+        if ours is None:
+            return None
+        return format(ours, form) + ("" if theirs is None else f" (training fields: {format(theirs, form)})")
+
+    lines = [
+        f"{result['samples']['name']}: {result['n']:,} new fields beside as many held-out signals ({result['references']['name']}). The "
+        "other rows are baselines, compared with the same held-out signals."
+    ]
+    if (value := told(f"{distance}.1-nna", ".3f")) is not None:
+        lines.append(
+            f"Told from held-out signals with accuracy {value} by 1-NNA: 0.5 is ideal, 1 means that each is recognised as new."
+        )
+    if (value := told("fid", ".1f")) is not None:
+        lines.append(f"FID {value}: how far both sets lie apart in a classifier's features; 0 is ideal.")
+    if (value := told("label_accuracy", ".1%")) is not None:
+        lines.append(f"Read as the class that was asked for: {value}.")
+    if (new := own.get("novelty")) and new.get("near_copies") is not None:
+        lines.append(
+            f"Near copies of training signals: {new['near_copies']:.1%}; about 1% is usual for held-out fields."
+        )
+    return lines
 
 
 def _explained(row: dict, texts: list[str], head: list[str]) -> list[str | Cell]:

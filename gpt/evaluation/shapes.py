@@ -33,6 +33,7 @@ from gpt.evaluation.baselines import decode_batches, encode_batches
 from gpt.evaluation.config import Inputs
 from gpt.evaluation.items import reference_split
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS, estimates
+from gpt.evaluation.report import in_short
 from gpt.options import EvaluateConfig
 from tokenizers.selection import draw
 
@@ -204,8 +205,9 @@ def write_report(out: Path, result: dict, galleries: Galleries) -> str:
     source = result["samples"]
     made = Page(
         f"Evaluation of {source['name'] if source else 'shapes'}",
-        f"{result['protocol']}. N = {result['n']}, seed {result['seed']}.",
+        f"Protocol {result['protocol']}. N = {result['n']}, seed {result['seed']}.",
     )
+    made.notes(in_short(result, "chamfer"))
     cells: list[list[str | Cell]] = [list(row) for row in rows]
     for row, line in zip(result["rows"], cells, strict=True):
         for i, (name, metric) in enumerate(SET_METRICS.items()):
@@ -214,6 +216,7 @@ def write_report(out: Path, result: dict, galleries: Galleries) -> str:
                 part = {k: v * factor if isinstance(v, float) else v for k, v in row["chamfer"][name].items()}
                 line[1 + i] = Cell(str(line[1 + i]), estimate_tip(part, digits))
     made.table(head, cells, main=[i for i, row in enumerate(result["rows"]) if row["kind"] == "samples"])
+    made.text("Point at a heading, a name or a number, or touch it, to see what stands behind it.")
     made.text(_said(result))
     if galleries[0]:
         made.heading("Samples")

@@ -52,6 +52,9 @@ def test_draws_are_those_of_their_seed_and_label(page):
     assert len(page.draw(ANY, 1.0, 1.0, 0, 1.0, 2)[0]) == 2
     with pytest.raises(ValueError, match="--label mauve"):
         page.draw("mauve", 1.0, 1.0, 0, 1.0, 2)
+    for seed in (-1, None):
+        with pytest.raises(ValueError, match="seed must be 0 or more"):
+            page.draw(ANY, 1.0, 1.0, seed, 1.0, 2)
 
 
 def test_details_of_one_field(page, studio):
@@ -136,6 +139,7 @@ def test_every_token_has_one_cell_and_is_found_there(tokens, grid):
         with pytest.raises(ValueError, match="token"):
             board.named(wrong, tokens, grid)
     assert board.board(torch.arange(tokens), grid).dtype == np.uint8
+    assert board.part("first half", 5, None).tolist() == [True] * 3 + [False] * 2
     assert board.part("all", tokens, grid).all() and not board.part("none", tokens, grid).any()
 
 
