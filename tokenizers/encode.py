@@ -12,6 +12,7 @@ if __name__ == "__main__":  # before what follows, which is imported by its name
     parse = partial(tyro.cli, EncodeConfig, prog="python -m tokenizers.encode", config=options)
     run_cli("tokenizers.encode:main", parse, alone="python -m tokenizers.encode")
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ import tyro
 from fields.runtime.console import bar, plural
 from fields.runtime.launch import choose_device, cores
 from fields.runtime.runs import claim, vacant
-from fields.signals.seen import refuse_seen
+from fields.signals.seen import elsewhere, refuse_seen
 from fields.storage.columns import extents, matrix
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
@@ -52,6 +53,9 @@ def check_field(tokenizer: WeightTokenizer, data: WeightDataset) -> None:
     """Refuse a dataset of another architecture, naming both, or one that holds out what the tokenizer has learnt from."""
     if tokenizer.field == data.config:
         refuse_seen(f"the tokenizer {tokenizer.fingerprint}", tokenizer.seen, data)
+        if elsewhere(tokenizer.seen, data) == 1:
+            said = f"the tokenizer {tokenizer.fingerprint} was learnt from other signals than the training fields here"
+            print(f"warning: {said}: its codes may fit these less well.", file=sys.stderr)
         return
     raise ValueError(
         f"the tokenizer {tokenizer.fingerprint} reads fields {tokenizer.field}, the dataset {data.fingerprint} has "

@@ -18,7 +18,7 @@ from fields.runtime.processes import on_all, on_main
 from fields.runtime.products import products_put_back
 from fields.runtime.resources import check_memory
 from fields.runtime.runs import claim, digest, finish, is_finished, read_json, replace_folder, vacant, write_json
-from fields.signals.seen import seen_by
+from fields.signals.seen import refuse_seen, seen_by
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
 from fields.storage.reference import Reference
@@ -159,7 +159,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         )
     if config.labels and not data.label_names:
         raise ValueError(f"--labels needs a dataset with labels; {config.fields} has none. Leave the flag out.")
-    tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer)
+    tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer, data)
     vectors = Vectors(data.config, tokenizer)
     free = (
         "fields",
@@ -215,10 +215,11 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     return result
 
 
-def _load_tokenizer(where: str) -> WeightTokenizer:
+def _load_tokenizer(where: str, data: WeightDataset) -> WeightTokenizer:
     tokenizer = load_tokenizer(where, flag="--tokenizer")
     if not tokenizer.is_fitted:
         raise ValueError(f"--tokenizer {where} is not fitted. Fit one with: python -m tokenizers.build")
+    refuse_seen(f"--tokenizer {where}", tokenizer.seen, data)
     return tokenizer
 
 

@@ -68,6 +68,10 @@ def recognise(path: str) -> tuple[Path, str]:
     """
     if is_local(path):
         folder = Path(path)
+        if not folder.exists():
+            raise FileNotFoundError(
+                f"{path} is not there. Give a folder that one of the commands wrote, or user/name on the Hub."
+            )
         if folder.is_file():
             folder = folder.parent
     else:
@@ -81,6 +85,9 @@ def recognise(path: str) -> tuple[Path, str]:
             kind = read_json(part / "config.json", schema=dict).get("kind", "gpt")
             if kind in TOKENIZERS:
                 return part, "tokenizer"
+            drawn = next((p for p in (part / "samples", part.parent / "samples") if (p / "field.json").is_file()), None)
+            if kind == "flow" and drawn is not None:  # it draws weights, at the end of its training
+                return drawn, "fields"
             if kind in MODELS:
                 return part, "model"
         if any((part / name).is_file() for name in PICTURES):

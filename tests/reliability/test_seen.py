@@ -13,6 +13,8 @@ from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
 from fields.signals.seen import SAMPLE, refuse_held_out, sample_of, seen_by
 from fields.storage.dataset import WeightDataset
+from gpt.continuous.options import TrainFlowConfig
+from gpt.continuous.train_flow import train_flow
 from gpt.corpus import load_corpus
 from gpt.evaluation.config import read_inputs
 from gpt.options import EvaluateConfig
@@ -73,6 +75,8 @@ def test_a_tokenizer_of_another_split_is_refused(home, tmp_path):
     tokenizer = str(home / "tokenizer")
     assert load_tokenizer(tokenizer).seen
     refused(encode, EncodeConfig(tokenizer, str(home / "fields7"), tmp_path / "t"))
+    refused(train_flow, TrainFlowConfig(str(home / "fields7"), tokenizer=tokenizer, out=tmp_path / "w", threads=1))
+    assert not (tmp_path / "w").exists()
     encode(EncodeConfig(tokenizer, str(home / "fields0"), tmp_path / "t"))
     load_corpus(home / "fields0", tokenizer, tmp_path / "t")
     with pytest.raises(ValueError, match="held out here|were made from weight dataset"):
@@ -92,12 +96,16 @@ def test_samples_of_a_model_of_other_signals_are_said(home, tmp_path, capsys):
     def read(fields):
         return read_inputs(EvaluateConfig(str(fields), samples=str(home / "samples"), out=Path("unused"))).notes
 
-    assert read(home / "fields0") == [] and not capsys.readouterr().err
+    assert read(home / "fields0") == []
+    encode(EncodeConfig(str(home / "tokenizer"), str(home / "fields0"), tmp_path / "same"))
+    assert not capsys.readouterr().err
     others = WeightDataset.load(home / "fields0")
     others.signals = {**others.signals, "name": "letters"}
     others.save(tmp_path / "others")
     assert "about 100% of the signals" in read(tmp_path / "others")[0]
     assert "copies of those are not found" in capsys.readouterr().err
+    encode(EncodeConfig(str(home / "tokenizer"), str(tmp_path / "others"), tmp_path / "t"))
+    assert "was learnt from other signals than the training fields here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

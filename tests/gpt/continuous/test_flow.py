@@ -11,6 +11,7 @@ from gpt.continuous.flow import Flow, FlowConfig
 from gpt.continuous.options import FlowModelConfig, TrainFlowConfig
 from gpt.continuous.train_flow import train_flow
 from gpt.continuous.vectors import Vectors, neuron_vectors, to_rows, to_vectors
+from gpt.sampling.show import recognise
 from tokenizers.classic.options import PCAConfig
 from tokenizers.learned.options import RegionsConfig
 from tokenizers.registry import make_tokenizer
@@ -121,6 +122,9 @@ def test_a_flow_over_latents_draws_fields_that_its_tokenizer_can_say(dataset, tm
     with pytest.raises(ValueError, match="is a flow model, which writes no tokens"):
         load_gpt(tmp_path / "flow")
     assert len(drawn) == 5 and drawn.isfinite().all()
+    for place in ("flow", "flow/best"):  # what it drew is shown
+        if (tmp_path / place).is_dir():
+            assert recognise(str(tmp_path / place)) == (tmp_path / "flow" / "samples", "fields")
 
 
 def test_a_tokenizer_of_other_fields_is_refused(dataset):

@@ -74,6 +74,8 @@ def test_pictures_of_a_report_one_under_the_other(tmp_path):
 def test_nothing_to_show(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no fields, tokens"):
         show(ShowConfig(str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match="nothing is not there. Give a folder"):
+        show(ShowConfig(str(tmp_path / "nothing")))
     with pytest.raises(ValueError, match="--size"):
         ShowConfig("x", size=(0, 5))
     with pytest.raises(ValueError, match=r"\.png"):
