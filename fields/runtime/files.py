@@ -217,15 +217,9 @@ def _dead(left: Path, where: str, pid: int, its: str) -> bool:
 
 def alive(pid: int) -> bool:
     """Whether a process of this machine runs."""
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True  # it is another user's
-    return True
+    import psutil
+
+    return psutil.pid_exists(pid)
 
 
 def began(pid: int) -> str | None:
