@@ -228,18 +228,19 @@ class Worker:
         reached = self._quality(block, rows, targets, points)
         diverged, failed = ~(rows.isfinite().all(1) & reached.isfinite()), self.kind.failed(reached)
         for bad in (diverged | failed).nonzero().flatten().tolist():
-            one = points.pick(torch.tensor([bad], device=self.device))
-            rows[bad], reached[bad] = self._again(block, bad, targets[bad : bad + 1], one, not bool(diverged[bad]))
+            alone, its = (
+                replace(block, indices=(block.indices[bad],)),
+                points.pick(torch.tensor([bad], device=self.device)),
+            )
+            rows[bad], reached[bad] = self._again(alone, targets[bad : bad + 1], its, not bool(diverged[bad]))
         return rows.cpu(), reached.cpu()
 
-    def _quality(
-        self, block: FitBlock, rows: Tensor, targets: Tensor, points: Points, only: int | None = None
-    ) -> Tensor:
+    def _quality(self, block: FitBlock, rows: Tensor, targets: Tensor, points: Points) -> Tensor:
         """(n,) how close rows are to their signals, at other points than the fitted ones where the signals have such."""
         if not self.signals.fresh:
             return quality(self.architecture, rows, targets, points.coords, self.kind)
         reached = []
-        for i, row in zip(block.indices if only is None else block.indices[only : only + 1], rows, strict=True):
+        for i, row in zip(block.indices, rows, strict=True):
             coords, wanted = (t.to(self.device) for t in self.signals.measured(self.architecture, [i]))
             reached.append(quality(self.architecture, row[None], wanted, coords, self.kind))
         return torch.cat(reached)
@@ -255,38 +256,37 @@ class Worker:
             self.points[key] = made
         return made
 
-    def _start(self, block: FitBlock, only: int | None = None) -> Tensor:
+    def _start(self, block: FitBlock) -> Tensor:
         """(n, P): random weights, the reference or the encoder's rows, with a little noise on every fit after the first."""
-        chosen = block.indices if only is None else block.indices[only : only + 1]
-        seeds = [field_seed(self.config.seed, self.signals.ids[i], block.number) for i in chosen]
+        seeds = [field_seed(self.config.seed, self.signals.ids[i], block.number) for i in block.indices]
         if self.reference.row is None:
             return random_rows(self.architecture, seeds).to(self.device)
         if self.encoder is None:
-            rows = self.reference.row.expand(len(chosen), -1).clone()
+            rows = self.reference.row.expand(len(seeds), -1).clone()
         else:
-            rows = self.encoder(self.signals.values(list(chosen)).to(self.device), block.extent).cpu()
+            rows = self.encoder(self.signals.values(list(block.indices)).to(self.device), block.extent).cpu()
         if block.number and self.config.jitter:
             numbers = rows.shape[1] if self.basis is None else len(self.basis)
             noise = torch.stack([torch.randn(numbers, generator=torch.Generator().manual_seed(s)) for s in seeds])
             rows += self.config.jitter * (noise if self.basis is None else noise @ self.basis.cpu())
         return rows.to(self.device)
 
-    def _again(self, block: FitBlock, at: int, target: Tensor, points: Points, failed: bool) -> tuple[Tensor, Tensor]:
+    def _again(self, block: FitBlock, target: Tensor, points: Points, failed: bool) -> tuple[Tensor, Tensor]:
         """Refit one field, slower each time, and if it `failed` first from a softened start; NaN if nothing helps.
 
         Args:
             failed: the field was finite, but its kind said that it shows nothing of its signal; otherwise it diverged.
         """
-        name, lr = self.signals.ids[block.indices[at]], self.schedule.lr
+        name, lr = self.signals.ids[block.indices[0]], self.schedule.lr
         what = self.kind.failure if failed else "diverged"
         tries = [(lr / 3, 1.0), (lr / 30, 1.0)]
         if failed and self.basis is None:  # with a basis, a softened start would leave the subspace
             tries.insert(0, (lr, SOFTENED))
         for rate, factor in tries:
-            start = _softened(self.architecture, self._start(block, at), factor)
+            start = _softened(self.architecture, self._start(block), factor)
             slower = replace(self.schedule, lr=rate)
             row = fit_block(self.architecture, start, target, points, slower, basis=self.basis)
-            reached = self._quality(block, row, target, points, only=at)
+            reached = self._quality(block, row, target, points)
             if row.isfinite().all() and reached.isfinite().all() and not self.kind.failed(reached).any():
                 said = self.kind.measure.text(float(reached))
                 how = f"refitted at {rate:g}" + (f" from its start with {factor:g} of the last layer" * (factor != 1))

@@ -329,9 +329,7 @@ def same(file: Path, known: str | None) -> bool:
         return False
     state = hashlib.sha256() if len(known) == 64 else hashlib.sha1(b"blob %d\0" % file.stat().st_size)
     with file.open("rb") as handle:
-        while piece := handle.read(1 << 22):
-            state.update(piece)
-    return state.hexdigest() == known
+        return hashlib.file_digest(handle, lambda: state).hexdigest() == known
 
 
 def commit_groups(adds: list[Any]) -> list[list[Any]]:

@@ -3,6 +3,7 @@
 The volume is the cube [-1, 1]^3. Blue is inside, orange outside, black the surface.
 """
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,15 +136,8 @@ def preview_shapes(
 
 def _legend(lines: tuple[str, ...], width: int) -> Tensor:
     """Lines of text above the sheet, broken to its width: (H, W, 3)."""
-    font, rows = ImageFont.load_default(), []
-    for line in lines:
-        rows.append("")
-        for word in line.split(" "):
-            longer = f"{rows[-1]} {word}".strip()
-            if font.getlength(longer) <= width - 12:
-                rows[-1] = longer
-            else:
-                rows.append(word)
+    font = ImageFont.load_default()
+    rows = [row for line in lines for row in textwrap.wrap(line, max(8, int((width - 12) / font.getlength("n"))))]
     page = Image.new("RGB", (width, 14 * len(rows) + 8), "white")
     draw = ImageDraw.Draw(page)
     for i, text in enumerate(rows):
