@@ -1,6 +1,7 @@
 """An existing weight dataset with the neurons of all fields matched to one row, or sorted:  python scripts/align_fields.py"""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,8 @@ def save_aligned(data: WeightDataset, at: int | None, out: Path, how: How = "mat
     began = time.perf_counter()
     if how == "sort":
         made = in_canonical_order(data)
-        report: dict[str, Any] = {
-            "reference": None,
-            "how": how,
-            "before": measure_closeness(data),
-            "after": measure_closeness(made),
-        }
+        report: dict[str, Any] = {"reference": None, "how": how}
+        report |= {"before": measure_closeness(data), "after": measure_closeness(made)}
     else:
         at = _reference(data, None) if at is None else at
         made, row = aligned(data, at)
@@ -109,23 +106,25 @@ def aligned(data: WeightDataset, at: int) -> tuple[WeightDataset, Tensor]:
     Returns:
         The aligned dataset and the balanced row, (P,), that its fields were matched to.
     """
-    row = balance(data.config, data.weights("train", [at]))[0]
-    name = data.ids("train")[at] or f"row {at}"
-    every = {split: data.rows(split) for split in data.splits}
-    splits = {s: rows.with_weights(align(data.config, rows.weights, row, quiet=False)) for s, rows in every.items()}
+    row, name = balance(data.config, data.weights("train", [at]))[0], data.ids("train")[at] or f"row {at}"
     how = f"{data.reference.how}; neurons matched to training field {name} (weight matching, arXiv:2209.04836)"
-    return WeightDataset.from_rows(
-        data.config, splits, Reference("unknown", how, row, seen=data.reference.seen), data.signals
-    ), row
+    start = Reference("unknown", how, row, seen=data.reference.seen)
+    return _changed(data, lambda weights: align(data.config, weights, row, quiet=False), start), row
 
 
 def in_canonical_order(data: WeightDataset) -> WeightDataset:
     """Every field with its neurons in canonical order; each is checked to compute what it did before."""
-    every = {split: data.rows(split) for split in data.splits}
-    splits = {s: rows.with_weights(canonical(data.config, rows.weights, quiet=False)) for s, rows in every.items()}
     how = f"{data.reference.how}; neurons sorted by their weights on the output"
-    start = data.reference.start if data.reference.row is None else "unknown"  # rows left the common start
-    return WeightDataset.from_rows(data.config, splits, Reference(start, how, seen=data.reference.seen), data.signals)
+    name = data.reference.start if data.reference.row is None else "unknown"  # rows left the common start
+    start = Reference(name, how, seen=data.reference.seen)
+    return _changed(data, lambda weights: canonical(data.config, weights, quiet=False), start)
+
+
+def _changed(data: WeightDataset, change: Callable[[Tensor], Tensor], start: Reference) -> WeightDataset:
+    """The same fields in other rows."""
+    every = {split: data.rows(split) for split in data.splits}
+    splits = {split: rows.with_weights(change(rows.weights)) for split, rows in every.items()}
+    return WeightDataset.from_rows(data.config, splits, start, data.signals)
 
 
 def draw_walks(path: Path, before: WeightDataset, after: WeightDataset, name: str) -> bool:
