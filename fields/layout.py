@@ -32,6 +32,11 @@ def check_weights(config: "FieldConfig", weights: Tensor) -> None:
     Raises:
         ValueError: naming the shape expected and the shape seen.
     """
+    if not isinstance(weights, Tensor):
+        raise ValueError(
+            f"weights must be a tensor of shape (N, {config.size}), got {type(weights).__name__}. Of Rows give their "
+            "`weights`, of a NumPy array torch.from_numpy(array)."
+        )
     if weights.ndim != 2 or weights.shape[1] != config.size:
         raise ValueError(
             f"weights must have shape (N, {config.size}), got {tuple(weights.shape)}. The field is {config}."

@@ -17,7 +17,7 @@ from fields.runtime.console import bar
 from fields.runtime.runs import read_json, write_atomic, write_json
 from gpt.model import IGNORE
 from tokenizers.tokens import TokenDataset, smallest
-from tokenizers.vocab import Vocab
+from tokenizers.vocab import Counts, Vocab
 
 MAPPED_ROWS = 8192
 """Rows written to a mapped file at once."""
@@ -213,14 +213,10 @@ def unigram_bits(train: Tensor | MappedIds, other: Tensor, codes: int) -> float:
         other: (M, T) codes that are charged.
         codes: V.
     """
-    n, t = train.shape
-    counts = torch.ones(t * codes, dtype=torch.float64)
-    place = torch.arange(t) * codes
-    for at in range(0, n, COUNTED):
-        block = train[at : at + COUNTED].long() + place
-        counts += torch.bincount(block.flatten(), minlength=t * codes)
-    table = (counts.view(t, codes) / (n + codes)).log2()
+    counts = Counts(train.shape[1], codes)
+    for at in range(0, len(train), COUNTED):
+        counts.add(train[at : at + COUNTED].long())
     bits = torch.zeros(len(other), dtype=torch.float64)
-    for position in range(t):
-        bits -= table[position][other[:, position].long()]
+    for position, lengths in enumerate(counts.lengths()):
+        bits += lengths[other[:, position].long()]
     return float(bits.mean())

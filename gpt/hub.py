@@ -12,7 +12,7 @@ from fields.hub.push import Sent
 from fields.kinds.registry import kind_of
 from fields.runtime.runs import read_json, write_json
 from fields.runtime.text import escape_markdown, inside
-from fields.view.page import estimate_text
+from fields.view.page import cell_under
 from fields.view.render import save_png, sheet
 from gpt.checkpoint import FILES, load_gpt, save_model
 from gpt.evaluation.config import model_bits_of
@@ -22,7 +22,7 @@ from gpt.publishing import PublishModel
 from gpt.sampling.generate import sample_ids
 from tokenizers.base import FILES as TOKENIZER_FILES
 from tokenizers.base import WeightTokenizer
-from tokenizers.hub import LIBRARY, from_fields, how_made
+from tokenizers.hub import LIBRARY, how_made, links
 
 EVALUATED = ("metrics.json", "table.md", "samples.png")
 
@@ -196,9 +196,7 @@ def model_card(
         "weight dataset, and by `field` in `tokenizer/config.json`.", "",
         "## Source and licence", "",
         f"Pictures: {source}. Licence of this model: {label or 'not stated'}.", "",
-        *([f"Tokenizer: [{options.tokenizer}](https://huggingface.co/{options.tokenizer}).", ""]
-          if options.tokenizer else []),
-        *from_fields(fields), *how_made(run, info["fingerprint"]),
+        *links(fields, options.tokenizer), *how_made(run, info["fingerprint"]),
     ]  # fmt: skip
     return head + "\n".join(lines)
 
@@ -214,18 +212,20 @@ def evaluation_section(metrics: dict | None, bits: dict) -> list[str]:
     if metrics is None:
         return [*lines, "Its samples were not evaluated."[: None if own is None else 0], ""] if own is None else lines
     name = next((name for name in DISTANCES if any(name in row for row in metrics["rows"])), "l2")
-    distance = DISTANCES[name].heading
-    head = [
-        "set",
-        "N",
-        f"1-NNA {distance} (.5 is ideal)",
-        f"COV {distance}",
-        f"MMD {distance}",
-        "FID",
-        "label accuracy",
-        "near copies",
+    distance, digits = DISTANCES[name].heading, DISTANCES[name].digits
+    shown = (
+        (f"1-NNA {distance} (.5 is ideal)", f"{name}.1-nna", ".3f"),
+        (f"COV {distance}", f"{name}.cov", ".3f"),
+        (f"MMD {distance}", f"{name}.mmd", f".{digits}f"),
+        ("FID", "fid", ".1f"),
+        ("label accuracy", "label_accuracy", ".3f"),
+        ("near copies", "novelty.near_copies", ".1%"),
+    )
+    head = ["set", "N", *(heading for heading, _, _ in shown)]
+    rows = [
+        [escape_markdown(row["name"]), row["n"], *(cell_under(row, key, form).rstrip("*") for _, key, form in shown)]
+        for row in metrics["rows"]
     ]
-    rows = [[escape_markdown(row["name"]), row["n"], *_cells(row, name)] for row in metrics["rows"]]
     references, classifier = metrics["references"], metrics.get("classifier")
     note = f"References: {escape_markdown(references['name'])}, N = {metrics['n']}, seed {metrics['seed']}; ± is half of a 95 % interval."
     if classifier is not None:
@@ -239,15 +239,3 @@ def evaluation_section(metrics: dict | None, bits: dict) -> list[str]:
         note + " All columns: `table.md`, `metrics.json`.",
         "",
     ]
-
-
-def _cells(row: dict, name: str) -> list[str]:
-    distance, digits = row.get(name) or {}, (3, 3, DISTANCES[name].digits, 1, 3)
-    parts = [distance.get(m, {}) for m in ("1-nna", "cov", "mmd")] + [row.get("fid", {}), row.get("label_accuracy", {})]
-    copies = (row.get("novelty") or {}).get("near_copies")
-    return [estimate_text(p, f".{d}f").rstrip("*") for p, d in zip(parts, digits, strict=True)] + [
-        "n/a" if copies is None else f"{copies:.1%}"
-    ]
-
-
-# -- the command -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ learnt (`unigram`; `gpt.training.priors` fills it in). No training, no sampling.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -234,7 +234,27 @@ def initialise(model: Any) -> None:
             nn.init.normal_(layer.weight, std=INITIAL / math.sqrt(2 * len(model.blocks)))
 
 
-class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data", tags=["neural-fields"]):
+class HubModel(nn.Module, PyTorchModelHubMixin):
+    """A model that is saved as config.json and model.safetensors. A subclass takes a config alone."""
+
+    title = ""
+    """What it is, on its short card."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> Self:
+        """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
+        return super().from_pretrained(*args, strict=strict, **kwargs)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """A short card; `scripts/publish.py` writes the full one."""
+        return ModelCard(f"---\nlibrary_name: neural-fields-as-data\n---\n{self.title}\n")
+
+    def size(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.parameters())
+
+
+class GPT(HubModel, library_name="neural-fields-as-data", tags=["neural-fields"]):
     """GPT-2 (Radford et al. 2019) over SOS [label] T codes EOS, with embeddings of each token's place.
 
     `slots` is a buffer, so a saved model needs no tokenizer to know the place of each token. Create a model with `GPT.create`, and for
@@ -242,6 +262,7 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
     """
 
     Config = GPTConfig
+    title = "A GPT over the tokens of neural fields."
     slots: Tensor
     unigram: Tensor
     blocks: Any  # Blocks: of a ModuleList torch does not say what it holds
@@ -299,11 +320,6 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         model.slots.copy_(slots)
         return model
 
-    @classmethod
-    def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "GPT":
-        """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
-        return super().from_pretrained(*args, strict=strict, **kwargs)
-
     def push_to_hub(self, repo_id: str, *, tokenizer: Any = None, info: dict | None = None, **options: Any) -> Any:
         """Publish as `user/name` with tokenizer and card, as `scripts/publish.py model` does.
 
@@ -318,10 +334,6 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
         if tokenizer is None or info is None:
             raise ValueError("push_to_hub needs tokenizer and info, as gpt.checkpoint.load_model gives them.")
         return push_model(self, repo_id, tokenizer=tokenizer, info=info, **options)
-
-    def generate_model_card(self, *args, **kwargs) -> ModelCard:
-        """A short card; `scripts/publish.py` writes the full one."""
-        return ModelCard("---\nlibrary_name: neural-fields-as-data\n---\nA GPT over the tokens of neural fields.\n")
 
     def place(self, start: int, end: int) -> Tensor:
         """(end - start, D): position t's own embedding plus that of the place of token t + 1."""
@@ -371,7 +383,3 @@ class GPT(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data",
             return logits
         losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
         return losses.view_as(targets)
-
-    def size(self) -> int:
-        """Number of trainable numbers."""
-        return sum(p.numel() for p in self.parameters())

@@ -6,7 +6,27 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, Precision, check_numbers, check_tracker
+from fields.runtime.flags import Overwrites, Precision, Revision, Threads, check_numbers, check_tracker
+
+arg = tyro.conf.arg
+FittedTo = Annotated[
+    str | None,
+    arg(
+        help="Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what the dataset says."
+    ),
+]
+DataRoot = Annotated[
+    Path | None, arg(help="Folder with the files of the signals; see scripts/fit_fields.py --data-root.")
+]
+ClassifierFile = Annotated[
+    Path | None,
+    arg(
+        help="Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in "
+        "--classifiers."
+    ),
+]
+Classifiers = Annotated[Path, arg(help="Folder in which trained classifiers are stored for later evaluations.")]
+"""Options of several commands, described once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +92,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class TransformerSize:
     """Size of the transformer."""
 
     n_layer: int = 4
@@ -81,6 +101,12 @@ class ModelConfig:
     """Attention heads per block."""
     n_embd: int = 128
     """Width of the embeddings; a multiple of the number of heads."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(TransformerSize):
+    """Size of the transformer."""
+
     dropout: float = 0.1
     """Dropout probability on embeddings and residual branches."""
     tie: bool = False
@@ -90,7 +116,7 @@ class ModelConfig:
     model need not learn them."""
     gates: bool = True
     """Scale the token embeddings and the input of the output head by learnt vectors, one for each position."""
-    similar: Annotated[bool, tyro.conf.arg(aliases=["--model.alike"])] = True
+    similar: Annotated[bool, arg(aliases=["--model.alike"])] = True
     """Initialise codes that are close to each other with similar weights, if the tokenizer knows their distances
     (--model.alike is the old name of this flag)."""
 
@@ -145,8 +171,7 @@ class TrainConfig(OptimizerConfig, Overwrites):
     """Output folder for checkpoints, the model (best/, last/), curves and samples."""
     tokens: str | None = None
     """Tokens of the dataset: a folder, or user/name on the Hub; default: tokens/ in the tokenizer's folder."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
+    revision: Revision = None
     stream: bool = False
     """For datasets larger than memory: read fields shard by shard, and map tokens from files in OUT-mapped/. Pictures
     of samples are then drawn without the nearest training fields."""
@@ -263,12 +288,9 @@ class EvaluateConfig(Overwrites):
     of tokens; default: the one stored with --model."""
     model: str | None = None
     """Model (a folder, or user/name on the Hub) that drew the samples, for its validation bits and its tokenizer."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what the dataset says."""
-    data_root: Path | None = None
-    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
+    revision: Revision = None
+    signals: FittedTo = None
+    data_root: DataRoot = None
     references: str = "images"
     """What samples are compared with. images: held-out test signals; fields: renders of the fields fitted to them; or a
     weight dataset, a name on the Hub, or a folder of pictures."""
@@ -281,18 +303,14 @@ class EvaluateConfig(Overwrites):
     features_n: int | None = None
     """For pictures: number of samples, and of references, of a second table with FID and KID alone, which need more signals
     than --n to settle, for example 10,000; None = no such table."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
-    --classifiers."""
-    classifiers: Path = Path("runs/classifiers")
-    """Folder in which trained classifiers are stored for later evaluations."""
+    classifier: ClassifierFile = None
+    classifiers: Classifiers = Path("runs/classifiers")
     protocol: Literal["standard", "nefgpt"] = "standard"
     """standard: the project's own protocol. nefgpt: that of the NeF-GPT paper, for comparison with it: digit 3, 256
     samples against 256 TRAINING references drawn with replacement, D = (1 - SSIM) / 2."""
     seed: int = 0
     """Random seed of the references, baselines, bootstrap and classifier."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
     shapes: ShapeSettings = field(default_factory=ShapeSettings)
 
     def __post_init__(self):
@@ -316,20 +334,15 @@ class DiagnoseConfig(Overwrites):
     fields: str | None = None
     """Weight dataset the model was trained on: a folder, or user/name on the Hub; default: the one named in the
     training folder."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what the dataset says."""
-    data_root: Path | None = None
-    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
+    signals: FittedTo = None
+    data_root: DataRoot = None
     n: int = 180
     """Number of pictures per stage; fewer if there are not as many."""
-    classifier: Path | None = None
-    """Classifier for FID; default: one is trained on the labelled training signals and stored in --classifiers."""
-    classifiers: Path = Path("runs/classifiers")
-    """Folder in which trained classifiers are stored for later evaluations."""
+    classifier: ClassifierFile = None
+    classifiers: Classifiers = Path("runs/classifiers")
     seed: int = 0
     """Random seed of the references, the fields of each stage and the samples."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
 
     def __post_init__(self):
         check_numbers(self, least={"n": 2, "threads": 1})

@@ -12,6 +12,7 @@ from fields.fitting.options import FitConfig
 from fields.runtime.launch import start
 from fields.runtime.processes import on_main
 from fields.storage.fetch import beside
+from fields.view.page import number_under
 from gpt.evaluation.evaluate import EvaluateConfig, evaluate
 from gpt.options import DIGITS, PipelineConfig
 from gpt.sampling.options import SampleConfig
@@ -116,16 +117,14 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
     lines.append(
         f"   {report['saved']} of {report['asked']} sampled fields are readable, {report['distinct']} are distinct"
     )
-    for name, measure in (
-        (
-            "1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)",
-            lambda row: _shown(row["l2"]["1-nna"]["value"], ".2f"),
-        ),
-        ("FID", _fid),
-        ("label accuracy (share read as the digit asked for)", _accuracy),
+    seen = [("samples", ours), ("unigram", unigram), ("training fields", upper)]
+    for name, key, form in (
+        ("1-NNA (L2; .5 = not to be told from held-out digits, 1 = always)", "l2.1-nna", ".2f"),
+        ("FID", "fid", ".0f"),
+        ("label accuracy (share read as the digit asked for)", "label_accuracy", ".2f"),
     ):
-        seen = [("samples", ours), ("unigram", unigram), ("training fields", upper)]
-        found = [f"{label} {value}" for label, row in seen if row and (value := measure(row)) != "n/a"]
+        values = [(label, number_under(row, key)) for label, row in seen]
+        found = [f"{label} {value:{form}}" for label, value in values if value is not None]
         lines += [f"   {name}: " + ", ".join(found)] if found else []
     lines += [
         "   pictures and tables:",
@@ -135,15 +134,3 @@ def summary(labels: bool, report: dict, evaluated: dict, root: Path, out: Path, 
         f"   to look at it: python scripts/demo.py --model {out}   (needs: .venv/bin/python -m pip install -e '.[demo]')",
     ]
     return "\n".join(lines)
-
-
-def _fid(row: dict) -> str:
-    return _shown(row["fid"]["value"], ".0f")
-
-
-def _accuracy(row: dict) -> str:
-    return _shown(row["label_accuracy"]["value"], ".2f")
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "n/a" if value is None else format(value, form)

@@ -123,8 +123,7 @@ class TokenTask(Task[GPT]):
 
     def validate(self, model: GPT, accelerator: Any, micro: int) -> dict[str, Any] | None:
         """Bits of held-out fields."""
-        bits = self.validator.measure(model, accelerator, micro)
-        return None if bits is None else bits.to_dict()
+        return self.validator.measure(model, accelerator, micro)
 
     def describe(self) -> str:
         """Fields, tokens and the model's size."""

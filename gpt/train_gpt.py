@@ -1,7 +1,6 @@
 """Training a GPT on tokens, on Accelerate: what can be configured, and a run from start to end (the loop: gpt/training/trainer.py; what is trained: gpt/token_task.py)."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,20 +24,8 @@ DEFAULT_STEPS = 2000
 PATHS = ("fields", "tokenizer", "tokens", "out")  # named by what is in them: `parents`
 FREE = (
     *PATHS,
-    "revision",
-    "stream",
-    "threads",
-    "compile",
-    "recompute",
-    "keep",
-    "micro_batch",
-    "steps",
-    "tracker",
-    "project",
-    "log_every",
-    "sample_every",
-    "save_every",
-    "resume",
+    *("revision", "stream", "threads", "compile", "recompute", "keep", "micro_batch", "steps", "tracker", "project"),
+    *("log_every", "sample_every", "save_every", "resume"),
 )
 """What may change when a run goes on: it moves no weight, re-keys dropout (micro_batch), or prolongs it (steps)."""
 
@@ -74,9 +61,15 @@ def train(config: TrainConfig, default: bool = False) -> dict[str, Any]:
         )
     corpus = _corpus(config, accelerator)
     check_sizes(architecture_of(config, corpus), accelerator.device)  # before the folder is claimed
+    about: dict[str, Any] = {"parents": corpus.parents, "free": FREE, "upgrade": new_names, "kind": "train_gpt"}
     if default:
-        config = replace(config, out=on_main(accelerator, _vacant, config, corpus.parents))
-    known = on_main(accelerator, _claim, config, corpus.parents, precision_of(accelerator))
+        config = replace(config, out=on_main(accelerator, vacant, config.out, config, **about))
+    about |= {"seed": config.seed, "used": {"precision": precision_of(accelerator)}}
+    known = on_main(accelerator, claim, config.out, config, **about)
+    if known and not config.resume:
+        raise ValueError(
+            f"--no-resume: {config.out} already holds a run. Choose another --out, or leave out --no-resume to continue."
+        )
     trainer = make_trainer(config, corpus, accelerator)
     if known:
         on_all(accelerator, trainer.resume)
@@ -148,21 +141,6 @@ def new_names(config: dict[str, Any]) -> dict[str, Any]:
     if isinstance(model, dict) and "alike" in model:
         config = {**config, "model": {"similar" if k == "alike" else k: v for k, v in model.items()}}
     return config
-
-
-def _vacant(config: TrainConfig, parents: dict[str, str]) -> Path:
-    return vacant(config.out, config, parents=parents, free=FREE, upgrade=new_names, kind="train_gpt")
-
-
-def _claim(config: TrainConfig, parents: dict[str, str], precision: str) -> bool:
-    """Make the folder, or find it made by the same configuration; `where` things lie may differ, their content not."""
-    how: dict[str, Any] = {"free": FREE, "upgrade": new_names, "kind": "train_gpt", "used": {"precision": precision}}
-    known = claim(config.out, config, parents=parents, seed=config.seed, **how)
-    if known and not config.resume:
-        raise ValueError(
-            f"--no-resume: {config.out} already holds a run. Choose another --out, or leave out --no-resume to continue."
-        )
-    return known
 
 
 @dataclass

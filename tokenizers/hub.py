@@ -121,7 +121,7 @@ def tokenizer_card(
         f"ids = tokenizer.encode(weights)  # (N, {tokenizer.field.size}) -> (N, {tokenizer.tokens_per_field})",
         "weights = tokenizer.decode(ids)", "```", "",
         f"`python -m tokenizers.encode --tokenizer {options.repo}{given} --out DIR` encodes a whole dataset.", "",
-        *how_made(run, tokenizer.fingerprint), *from_fields(fields),
+        *how_made(run, tokenizer.fingerprint), *links(fields),
     ]  # fmt: skip
     return head + "\n".join(lines)
 
@@ -132,9 +132,10 @@ def how_made(run: dict, fingerprint: str) -> list[str]:
     return ["## How it was made", "", *block(command(run)), made, ""]
 
 
-def from_fields(fields: str | None) -> list[str]:
-    """A link to the weight dataset."""
-    return [f"Weights: [{fields}](https://huggingface.co/datasets/{fields}).", ""] if fields else []
+def links(fields: str | None, tokenizer: str | None = None) -> list[str]:
+    """Links to the tokenizer and the weight dataset that something published was made with."""
+    found = [("Tokenizer", tokenizer, "https://huggingface.co"), ("Weights", fields, "https://huggingface.co/datasets")]
+    return [line for what, name, hub in found if name for line in (f"{what}: [{name}]({hub}/{name}).", "")]
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
@@ -250,8 +251,6 @@ def tokens_card(options: PublishTokens, tokens: TokenDataset, run: dict, picture
         f"python scripts/train_gpt.py --fields {options.fields or 'DIR'}{words} --tokens {options.repo}",
         "```", "", "## Source and licence", "",
         f"Pictures: {source}. Licence of this dataset: {label or 'not stated'}.", "",
-        *([f"Tokenizer: [{options.tokenizer}](https://huggingface.co/{options.tokenizer}).", ""]
-          if options.tokenizer else []),
-        *from_fields(options.fields), *how_made(run, tokens.fingerprint),
+        *links(options.fields, options.tokenizer), *how_made(run, tokens.fingerprint),
     ]  # fmt: skip
     return head + "\n".join(lines)

@@ -8,7 +8,7 @@ import tyro
 from tyro.conf import Suppress
 
 from fields.hub.options import Publish
-from fields.runtime.flags import Device, Overwrites, check_numbers
+from fields.runtime.flags import Device, Overwrites, Revision, Threads, check_numbers
 
 Mode = Literal["position", "delta", "none"]
 
@@ -108,8 +108,7 @@ class EncodeConfig(Overwrites):
     out: Path | None = None
     """Output folder for the Parquet files and tokens.json; default: tokens beside the fields or, if that folder holds
     tokens made otherwise, a name that adds what differs."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
+    revision: Revision = None
     stream: bool = False
     """Read the fields shard by shard instead of all at once, for datasets larger than memory."""
     refitting: RefitConfig = field(default_factory=RefitConfig)
@@ -119,8 +118,7 @@ class EncodeConfig(Overwrites):
     """For --refit: folder of the pictures the fields were fitted to; not needed for the digits."""
     data_root: Path | None = None
     """For --refit: folder with the idx files of mnist or fashion-mnist."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
 
 
 @dataclass(frozen=True)
@@ -138,10 +136,8 @@ class DecodeConfig(Overwrites):
     out: Path | None = None
     """Output folder for the weight dataset; default: decoded beside the tokens or, if that folder holds fields decoded
     from others, a name that adds what differs."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    revision: Revision = None
+    threads: Threads = None
 
 
 @dataclass(frozen=True)
@@ -179,8 +175,7 @@ class CompareConfig(Overwrites):
     """Folder with the idx files of mnist or fashion-mnist, for PSNR against the pictures."""
     seed: int = 0
     """Random seed that selects the held-out and the counted fields."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
     device: Device = "auto"
     """Device of --refit: auto = a GPU if there is one. Encoding itself runs on the CPU."""
 

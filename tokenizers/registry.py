@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from fields.runtime.contents import find, subcommands
-from fields.runtime.flags import Device, Overwrites, check_numbers, check_tracker
+from fields.runtime.flags import Device, Overwrites, Threads, check_numbers, check_tracker
 from fields.storage.fetch import fetch
 from tokenizers.classic.options import KMeansConfig, PCAConfig, QuantileConfig, UniformConfig
 from tokenizers.learned.options import GraphConfig, RegionsConfig, VQVAEConfig
@@ -83,8 +83,7 @@ class BuildConfig(Overwrites):
     out: Path | None = None
     """Output folder; default: a folder named after the kind of tokenizer, beside the fields (in runs/NAME for
     user/name) or, if that folder holds a tokenizer built with other settings, a name that adds what differs."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
     device: Device = "auto"
     """Device of the slow steps (--refit and the fit of learnt vocabularies): auto = a GPU if there is one. Encoding
     itself runs on the CPU in float64, so that ids do not depend on the device."""

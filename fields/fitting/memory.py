@@ -27,7 +27,7 @@ def fit(
     signals: Signals | Tensor | np.ndarray,
     values: Tensor | np.ndarray | None = None,
     *,
-    labels: Tensor | Sequence[int] | None = None,
+    labels: Tensor | Sequence[int] | Sequence[str] | None = None,
     label_names: Sequence[str] | None = None,
     ids: Sequence[str] | None = None,
     split: Sequence[str] | None = None,
@@ -50,7 +50,7 @@ def fit(
     Args:
         signals: pictures, points, or any `Signals`.
         values: at the points; None for pictures.
-        labels: N classes, counted from 0.
+        labels: N classes, counted from 0, or their names.
         label_names: of the classes; default: their numbers.
         ids: N names of the signals; default: numbers.
         split: N of train, validation, test; default: all train.
@@ -71,6 +71,9 @@ def fit(
     if not isinstance(signals, Signals):
         about: dict[str, Any] = {"labels": None}
         if labels is not None:
+            if len(labels) and isinstance(labels[0], str):
+                label_names = list(label_names or sorted(set(labels)))
+                labels = [label_names.index(label) for label in labels]
             classes = torch.as_tensor(labels, dtype=torch.int64)
             count = int(classes.max()) + 1 if len(classes) else 0
             about = {"labels": classes, "label_names": list(label_names or map(str, range(count)))}

@@ -156,6 +156,7 @@ def nearest_matrix(
     Returns:
         (N, M) float32.
     """
+    a, b = list(map(np.asarray, a)), None if b is None else list(map(np.asarray, b))  # of a tensor, rows that stay
     first, place = _distinct(a)
     if len(first) < len(a):
         few = nearest_matrix([a[i] for i in first], b, workers=workers, progress=progress)

@@ -8,10 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 Precision = Literal["auto", "launcher", "fp32", "onednn", "bf16"]
 Device = Literal["auto", "cpu", "cuda"]
+Threads = Annotated[int | None, tyro.conf.arg(help="CPU threads; default: all cores.")]
+Revision = Annotated[
+    str | None,
+    tyro.conf.arg(help="Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."),
+]
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
 """What --tracker takes -> the package that it needs."""
 LARGEST = 2**63

@@ -227,20 +227,20 @@ os.write(2, sys.argv[2].encode(errors="backslashreplace") + b"\\n")
 # -- work done by one --------------------------------------------------------------------------------------------------
 
 
-def on_main(accelerator: Any, function: Callable, *args: Any) -> Any:
+def on_main(accelerator: Any, function: Callable, *args: Any, **options: Any) -> Any:
     """Call `function` on the main process only and give its result to all.
 
     A failure there ends every process: the main one raises it, the others leave silently with exit code 1. Without this
     they would wait for ever in the next collective.
     """
     if accelerator.num_processes == 1:
-        return function(*args)
+        return function(*args, **options)
     from accelerate.utils import broadcast_object_list
 
     box, error = [None, False], None
     if accelerator.is_main_process:
         try:
-            box[0] = function(*args)
+            box[0] = function(*args, **options)
         except Exception as caught:  # whatever it is, it is raised again below, once the others know
             box[1], error = True, caught
     broadcast_object_list(box, from_process=0)

@@ -183,6 +183,18 @@ def value_under(row: Any, key: str) -> Any:
     return row
 
 
+def number_under(row: Any, key: str) -> float | None:
+    """The number under a dotted key, of an estimate its value."""
+    found = value_under(row, key)
+    return found["value"] if isinstance(found, dict) else found
+
+
+def cell_under(row: Any, key: str, form: str, *, classifier: bool = False) -> str:
+    """What lies under a dotted key, an estimate or a number, as `estimate_text`."""
+    found = value_under(row, key)
+    return estimate_text(found if isinstance(found, dict) else {"value": found}, form, classifier=classifier)
+
+
 def estimate_text(value: dict[str, Any], form: str = ".3f", *, classifier: bool = False) -> str:
     """An estimate in a table: its number, half of its interval, and a star where there is a note.
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from gpt.model import attend, check_sizes_of
+from gpt.model import HubModel, attend, check_sizes_of
 
 TIME_SCALE = 1000.0
 """Times in [0, 1] are multiplied by this before their sines and cosines."""
@@ -67,13 +66,14 @@ class FlowBlock(nn.Module):
         return x + gate2 * self.drop(self.down(F.gelu(self.up(h))))
 
 
-class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data", tags=["neural-fields"]):
+class Flow(HubModel, library_name="neural-fields-as-data", tags=["neural-fields"]):
     """Velocities of a rectified flow (Liu et al., arXiv 2209.03003) from a standard normal to fields.
 
     `mean` and `std` (T, D) are buffers: the model learns numbers of order one and samples in the units it was given.
     """
 
     Config = FlowConfig
+    title = "A rectified flow over neural fields."
     mean: Tensor
     std: Tensor
     blocks: Any  # FlowBlocks: of a ModuleList torch does not say what it holds
@@ -189,7 +189,3 @@ class Flow(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"
             f"Flow({c.n_layer} layers of width {c.n_embd}, {c.tokens} vectors of {c.numbers} numbers, {c.labels} labels, "
             f"{self.size():,} parameters)"
         )
-
-    def size(self) -> int:
-        """Number of trainable numbers."""
-        return sum(p.numel() for p in self.parameters())

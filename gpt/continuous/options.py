@@ -4,19 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fields.runtime.flags import Overwrites, Precision, check_numbers
-from gpt.options import LoopConfig
+from gpt.options import LoopConfig, TransformerSize
 
 
 @dataclass(frozen=True)
-class FlowModelConfig:
+class FlowModelConfig(TransformerSize):
     """Size of the transformer."""
 
-    n_layer: int = 4
-    """Number of transformer blocks."""
-    n_head: int = 4
-    """Attention heads per block."""
-    n_embd: int = 128
-    """Width of the embeddings; a multiple of the number of heads."""
     dropout: float = 0.0
     """Dropout probability on residual branches."""
 

@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from gpt.model import KVCache, TransformerBlock, check_sizes_of, initialise
+from gpt.model import HubModel, KVCache, TransformerBlock, check_sizes_of, initialise
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class RegressionConfig:
         return self.weights - 1
 
 
-class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neural-fields-as-data"):
+class RegressionTransformer(HubModel, library_name="neural-fields-as-data"):
     """Weights 0 .. t of a field -> weight t + 1.
 
     `mean` and `scale` are buffers, so that a saved model reads and writes raw weights: a weight is shown to the network
@@ -46,6 +45,7 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
     """
 
     Config = RegressionConfig
+    title = "A regression transformer over the weights of neural fields."
     mean: Tensor
     scale: Tensor
     embed: Any  # two linear maps: of a Sequential torch does not say what it holds
@@ -98,17 +98,6 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
         model.mean.copy_(mean.expand(config.weights))
         model.scale.copy_(scale.expand(config.weights))
         return model
-
-    @classmethod
-    def from_pretrained(cls, *args, strict: bool = True, **kwargs) -> "RegressionTransformer":
-        """The mixin's, but missing or unknown weights are an error unless `strict=False`."""
-        return super().from_pretrained(*args, strict=strict, **kwargs)
-
-    def generate_model_card(self, *args, **kwargs) -> ModelCard:
-        """A short card."""
-        return ModelCard(
-            "---\nlibrary_name: neural-fields-as-data\n---\nA regression transformer over the weights of neural fields.\n"
-        )
 
     def normalise(self, weights: Tensor) -> Tensor:
         """(N, P) raw weights -> what the network sees."""
@@ -172,7 +161,3 @@ class RegressionTransformer(nn.Module, PyTorchModelHubMixin, library_name="neura
         for t in range(first.shape[1], self.config.weights):
             rows[:, t] = self(rows[:, cache.length : t], cache=cache)[:, -1]
         return self.raw(rows)
-
-    def size(self) -> int:
-        """Number of trainable numbers."""
-        return sum(p.numel() for p in self.parameters())

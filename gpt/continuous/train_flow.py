@@ -5,7 +5,6 @@ under the same budget.
 """
 
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,13 @@ from tokenizers.selection import draw
 
 VALIDATED = 2048
 """Held-out fields whose loss is measured, drawn once, as are noise and times."""
+
+
+FREE = (
+    *("fields", "tokenizer", "out", "threads", "keep", "recompute", "log_every", "save_every", "steps"),
+    *("n", "integration", "guidance", "tracker", "project", "samples"),
+)
+"""What may change when a run goes on."""
 
 
 class FlowTask(Task[Flow]):
@@ -161,33 +167,13 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
         raise ValueError(f"--labels needs a dataset with labels; {config.fields} has none. Leave the flag out.")
     tokenizer = None if config.tokenizer is None else on_all(accelerator, _load_tokenizer, config.tokenizer, data)
     vectors = Vectors(data.config, tokenizer)
-    free = (
-        "fields",
-        "tokenizer",
-        "out",
-        "threads",
-        "keep",
-        "recompute",
-        "log_every",
-        "save_every",
-        "steps",
-        "n",
-        "integration",
-        "guidance",
-        "tracker",
-        "project",
-        "samples",
-    )
     parents = {"fields": data.fingerprint} | ({} if tokenizer is None else {"tokenizer": tokenizer.fingerprint})
+    about: dict[str, Any] = {"parents": parents, "free": FREE, "kind": "train_flow"}
     if config.out is None:
-        about: dict[str, Any] = {"parents": parents, "free": free, "kind": "train_flow"}
-        config = replace(
-            config, out=on_main(accelerator, partial(vacant, beside(config.fields, "flow"), config, **about))
-        )
+        config = replace(config, out=on_main(accelerator, vacant, beside(config.fields, "flow"), config, **about))
     out: Path = config.out or Path("flow")
-    how: dict[str, Any] = {"parents": parents, "seed": config.seed, "free": free, "kind": "train_flow"}
-    how["used"] = {"precision": precision_of(accelerator)}
-    if on_main(accelerator, _all_done, config, out, how):
+    about |= {"seed": config.seed, "used": {"precision": precision_of(accelerator)}}
+    if on_main(accelerator, _all_done, config, out, about):
         return summary_of(out)
     check_memory(
         16 * len(data.splits["train"]) * data.config.size, "weights of the training fields", "cpu", "fewer fields"
@@ -201,7 +187,7 @@ def train_flow(config: TrainFlowConfig) -> dict[str, Any]:
     check_memory(16 * numbers, f"weights, gradients and moments of {numbers:,} numbers", accelerator.device)
     drawn = config.n * (8 * sizes.tokens * sizes.numbers + 12 * data.config.size)
     check_memory(drawn, f"noise and weights of {config.n:,} new fields", "cpu", "a smaller --n")
-    known = on_main(accelerator, partial(claim, out, config, **how))  # errors come before the folder is claimed
+    known = on_main(accelerator, claim, out, config, **about)  # errors come before the folder is claimed
     task = FlowTask(Flow.create(sizes, rows, config.seed), config, data, vectors, rows)
     trainer = Trainer(config, task, accelerator)
     if known:

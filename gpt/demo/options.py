@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from fields.hub.options import Publish
-from fields.runtime.flags import check_numbers
+from fields.runtime.flags import Revision, check_numbers
 from fields.storage.fetch import HubName
 
 
@@ -24,8 +24,7 @@ class DemoConfig:
     fields: str | None = None
     """Weight dataset the model was trained on (a folder, or user/name on the Hub), for nearest training fields and
     held-out fields; default: the one named by the training run, if it still exists."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
+    revision: Revision = None
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 makes the page available to other machines."""
     port: int = 7860

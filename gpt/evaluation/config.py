@@ -144,25 +144,14 @@ def model_bits(
 def model_bits_of(info: dict) -> dict:
     """Validation bits per field of a model and of the unigram, its step, and whether it was told each field's label, from
     what model.json holds."""
-    flat = {key.rsplit(".")[-1]: value for key, value in _flatten(info).items()}
-    unigram, bits = (flat.get(name) for name in ("unigram_bits_per_field", "bits_per_field"))
-    told = bool(info.get("label_names"))
+    said = info.get("validation")
+    bits = {k: v for k, v in said.items() if isinstance(v, (int, float))} if isinstance(said, dict) else {}
     return {
-        "model_bits_per_field": bits,
-        "unigram_bits_per_field": unigram,
+        "model_bits_per_field": bits.get("bits_per_field"),
+        "unigram_bits_per_field": bits.get("unigram_bits_per_field"),
         "step": info.get("step"),
-        "told_label": told,
+        "told_label": bool(info.get("label_names")),
     }
-
-
-def _flatten(values: dict, prefix: str = "") -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            flat[prefix + key] = float(value)
-    return flat
 
 
 def open_classifier(config: EvaluateConfig, inputs: Inputs) -> tuple[Classifier | None, str]:

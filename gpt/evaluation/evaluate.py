@@ -34,16 +34,8 @@ from gpt.options import EvaluateConfig, ShapeSettings
 FEW = 40
 """Pictures a side below which scores say little: half of an interval of 1-NNA is .15 and more."""
 FREE = (
-    "threads",
-    "workers",
-    "classifiers",
-    "signals",
-    "data_root",
-    "out",
-    "fields",
-    "samples",
-    "tokenizer",
-    "revision",
+    *("threads", "workers", "classifiers", "signals", "data_root"),
+    *("out", "fields", "samples", "tokenizer", "revision"),
 )
 """What changes no number, and where things lie: what lies there is compared."""
 MANY = ("training_images", "training_fields", "held_out_fields", "unigram")

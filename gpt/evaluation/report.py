@@ -9,14 +9,23 @@ from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
 from fields.view.glossary import explain
-from fields.view.page import Cell, Page, estimate_text, estimate_tip, value_under
+from fields.view.page import Cell, Page, cell_under, estimate_text, estimate_tip, number_under, value_under
 from fields.view.render import save_png, sheet
 from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 
 SHOWN = 64
 """Samples on the sheet."""
 COLUMNS = 8
-FID, LABEL_ACCURACY = "FID (classifier, N)", "label accuracy (classifier, N)"
+COLUMNS = (
+    ("FID (classifier, N)", "fid", ".1f"),
+    ("label accuracy (classifier, N)", "label_accuracy", ".3f"),
+    ("unreadable", "unreadable", ""),
+    ("Z_U pixels", "novelty.z_u_pixels", "+.1f"),
+    ("Z_U weights", "novelty.z_u_weights", "+.1f"),
+    ("near copies", "novelty.near_copies", ".1%"),
+    ("token copies", "novelty.token_copies", ".1%"),
+)
+"""Heading, place in a line, format: what follows the set metrics."""
 COLOURS = {"samples": "#c1440e", "held-out": "#1f6f8b", "training": "#7a7a7a"}
 
 
@@ -39,9 +48,9 @@ def page(out: Path, result: dict) -> Page:
     title = f"Evaluation of {source['name']}" if source else f"Baselines of {result['fields']['name']}"
     made = Page(title, f"Protocol {result['protocol']}. N = {result['n']}, seed {result['seed']}.")
     made.notes(in_short(result, next(d for d in DISTANCES if d in result["rows"][0])))
-    head, rows = columns(result)
-    cells = [_explained(row, texts, head) for row, texts in zip(result["rows"], rows, strict=True)]
-    head = [name.split(" (")[0] for name in head]  # what stands in brackets is each number's explanation here
+    shown = columns(result)
+    head = ["", "N", *(heading.split(" (")[0] for heading, _, _ in shown)]  # brackets: each number's explanation here
+    cells = [_explained(row, shown) for row in result["rows"]]
     made.table(head, cells, main=[i for i, row in enumerate(result["rows"]) if row["kind"] == "samples"])
     if result["features"]:
         made.heading("FID and KID with more signals")
@@ -78,7 +87,7 @@ def in_short(result: dict, distance: str) -> list[str]:
 
     def told(key: str, form: str) -> str | None:
         """A number of the samples, and of the training fields in brackets."""
-        ours, theirs = ((value_under(row, key) or {}).get("value") for row in (own, known))
+        ours, theirs = (number_under(row, key) for row in (own, known))
         if ours is None:
             return None
         return format(ours, form) + ("" if theirs is None else f" (training fields: {format(theirs, form)})")
@@ -102,23 +111,24 @@ def in_short(result: dict, distance: str) -> list[str]:
     return lines
 
 
-def _explained(row: dict, texts: list[str], head: list[str]) -> list[str | Cell]:
+def _explained(row: dict, shown: list[tuple[str, str, str]]) -> list[str | Cell]:
     """The cells of a line; what is an estimate with its interval, the name with its notes."""
-    known = {
-        f"{m.heading} {DISTANCES[d].heading}": row[d][k] for d in DISTANCES if d in row for k, m in SET_METRICS.items()
-    }
-    known |= {FID: row["fid"], LABEL_ACCURACY: row["label_accuracy"]}
-    tips = [estimate_tip(known[name]) if name in known else "" for name in head]
-    tips[0] = " ".join([explain(row["name"]), *(f"{note}." for note in row["notes"])]).strip()
-    texts = [
-        text.split(" (")[0] if name in (FID, LABEL_ACCURACY) else text for text, name in zip(texts, head, strict=True)
-    ]
-    return [Cell(text, tip) if tip else text for text, tip in zip(texts, tips, strict=True)]
+    tip = " ".join([explain(row["name"]), *(f"{note}." for note in row["notes"])]).strip()
+    cells: list[str | Cell] = [Cell(row["name"], tip) if tip else row["name"], str(row["n"])]
+    for _, key, form in shown:
+        found, text = value_under(row, key), _cell(row, key, form)
+        tip = estimate_tip(found) if isinstance(found, dict) and key != "unreadable" else ""
+        cells.append(Cell(text, tip) if tip else text)
+    return cells
 
 
 def table(result: dict) -> str:
     """The evaluation as Markdown: one line per row, then what a reader must know."""
-    head, rows = columns(result)
+    shown = columns(result)
+    head = ["", "N", *(heading for heading, _, _ in shown)]
+    rows = [
+        [r["name"], r["n"], *(_cell(r, key, form, classifier=True) for _, key, form in shown)] for r in result["rows"]
+    ]
     notes = "\n".join(f"- {escape_markdown(line)}" for line in footnotes(result))
     more = [markdown_table(*many(result))] if result["features"] else []
     return "\n\n".join([f"**{escape_markdown(result['protocol'])}**", markdown_table(head, rows), *more, notes])
@@ -141,28 +151,30 @@ def many(result: dict) -> tuple[list[str], list[list[str]]]:
     return ["", "N", "FID (classifier, N)", "KID x 1000 (classifier, N)"], lines
 
 
-def columns(result: dict) -> tuple[list[str], list[list[str]]]:
-    """The headings of the table, and the texts of its lines."""
-    rows, distances = result["rows"], [d for d in DISTANCES if d in result["rows"][0]]
-    head = ["", "N"] + [f"{m.heading} {DISTANCES[d].heading}" for d in distances for m in SET_METRICS.values()]
-    head += [FID, LABEL_ACCURACY, "unreadable", "Z_U pixels", "Z_U weights", "near copies", "token copies"]
-    return head, [_cells(row, distances) for row in rows]
+def columns(result: dict) -> list[tuple[str, str, str]]:
+    """Heading, place in a line and format of all that the table says, behind name and N."""
+    found = []
+    for d in (d for d in DISTANCES if d in result["rows"][0]):
+        for key, metric in SET_METRICS.items():
+            form = f".{DISTANCES[d].digits if metric.in_distance else 3}f"
+            found.append((f"{metric.heading} {DISTANCES[d].heading}", f"{d}.{key}", form))
+    return [*found, *COLUMNS]
 
 
 def screen(result: dict) -> str:
     """The main columns, narrow enough for a terminal."""
-    rows, distance = result["rows"], next(d for d in DISTANCES if d in result["rows"][0])
-    head = ["", "N", *(f"{m.heading} {DISTANCES[distance].heading}" for m in SET_METRICS.values())]
-    head += ["FID", "labels", "unreadable", "Z_U", "near copies"]
-    digits = DISTANCES[distance].digits
-    forms = [f".{digits if m.in_distance else 3}f" for m in SET_METRICS.values()] + [".1f", ".3f"]
-    lines = []
-    for row in rows:
-        found = [*(row[distance][name] for name in SET_METRICS), row["fid"], row["label_accuracy"]]
-        new, lost = row["novelty"], row["unreadable"]
-        cells = [_number(one["value"], form) for one, form in zip(found, forms, strict=True)]
-        cells += [_number(lost["share"], ".1%"), _number(new["z_u_pixels"], "+.1f"), _number(new["near_copies"], ".1%")]
-        lines.append([row["name"], row["n"], *cells])
+    first = [(heading, key, form) for heading, key, form in columns(result)[: len(SET_METRICS)]]
+    shown = [
+        *first,
+        ("FID", "fid", ".1f"),
+        ("labels", "label_accuracy", ".3f"),
+        ("unreadable", "unreadable.share", ".1%"),
+    ]
+    shown += [("Z_U", "novelty.z_u_pixels", "+.1f"), ("near copies", "novelty.near_copies", ".1%")]
+    head = ["", "N", *(heading for heading, _, _ in shown)]
+    lines = [
+        [r["name"], r["n"], *(_number(number_under(r, key), form) for _, key, form in shown)] for r in result["rows"]
+    ]
     said = [
         result["protocol"],
         console.text_table(head, lines),
@@ -177,18 +189,11 @@ def screen(result: dict) -> str:
     return "\n".join(said)
 
 
-def _cells(row: dict, distances: list[str]) -> list[str]:
-    cells = [row["name"], str(row["n"])]
-    for d in distances:
-        for name, metric in SET_METRICS.items():
-            cells.append(estimate_text(row[d][name], f".{DISTANCES[d].digits if metric.in_distance else 3}f"))
-    lost, new = row["unreadable"], row["novelty"]
-    cells += [
-        estimate_text(row[name], form, classifier=True) for name, form in (("fid", ".1f"), ("label_accuracy", ".3f"))
-    ]
-    cells += ["n/a" if lost["share"] is None else f"{lost['count']} of {lost['of']}"]
-    cells += [_number(new["z_u_pixels"], "+.1f"), _number(new["z_u_weights"], "+.1f")]
-    return cells + [_number(new["near_copies"], ".1%"), _number(new["token_copies"], ".1%")]
+def _cell(row: dict, key: str, form: str, *, classifier: bool = False) -> str:
+    if key != "unreadable":
+        return cell_under(row, key, form, classifier=classifier)
+    lost = row[key]
+    return "n/a" if lost["share"] is None else f"{lost['count']} of {lost['of']}"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -229,7 +234,8 @@ def footnotes(result: dict) -> list[str]:
             f"{', told the label' if bits.get('told_label') else ''}, {_number(bits['unigram_bits_per_field'], '.1f')} by the per-position unigram."
         )
     lines += [f"{row['name']}: {note}." for row in result["rows"] for note in row["notes"]]
-    notes = {f"* {row['name']}: {part['note']}" for row in result["rows"] for part in _estimates(row) if _starred(part)}
+    parts = [(row["name"], value_under(row, key)) for row in result["rows"] for _, key, _ in columns(result)]
+    notes = {f"* {name}: {part['note']}" for name, part in parts if isinstance(part, dict) and _starred(part)}
     return lines + sorted(notes) + [f"{note}." for note in result["notes"]]
 
 
@@ -242,12 +248,8 @@ def classifier_note(classifier: dict | None) -> list[str]:
     return [f"Classifier {classifier['fingerprint']} ({classifier['name']}), held-out accuracy {known}."]
 
 
-def _estimates(row: dict) -> list[dict]:
-    return [row["fid"], row["label_accuracy"], *(v for d in DISTANCES for v in row.get(d, {}).values())]
-
-
 def _starred(part: dict) -> bool:
-    return bool(part["note"]) and part["note"] not in ("no labels", "no classifier", "not part of the protocol")
+    return part.get("note", "") not in ("", "no labels", "no classifier", "not part of the protocol")
 
 
 def samples_sheet(pictures: dict) -> Tensor:

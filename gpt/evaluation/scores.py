@@ -49,7 +49,7 @@ class Scorer:
             else:
                 metrics = dict.fromkeys(SET_METRICS, Estimate(None, note="N = 0"))
             result[name] = {key: value.to_dict() for key, value in metrics.items()}
-        result["fid"] = self._fid(images, n)
+        result["fid"] = self.fid_of(row)
         result["label_accuracy"] = self._accuracy(row)
         total = len(row) + row.unreadable
         share = row.unreadable / total if total else None
@@ -59,13 +59,7 @@ class Scorer:
     def features_of(self, row: SignalSet) -> dict:
         """N, FID and KID, for JSON."""
         n = min(len(row), len(self.references))
-        found = {
-            "kind": row.kind,
-            "name": row.name,
-            "n": n,
-            "notes": list(row.notes),
-            "fid": self._fid(row.images[:n], n),
-        }
+        found = {"kind": row.kind, "name": row.name, "n": n, "notes": list(row.notes), "fid": self.fid_of(row)}
         if self.features is None or self.classifier is None:
             return {**found, "kid": Estimate(None, note="no classifier").to_dict()}
         estimate = kid(self.classifier.read(row.images[:n])[0], self.features[:n], seed=self.seed)
@@ -73,14 +67,11 @@ class Scorer:
 
     def fid_of(self, row: SignalSet) -> dict:
         """FID alone, for JSON: a small part of the work of a line."""
-        n = min(len(row), len(self.references))
-        return self._fid(row.images[:n], n)
-
-    def _fid(self, images: Tensor, n: int) -> dict:
         if self.features is None or self.classifier is None:
             why = "not part of the protocol" if not self.with_fid else "no classifier"
             return Estimate(None, note=why).to_dict()
-        estimate = fid(self.classifier.read(images)[0], self.features[:n], seed=self.seed)
+        n = min(len(row), len(self.references))
+        estimate = fid(self.classifier.read(row.images[:n])[0], self.features[:n], seed=self.seed)
         return {**estimate.to_dict(), "classifier": self.classifier.fingerprint, "n": n}
 
     def _accuracy(self, row: SignalSet) -> dict:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fields.runtime import console
 from fields.runtime.runs import write_atomic, write_json
 from fields.runtime.text import escape_markdown, markdown_table
-from fields.view.page import Cell, Page, estimate_text, estimate_tip, value_under
+from fields.view.page import Cell, Page, cell_under, estimate_tip, number_under, value_under
 from fields.view.render import caption, save_png, sheet
 from gpt.evaluation.items import SignalSet, row_kind
 from gpt.evaluation.report import classifier_note
@@ -57,25 +57,23 @@ def write_report(out: Path, result: dict[str, Any], pictures: list[Tensor], refe
 
 
 SCREEN = (
-    "bits per field: GPT",
-    "unigram",
-    "steps",
-    "N",
-    "1-NNA L2",
-    "FID",
-    "label accuracy",
-    "Z_U pixels",
-    "near copies",
+    *("bits per field: GPT", "unigram", "steps", "N"),
+    *("1-NNA L2", "FID", "label accuracy", "Z_U pixels", "near copies"),
 )
 """Columns that fit a terminal."""
+
+
+def table_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of all vocabularies, then the lines without one as such rows."""
+    return [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]
 
 
 def screen(result: dict[str, Any]) -> str:
     """The main columns, without intervals."""
     shown = [column for column in COLUMNS if column[0] in SCREEN]
     lines = []
-    for row in [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]:
-        values = [(number(row, key), form) for _, key, form in shown]
+    for row in table_rows(result):
+        values = [(number_under(row, key), form) for _, key, form in shown]
         lines.append([row["name"], *("" if value is None else format(value, form) for value, form in values)])
     return console.text_table(["vocabulary", *(head for head, _, _ in shown)], lines)
 
@@ -83,8 +81,7 @@ def screen(result: dict[str, Any]) -> str:
 def page(out: Path, result: dict[str, Any]) -> Page:
     """The comparison as one file to look at, with the pictures in its folder."""
     made = Page("Comparison of vocabularies", f"{result['protocol'].capitalize()}.")
-    rows = [*result["rows"], *({"name": line["name"], "evaluated": line} for line in result["others"])]
-    table = [[row["name"], *(_explained(row, key, form) for _, key, form in COLUMNS)] for row in rows]
+    table = [[row["name"], *(_explained(row, key, form) for _, key, form in COLUMNS)] for row in table_rows(result)]
     made.table(["vocabulary", *(head for head, _, _ in COLUMNS)], table, main=range(len(result["rows"])))
     made.text("Point at a heading, a name or a number, or touch it, to see what stands behind it.")
     made.heading("Samples")
@@ -104,29 +101,17 @@ def _explained(row: dict[str, Any], key: str, form: str) -> str | Cell:
     found = value_under(row, key)
     if found is None:
         return ""
-    return Cell(cell(row, key, form), estimate_tip(found)) if isinstance(found, dict) else cell(row, key, form)
-
-
-def number(row: dict[str, Any], key: str) -> float | None:
-    """The number under a dotted key, of an estimate its value."""
-    found = value_under(row, key)
-    return found["value"] if isinstance(found, dict) else found
-
-
-def cell(row: dict[str, Any], key: str, form: str) -> str:
-    """A number, with half of its 95 % interval where there is one; a star where there is a note."""
-    found = value_under(row, key)
-    return estimate_text(found if isinstance(found, dict) else {"value": found}, form)
+    return (
+        Cell(cell_under(row, key, form), estimate_tip(found)) if isinstance(found, dict) else cell_under(row, key, form)
+    )
 
 
 def markdown(result: dict[str, Any]) -> str:
     """comparison.md: vocabularies, lines without one, then what a reader must know."""
-    others = [{"name": line["name"], "evaluated": line} for line in result["others"]]
     lines = []
-    for row in result["rows"]:
-        lines.append([row["name"]] + [cell(row, key, form) for _, key, form in COLUMNS])
-    for row in others:  # without the numbers of a GPT or of a vocabulary
-        cells = ["" if value_under(row, key) is None else cell(row, key, form) for _, key, form in COLUMNS]
+    for i, row in enumerate(table_rows(result)):
+        told = i < len(result["rows"])  # the others lack the numbers of a GPT and of a vocabulary
+        cells = ["" if not told and value_under(row, k) is None else cell_under(row, k, form) for _, k, form in COLUMNS]
         lines.append([row["name"], *cells])
     table = markdown_table(["vocabulary", *(head for head, _, _ in COLUMNS)], lines)
     notes = "\n".join(f"- {escape_markdown(note)}" for note in footnotes(result))
@@ -165,8 +150,7 @@ def footnotes(result: dict[str, Any]) -> list[str]:
 
 def stars(result: dict[str, Any]) -> list[str]:
     """What the stars of the table mean, each once."""
-    every = [{"evaluated": line} for line in result["others"]] + result["rows"]
-    found = [value_under(row, key) for row in every for _, key, _ in COLUMNS]
+    found = [value_under(row, key) for row in table_rows(result) for _, key, _ in COLUMNS]
     return sorted(
         {part["note"] for part in found if isinstance(part, dict) and part["value"] is not None and part["note"]}
     )
@@ -174,12 +158,12 @@ def stars(result: dict[str, Any]) -> list[str]:
 
 def row_line(name: str, row: dict[str, Any]) -> str:
     """A row in one line."""
-    return f"{name}: {_short(row)}, 1-NNA {cell(row, 'evaluated.l2.1-nna', '.3f')}"
+    return f"{name}: {_short(row)}, 1-NNA {cell_under(row, 'evaluated.l2.1-nna', '.3f')}"
 
 
 def _short(row: dict[str, Any]) -> str:
-    bits = [cell(row, f"trained.{who}_bits_per_field", ",.0f") for who in ("model", "unigram")]
-    return f"{bits[0]} bits per field (unigram {bits[1]}), FID {cell(row, 'evaluated.fid', '.0f')}"
+    bits = [cell_under(row, f"trained.{who}_bits_per_field", ",.0f") for who in ("model", "unigram")]
+    return f"{bits[0]} bits per field (unigram {bits[1]}), FID {cell_under(row, 'evaluated.fid', '.0f')}"
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------
@@ -211,8 +195,8 @@ def draw_bits(path: Path, result: dict[str, Any]) -> None:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes, drawn = figure.subplots(), 0
     for i, row in enumerate(result["rows"]):
-        x, x0 = (number(row, f"trained.{who}_bits_per_field") for who in ("model", "unigram"))
-        y, y0, least = (number(row, f"evaluated.{what}") for what in ("fid", "unigram_fid", "round_trip_fid"))
+        x, x0 = (number_under(row, f"trained.{who}_bits_per_field") for who in ("model", "unigram"))
+        y, y0, least = (number_under(row, f"evaluated.{what}") for what in ("fid", "unigram_fid", "round_trip_fid"))
         if x is None or y is None:
             continue
         colour, drawn = f"C{i % 10}", drawn + 1

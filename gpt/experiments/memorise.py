@@ -9,7 +9,6 @@ at once as there are threads, and finished ones are not repeated.
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -52,11 +51,11 @@ def memorise(config: MemoriseConfig) -> dict[str, Any]:
     pool = on_all(accelerator, choose_signals, signals, config)  # errors come before the folder is claimed
     claimed = {**asdict(config), "out": None, "data_root": None, "signals": signals.name}
     free = ("threads", "starts", "n", "between", "seeds")  # more cells may be added to what is there
+    how: dict[str, Any] = {"free": free, "kind": "memorise"}
     if config.out is None:
-        default = partial(runs.vacant, config.folder, claimed, free=free, kind="memorise")
-        config = replace(config, out=on_main(accelerator, default))
+        config = replace(config, out=on_main(accelerator, runs.vacant, config.folder, claimed, **how))
     out = config.folder
-    on_main(accelerator, lambda: runs.claim(out, claimed, seed=config.seed, free=free, kind="memorise"))
+    on_main(accelerator, runs.claim, out, claimed, seed=config.seed, **how)
     data: dict[str, WeightDataset] = {
         way: _fields(config, way, signals, pool, accelerator) for way in _needed(config.starts)
     }
@@ -111,7 +110,7 @@ def _fields(config: MemoriseConfig, way: Start, signals: Signals, pool: Signals,
         signals=config.signals, start=way, steps=1000, fits=1, target_psnr=config.target_psnr, seed=config.seed
     )
     start = FitConfig(start=way, seed=config.seed)
-    reference = on_main(accelerator, partial(make_reference, device=accelerator.device), architecture, signals, start)
+    reference = on_main(accelerator, make_reference, architecture, signals, start, device=accelerator.device)
     return fit_fields(architecture, pool, how, out=folder, accelerator=accelerator, reference=reference)
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fields.runtime import console, runs
+from fields.runtime.text import markdown_table
 from fields.signals.base import Signals
 from fields.storage.dataset import WeightDataset
 from fields.view.render import render
@@ -41,35 +42,32 @@ def write_report(out: Path, cells: list, data: dict[str, WeightDataset], pool: S
     found = {cell: runs.read_json(out / "cells" / cell.name / "cell.json", schema=dict) for cell in cells}
     if runs.is_finished(out, list(found.values())):
         return runs.read_json(out / "results.json", schema=dict)
-    lines = table(found, next(iter(data.values())).config.size)
+    rows = table(found, next(iter(data.values())).config.size)
     with runs.write_atomic(out / "table.md") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+        temporary.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
     draw_roll_outs(out / "roll-outs.png", out, cells, data, pool, config)
     draw_curves(out / "curves.png", out, found, data, config)
     results = {"cells": [found[c] for c in cells]}
     runs.write_json(out / "results.json", results)
-    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    print(console.text_table(head, rows))
+    print(console.text_table(list(COLUMNS), rows))
     runs.finish(out, of=list(found.values()))
     print(f"table.md, results.json, roll-outs.png and curves.png are in {out}")
     return results
 
 
-def table(found: dict, weights: int) -> list[str]:
-    """Markdown: per start and N the mean over seeds, +- their standard deviation where there are several."""
+def table(found: dict, weights: int) -> list[list[str]]:
+    """Lines of a table: per start and N the mean over seeds, +- their standard deviation where there are several."""
     groups = defaultdict(list)
     for cell, numbers in found.items():
         groups[cell.start, cell.n].append(numbers)
     order = {start: i for i, start in enumerate(COLOURS)}
-    lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
+    lines = []
     for (start, n), rows in sorted(groups.items(), key=lambda item: (order[item[0][0]], item[0][1])):
         means = {k: [float(np.mean(r[k])) for r in rows] for k in rows[0] if k.startswith("psnr") or k == "l1"}
         ends = [float(np.median(r["exploded"])) for r in rows]
         end = f"{np.median(ends):.0f}" if np.median(ends) < weights else "never"
         shown = [mean_and_deviation(means[k], 1) for k in NUMBERS]
-        lines.append(
-            "| " + " | ".join([start, str(n), str(len(rows)), *shown, mean_and_deviation(means["l1"], 4), end]) + " |"
-        )
+        lines.append([start, str(n), str(len(rows)), *shown, mean_and_deviation(means["l1"], 4), end])
     return lines
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, Precision, check_numbers
+from fields.runtime.flags import Overwrites, Precision, Threads, check_numbers
 from fields.storage.fetch import beside
-from gpt.options import ModelConfig, TrainConfig
+from gpt.options import ClassifierFile, Classifiers, DataRoot, FittedTo, ModelConfig, TrainConfig, TransformerSize
 from gpt.sampling.options import SampleConfig
 
 MINUTES = 5.0
@@ -57,15 +57,10 @@ class CompareVocabulariesConfig(Overwrites):
     many signals."""
     temperature: float = 1.0
     """Sampling temperature; results are comparable with others at 1."""
-    signals: str | None = None
-    """Signals the fields were fitted to (digits, mnist, fashion-mnist, or a folder); default: what --fields says."""
-    data_root: Path | None = None
-    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
-    --classifiers."""
-    classifiers: Path = Path("runs/classifiers")
-    """Folder in which trained classifiers are stored for later evaluations."""
+    signals: FittedTo = None
+    data_root: DataRoot = None
+    classifier: ClassifierFile = None
+    classifiers: Classifiers = Path("runs/classifiers")
     seed: int = 0
     """Random seed of training, samples, references and classifier."""
     precision: Precision = "auto"
@@ -101,18 +96,6 @@ class CompareVocabulariesConfig(Overwrites):
         same: dict[str, Any] = {name: getattr(self, name) for name in names}
         same |= {"steps": steps, "sample_every": None, "log_every": 100}
         return TrainConfig(fields=fields, tokenizer=tokenizer, out=out, tokens=tokens, **same)
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Size of the transformer."""
-
-    n_layer: int = 2
-    """Number of transformer blocks."""
-    n_head: int = 2
-    """Attention heads per block."""
-    n_embd: int = 128
-    """Width of the embeddings; a multiple of the number of heads."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +146,7 @@ class MemoriseConfig(Overwrites):
     standardize: bool = False
     """Instead of --scale, standardise each position by the mean and standard deviation of the N fields; all starts then
     look the same to the model."""
-    model: ModelOptions = field(default_factory=ModelOptions)
+    model: TransformerSize = TransformerSize(n_layer=2, n_head=2)
     """Size of the transformer."""
     precision: Precision = "auto"
     """Number format of training. auto: bf16 where it is fast, otherwise fp32. Predictions of whole fields are always
@@ -204,8 +187,7 @@ class PictureTokensConfig(Overwrites):
 
     signals: str = "digits"
     """Signals: digits, mnist, fashion-mnist, or a folder of pictures of one size."""
-    data_root: Path | None = None
-    """Folder with the files of the signals; see scripts/fit_fields.py --data-root."""
+    data_root: DataRoot = None
     out: Path | None = None
     """Output folder for table.md, result.json and samples.png; default: runs/SIGNALS/picture-tokens or, if that folder
     holds results of other settings, a name that adds what differs."""
@@ -230,15 +212,11 @@ class PictureTokensConfig(Overwrites):
     """Number of samples, and of references; fewer if there are not as many."""
     split: str = "test"
     """Split the references come from."""
-    classifier: Path | None = None
-    """Classifier for FID and label accuracy; default: one is trained on the labelled training signals and stored in
-    --classifiers."""
-    classifiers: Path = Path("runs/classifiers")
-    """Folder in which trained classifiers are stored for later evaluations."""
+    classifier: ClassifierFile = None
+    classifiers: Classifiers = Path("runs/classifiers")
     seed: int = 0
     """Random seed of everything drawn."""
-    threads: int | None = None
-    """CPU threads; default: all cores."""
+    threads: Threads = None
 
     def __post_init__(self):
         object.__setattr__(self, "grid", tuple(self.grid))

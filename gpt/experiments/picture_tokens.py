@@ -16,7 +16,7 @@ from fields.metrics.pairs import psnr
 from fields.runtime.digests import of_content
 from fields.runtime.launch import cores
 from fields.runtime.runs import claim, finish, is_finished, read_json, vacant, write_atomic, write_json
-from fields.runtime.text import escape_markdown
+from fields.runtime.text import escape_markdown, markdown_table
 from fields.signals.base import Signals
 from fields.signals.options import SignalsConfig
 from fields.signals.registry import load_signals
@@ -119,7 +119,9 @@ def train_pictures(config: PictureTokensConfig) -> dict:
     of = [signals.digest(), config.classifier and of_content(config.classifier)]
     if claim(out, config, seed=config.seed, free=SAVED, kind="train_pictures") and is_finished(out, of):
         return read_json(out / "result.json", schema=dict)
-    where = {split: signals.indices(split) for split in ("train", "validation", config.split)}
+    free = (split for split in ("validation", "test") if split != config.split and len(signals.indices(split)))
+    other = next(free, config.split)  # whose round trip is shown: not that of the references, if it can be
+    where = {split: signals.indices(split) for split in ("train", "validation", other, config.split)}
     images = {split: signals.images(rows) for split, rows in where.items()}
     labels = {
         split: signals.labels[rows] if config.labels and signals.labels is not None else None
@@ -132,7 +134,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
         model=config.model, steps=config.steps, batch=config.batch, lr=config.lr, seed=config.seed,
     )  # fmt: skip
     draws = sample_ids(model, config.n, seed=config.seed)
-    trip = words.decode(ids["validation"])
+    trip = words.decode(ids[other])
     result = {
         "signals": signals.name,
         "seed": config.seed,
@@ -140,7 +142,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
             "unigram": unigram_bits(ids["train"], ids["validation"], words.codes),
             "held_out": float(predict(model, ids["validation"], labels["validation"]).bits.mean()),
         },
-        "psnr": float(psnr(trip, images["validation"]).mean()),
+        "psnr": float(psnr(trip, images[other]).mean()),
         "rows": score(
             config, signals, images, trip, words.decode(draws.codes), draws.labels if model.config.labels else None
         ),
@@ -157,7 +159,7 @@ def train_pictures(config: PictureTokensConfig) -> dict:
 def score(
     config: PictureTokensConfig, signals: Signals, images: dict, trip: Tensor, drawn: Tensor, labels: Tensor | None
 ) -> dict[str, dict]:
-    """The lines of training pictures, the validation pictures' round trip and samples, against held-out pictures."""
+    """The lines of training pictures, the round trip of other held-out pictures and samples, against held-out pictures."""
     if config.classifier is not None:
         classifier = load_classifier(config.classifier)
     elif signals.labels is not None:
@@ -184,17 +186,14 @@ def score(
 def table(result: dict) -> str:
     """Markdown."""
     bits = result["bits"]
-    lines = [
+    said = (
         f"Tokens of {escape_markdown(result['signals'])} pictures, no field: {bits['held_out']:.1f} bits a validation picture, unigram "
-        f"{bits['unigram']:.1f}; round trip {result['psnr']:.2f} dB; seed {result['seed']}.",
-        "",
-        "| set | N | 1-NNA L2 | 1-NNA SSIM | COV L2 | FID | label accuracy |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+        f"{bits['unigram']:.1f}; round trip {result['psnr']:.2f} dB; seed {result['seed']}."
+    )
+    lines = []
     for name, row in result["rows"].items():
-        values = (row["l2"]["1-nna"], row["ssim"]["1-nna"], row["l2"]["cov"], row["fid"], row["label_accuracy"])
-        shown = [
-            ("n/a" if v["value"] is None else f"{v['value']:.3f}" if i != 3 else f"{v['value']:.1f}")
-            for i, v in enumerate(values)
-        ]
-        lines.append(f"| {escape_markdown(name)} | {row['n']} | {' | '.join(shown)} |")
-    return "\n".join(lines) + "\n"
+        measured = (row["l2"]["1-nna"], row["ssim"]["1-nna"], row["l2"]["cov"], row["fid"], row["label_accuracy"])
+        shown = ["n/a" if v["value"] is None else f"{v['value']:.{1 if v is row['fid'] else 3}f}" for v in measured]
+        lines.append([name, row["n"], *shown])
+    head = ["set", "N", "1-NNA L2", "1-NNA SSIM", "COV L2", "FID", "label accuracy"]
+    return f"{said}\n\n{markdown_table(head, lines)}\n"

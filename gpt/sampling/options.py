@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, check_numbers
+from fields.runtime.flags import Overwrites, Revision, check_numbers
 from fields.runtime.text import file_name
 from fields.storage.fetch import is_local
 
@@ -75,8 +75,7 @@ class SampleConfig(Overwrites):
     tokenizer: str | None = None
     """Tokenizer (a folder, or user/name on the Hub) to decode with instead of the copy stored with the model; it must
     be the one the model was trained with."""
-    revision: str | None = None
-    """Branch, tag or commit of all Hub names given; for one of them alone write user/name@v1."""
+    revision: Revision = None
     precision: Literal["fp32", "onednn"] = "fp32"
     """onednn: float32 too, but faster on AMD CPUs with AVX-512; its different rounding changes about four fields in a
     thousand."""

@@ -75,10 +75,12 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         else on_all(accelerator, _load_fields, at(config.fields, config.revision), tokenizer)
     )
     parents = {"model": info["fingerprint"], "tokenizer": tokenizer.fingerprint}
-    out: Path = config.out or on_main(accelerator, _vacant, config, parents)
+    about: dict[str, Any] = {"parents": parents, "free": FREE, "upgrade": _upgrade, "kind": "sample"}
+    default = beside(config.model, f"{last_part(config.model)}-samples")
+    out: Path = config.out or on_main(accelerator, vacant, default, config, **about)
     config = replace(config, out=out)
     on_all(accelerator, _check_fits, config, out, model, tokenizer, accelerator)  # before the folder is claimed
-    on_main(accelerator, _claim, config, out, parents)
+    on_main(accelerator, claim, out, config, seed=config.seed, **about)
     if all((out / name).is_file() for name in ("samples.json", "field.json")):
         accelerator.print(f"{out} holds these samples already.")
         return read_json(out / "samples.json", "Delete the folder and run the command again.", dict)
@@ -107,40 +109,18 @@ def _upgrade(config: dict) -> dict:
     return {**FORMER, **config}
 
 
-def _vacant(config: SampleConfig, parents: dict[str, str]) -> Path:
-    default = beside(config.model, f"{last_part(config.model)}-samples")
-    return vacant(default, config, parents=parents, free=FREE, upgrade=_upgrade, kind="sample")
-
-
-def _claim(config: SampleConfig, out: Path, parents: dict[str, str]) -> bool:
-    return claim(out, config, parents=parents, seed=config.seed, free=FREE, upgrade=_upgrade, kind="sample")
-
-
 def _draw(config: SampleConfig, model: Any, label: int | None, accelerator: Any) -> Draws:
     """All fields, each process taking every world-th block; to be called by all processes."""
-    share, main = (accelerator.process_index, accelerator.num_processes), accelerator.is_main_process
-    with bar(total=config.n, desc="fields", unit="field", quiet=not main) as shown:
-        mine = sample_ids(
-            model,
-            config.n,
-            seed=config.seed,
-            label=label,
-            temperature=config.temperature,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            guidance=config.guidance,
-            grammar=config.grammar,
-            first=config.first,
-            cache=config.cache,
-            block=config.block,
-            threads=config.threads,
-            workers=_workers(config, accelerator),
-            onednn=config.precision == "onednn",
-            share=share,
-            progress=lambda done: shown.update(
-                done * share[1] if shown.n + done * share[1] <= config.n else config.n - shown.n
-            ),
-        )
+    names = ("seed", "temperature", "top_k", "top_p", "guidance", "grammar", "first", "cache", "block", "threads")
+    how: dict[str, Any] = {name: getattr(config, name) for name in names}
+    how |= {"workers": _workers(config, accelerator), "onednn": config.precision == "onednn"}
+    rank, world = accelerator.process_index, accelerator.num_processes
+    with bar(total=config.n, desc="fields", unit="field", quiet=not accelerator.is_main_process) as shown:
+
+        def progress(done: int) -> None:
+            shown.update(min(done * world, config.n - shown.n))
+
+        mine = sample_ids(model, config.n, label=label, share=(rank, world), progress=progress, **how)
     from accelerate.utils import gather_object
 
     return Draws.join(gather_object([mine]))

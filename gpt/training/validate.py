@@ -1,7 +1,6 @@
 """Validation: bits per field and per weight of held-out fields, beside the per-position unigram."""
 
 import math
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -10,21 +9,6 @@ from torch import Tensor
 from fields.runtime.launch import widest
 from gpt.data import Sequences, unigram_bits
 from gpt.model import GPT
-
-
-@dataclass(frozen=True)
-class Bits:
-    """What held-out fields cost. SOS, label and EOS are not counted: they say nothing about weights."""
-
-    fields: int
-    bits_per_field: float
-    bits_per_weight: float
-    unigram_bits_per_field: float
-    unigram_bits_per_weight: float
-
-    def to_dict(self) -> dict:
-        """For JSON."""
-        return asdict(self)
 
 
 @torch.no_grad()
@@ -67,10 +51,19 @@ class Validator:
         )
         self.unigram = unigram_bits(train.ids, held_out.ids[self.rows], train.vocab.codes)
 
-    def measure(self, model: GPT, accelerator: Any, micro: int) -> Bits | None:
-        """Bits now; None without held-out fields. To be called by all processes."""
+    def measure(self, model: GPT, accelerator: Any, micro: int) -> dict[str, float] | None:
+        """Bits of the codes now, beside the unigram's; None without held-out fields. To be called by all processes.
+
+        SOS, label and EOS are not counted: they say nothing about weights.
+        """
         if self.data is None:
             return None
         field = code_nats(model, self.data, self.rows, accelerator, micro) / math.log(2) / len(self.rows)
         p = self.weights
-        return Bits(len(self.rows), field, field / p, self.unigram, self.unigram / p)
+        return {
+            "fields": len(self.rows),
+            "bits_per_field": field,
+            "bits_per_weight": field / p,
+            "unigram_bits_per_field": self.unigram,
+            "unigram_bits_per_weight": self.unigram / p,
+        }

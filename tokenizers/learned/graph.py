@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fields.model import FieldConfig, spaced_points
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import GraphConfig
-from tokenizers.learned.vqvae import VQVAETokenizer, run_layers, two_layers
+from tokenizers.learned.vqvae import VQVAETokenizer, run_layers, two_layers, zeroed
 
 
 class GraphTokenizer(VQVAETokenizer):
@@ -195,10 +195,3 @@ class GraphTokenizer(VQVAETokenizer):
         self.requires_grad_(False)
         self.eval()
         return self.config.codes
-
-
-def zeroed(layer: nn.Linear) -> nn.Linear:
-    """The layer with weights and biases set to zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

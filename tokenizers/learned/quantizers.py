@@ -6,7 +6,7 @@ vectors per token; encoding is the nearest row of a token's table, decoding is a
 """
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ LOOKUP = 1 << 20
 class Quantizer(nn.Module):
     """Latents (B, T, D) of order one -> quantised, with gradients, and what the quantiser adds to the loss."""
 
+    inner: Any
+    """The library's."""
+
     def __init__(self, tokens: int, dim: int):
         super().__init__()
         self.tokens, self.dim = tokens, dim
@@ -33,8 +36,8 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def books(self) -> Tensor:
-        """(S, V, D) code vectors of each token; S = T, or T x levels."""
-        raise NotImplementedError
+        """(S, V, D) code vectors of each token, here the same for all; S = T, or T x levels."""
+        return self.inner.codebook.detach().double().cpu().expand(self.tokens, -1, -1)
 
 
 class FSQ(Quantizer):
@@ -137,9 +140,6 @@ class LFQ(Quantizer):
         quantised, _, loss = self.inner(latents.flatten(1)[:, None])
         return quantised.view_as(latents), loss.sum()
 
-    def books(self) -> Tensor:
-        return self.inner.codebook.detach().double().cpu().expand(self.tokens, -1, -1)
-
 
 class SimVQ(Quantizer):
     """One codebook for all tokens, a learnt linear map of fixed vectors (arXiv:2411.02038)."""
@@ -153,9 +153,6 @@ class SimVQ(Quantizer):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         quantised, _, loss = self.inner(latents)
         return quantised, loss
-
-    def books(self) -> Tensor:
-        return self.inner.codebook.detach().double().cpu().expand(self.tokens, -1, -1)
 
 
 def _learning(codes: int, dim: int, batch: int) -> dict:

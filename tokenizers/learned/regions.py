@@ -18,7 +18,7 @@ from tokenizers.base import WeightTokenizer
 from tokenizers.classic.components import WIDEST
 from tokenizers.learned import quantizers
 from tokenizers.learned.options import RegionsConfig
-from tokenizers.learned.vqvae import run_layers
+from tokenizers.learned.vqvae import run_layers, zeroed
 
 
 class RegionsTokenizer(WeightTokenizer):
@@ -215,8 +215,6 @@ def firsts(book: Tensor) -> Tensor:
 
 
 def three_layers(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
-    """Three layers, the last one silent."""
-    last = nn.Linear(hidden, fan_out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    """Three layers, the last one zero."""
+    last = zeroed(nn.Linear(hidden, fan_out))
     return nn.Sequential(nn.Linear(fan_in, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), last)

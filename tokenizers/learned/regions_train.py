@@ -200,10 +200,6 @@ class RegionsTrainer(VocabularyTrainer):
             instead, hit = replaced(ids, code_neighbours(book), self.config.swap)
         return torch.where(hit[..., None], book[instead], quantised)
 
-    def publish(self) -> None:
-        """The quantiser's codebook into the tokenizer."""
-        self.tokenizer.books.copy_(quantizers.ordered(self.quantizer.books()))
-
 
 def _regress(x: Tensor, y: Tensor, slopes: Tensor, offset: Tensor) -> None:
     """Set `slopes` (p, q) and `offset` (q,) to the ridge regression of y (n, q) on x (n, p)."""

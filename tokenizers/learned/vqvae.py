@@ -170,11 +170,16 @@ class VQVAETokenizer(WeightTokenizer):
         return float(self.books.std()) / 3
 
 
+def zeroed(layer: nn.Linear) -> nn.Linear:
+    """The layer with weights and biases set to zero."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def two_layers(fan_in: int, hidden: int, fan_out: int) -> nn.Sequential:
     """Two layers, the last one zero."""
-    last = nn.Linear(hidden, fan_out)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    last = zeroed(nn.Linear(hidden, fan_out))
     return nn.Sequential(nn.Linear(fan_in, hidden), nn.GELU(), last)
 
 

@@ -1,5 +1,6 @@
 """Fitting in memory: what the command would write, points of each signal's own, any dimension and range."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -94,3 +95,14 @@ def test_the_front_door_names_what_there_is():
     assert callable(fields.fit) and fields.Rows.__name__ in dir(fields)
     with pytest.raises(AttributeError, match="offers"):
         fields.nothing  # noqa: B018
+
+
+def test_labels_by_name_and_what_is_no_tensor():
+    pictures = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(0))
+    how = {"field": FIELD, "steps": 4, "start": "unconditioned", "quiet": True}
+    data = fields.fit(pictures.numpy(), labels=np.array(["cat", "ant", "cat", "bee"]), **how)
+    assert data.label_names == ["ant", "bee", "cat"] and data.labels("train").tolist() == [2, 0, 2, 1]
+    with pytest.raises(ValueError, match="Of Rows give their `weights`"):
+        fields.render(FIELD, data.rows("train"), 8, 8)
+    with pytest.raises(ValueError, match="got an empty array"):
+        fields.fit(pictures[:0], **how)

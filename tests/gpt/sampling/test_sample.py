@@ -2,6 +2,7 @@ import dataclasses
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from toy import config, make_corpus, make_tokens
@@ -86,6 +87,25 @@ def test_frequencies_follow_the_distribution():
     two = choose(LOGITS.expand(n, 4), u, 1.0, 2, None)
     assert set(two.tolist()) == {2, 3}
     assert set(choose(LOGITS.expand(n, 4), u, 1.0, None, 0.7).tolist()) == {2, 3}  # .644, then .881
+
+
+@pytest.mark.parametrize("temperature", (0.5, 1.0, 1.7))
+@pytest.mark.parametrize(("top_k", "top_p"), list(product((None, 3, 9), (None, 0.3, 0.6, 0.95))))
+def test_shares_are_those_of_the_reduced_distribution(temperature, top_k, top_p):
+    """Against the definition: temper, keep the k likeliest, then of these the fewest that reach p, and renormalise."""
+    logits = np.random.default_rng(0).normal(size=9) * 2
+    p = np.exp(logits / temperature)
+    order = np.argsort(-p)
+    p[order[top_k or 9 :]] = 0
+    p /= p.sum()
+    if top_p is not None:
+        kept = np.searchsorted(np.cumsum(p[order]), top_p) + 1
+        p[order[kept:]] = 0
+        p /= p.sum()
+    n = 20_000
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n  # every share of the uniform numbers equally often
+    picked = choose(torch.from_numpy(logits).float().expand(n, 9), u, temperature, top_k, top_p)
+    assert np.abs(np.bincount(picked.numpy(), minlength=9) / n - p).max() < 2 / n + 1e-6
 
 
 def test_logits_that_are_no_numbers_are_refused():
