@@ -72,8 +72,9 @@ def fit(
         about: dict[str, Any] = {"labels": None}
         if labels is not None:
             if len(labels) and isinstance(labels[0], str):
-                label_names = list(label_names or sorted(set(labels)))
-                labels = [label_names.index(label) for label in labels]
+                said = [str(label) for label in labels]
+                label_names = list(label_names or sorted(set(said)))
+                labels = [label_names.index(name) for name in said]
             classes = torch.as_tensor(labels, dtype=torch.int64)
             count = int(classes.max()) + 1 if len(classes) else 0
             about = {"labels": classes, "label_names": list(label_names or map(str, range(count)))}

@@ -16,7 +16,7 @@ from gpt.evaluation.metrics import DISTANCES, SET_METRICS
 SHOWN = 64
 """Samples on the sheet."""
 COLUMNS = 8
-COLUMNS = (
+MORE = (
     ("FID (classifier, N)", "fid", ".1f"),
     ("label accuracy (classifier, N)", "label_accuracy", ".3f"),
     ("unreadable", "unreadable", ""),
@@ -158,7 +158,7 @@ def columns(result: dict) -> list[tuple[str, str, str]]:
         for key, metric in SET_METRICS.items():
             form = f".{DISTANCES[d].digits if metric.in_distance else 3}f"
             found.append((f"{metric.heading} {DISTANCES[d].heading}", f"{d}.{key}", form))
-    return [*found, *COLUMNS]
+    return [*found, *MORE]
 
 
 def screen(result: dict) -> str:
