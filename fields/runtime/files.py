@@ -56,7 +56,7 @@ def write_atomic(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well, and is removed when it does not."""
     path = Path(path)
     check_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = temporary_name(path)
     try:
         yield temporary
@@ -91,7 +91,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     the older one back after a crash in between.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary, old = (temporary_name(path, tag, folder=True) for tag in ("new", "old"))
     temporary.mkdir()
     try:
@@ -108,6 +108,14 @@ def replace_folder(path: Path) -> Iterator[Path]:
             os.replace(old, path)  # the second rename failed: put the good one back
         remove(temporary)
         remove(old)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, if they are missing; their names are on the disk before anything lies in them."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        flush_folder(made.parent)
 
 
 def exchange(a: Path, b: Path) -> bool:

@@ -68,7 +68,7 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
         begin()
     tell(lambda: UNTOUCHED)
     configs: list[Any] = []
-    code = 0
+    code, stop = 0, Stop()
     with contextlib.ExitStack() as stack:
         try:
             if alone is not None:
@@ -76,12 +76,16 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
             check_words()
             configs = [checked(_parsed(arg) if callable(arg) else arg) for arg in args]
             work = find(function) if isinstance(function, str) else function
-            stack.enter_context(Stop())  # not before the imports, some of which break when an exception hits them
+            stack.enter_context(stop)  # not before the imports, some of which break when an exception hits them
             stack.enter_context(locks.scope())
             tell(_written)
-            work(*configs)
-            tell(lambda: DONE)
+            try:
+                work(*configs)
+                tell(lambda: DONE)
+            finally:
+                stop.over()
         except KeyboardInterrupt as stopped:
+            stop.over()
             signalled = stopped if isinstance(stopped, Stopped) else Stopped()
             code = 128 + signalled.number
             end(code, last_words(signalled.number, signalled.said))
@@ -95,6 +99,9 @@ def run_cli(function: Callable | str, *args: Any, alone: str | None = None) -> N
                 traceback.print_exc()
             code = 1
             end(code, f"error: {sentence(error, configs, known)}")
+    if not code and stop.late is not None:
+        code = 128 + stop.late
+        end(code, last_words(stop.late))
     if code:
         sys.exit(code)
 

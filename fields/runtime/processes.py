@@ -109,10 +109,22 @@ def _leave(number: int, _: Any) -> None:
 
 
 class Stop:
-    """While a command runs, the first signal raises `Stopped` where the program stands; one more after a moment ends it at once."""
+    """While a command runs, the first signal raises `Stopped` where the program stands; one more after a moment ends it at once.
+
+    Attributes:
+        late: the signal that came when the work was over, and raised nothing.
+    """
+
+    def __init__(self):
+        self.late: int | None = None
+        self._since: float | None = None
+        self._over = False
+
+    def over(self) -> None:
+        """From now on nothing is raised: the work has ended, well or not, and what is left to do is done."""
+        self._over = True
 
     def __enter__(self) -> "Stop":
-        self._since: float | None = None
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
         answer(self._handle)
         return self
@@ -123,6 +135,9 @@ class Stop:
     def _handle(self, number: int, _: Any) -> None:
         if self._since is None:
             self._since = time.monotonic()
+            if self._over:
+                self.late = number
+                return
             raise Stopped(number)
         if time.monotonic() - self._since > REPEAT:
             _leave(number, None)

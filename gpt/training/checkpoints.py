@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fields.formats.readers import torch_reason
+from fields.runtime.files import drop, flush_folder, settle
 from fields.runtime.processes import on_main
 from fields.runtime.runs import read_json, write_json
 
@@ -96,16 +98,14 @@ class Checkpoints:
             save_file({k: v.detach().cpu().contiguous() for k, v in ema.items()}, temporary / "ema.safetensors")
         if best is not None and best.is_dir():
             shutil.copytree(best, temporary / "best")  # no link: an edit of the one must not damage the other
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())  # complete on disk before the rename makes it visible
         write_json(temporary / "trainer.json", {**state, "files": _manifest(temporary)})
-        if target.exists():  # a damaged one that was skipped: this one takes its place
-            shutil.rmtree(target)
+        settle(temporary)  # complete on disk before the rename makes it visible
+        drop(target)  # a damaged one that was skipped: this one takes its place
         os.replace(temporary, target)
+        flush_folder(self.folder)  # before older ones go
         for old in [path for path in self.all() if whole(path)][: -self.keep]:  # what is damaged or foreign stays
-            shutil.rmtree(old, ignore_errors=True)
+            with suppress(OSError):
+                drop(old)
 
     def load(self) -> tuple[dict, dict[str, Tensor] | None] | None:
         """Restore the newest complete checkpoint; those skipped are named. To be called by all processes.

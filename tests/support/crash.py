@@ -20,9 +20,17 @@ TIMES = re.compile(r"second|speed|time|since|minutes|per_s|checksum|finished")
 """Keys of JSON whose values differ from run to run; the checksum and the sizes of files depend on the others."""
 
 
-def watch(root: str, at: int, counter: str | None = None) -> None:
-    """Kill this process before its file operation number `at` below root; count them in a file if `at` is negative."""
-    seen = [0]
+def watch(root: str, at: int, counter: str | None = None, fault: int | str | None = None) -> None:
+    """Kill this process before its file operation number `at` below root; count them in a file if `at` is negative.
+
+    Args:
+        root: all that lies below it is watched.
+        at: the operation.
+        counter: a file that gets a byte for each operation.
+        fault: instead of being killed, the operation and those that make files after it fail with this number of the
+            system, or the output folder is gone ("gone").
+    """
+    seen, busy = [0], [False]
     count = os.open(counter, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if counter else None
 
     def hook(event: str, args: tuple) -> None:
@@ -38,11 +46,17 @@ def watch(root: str, at: int, counter: str | None = None) -> None:
             path = args[0]
         else:
             return
-        if not isinstance(path, int) and not os.path.abspath(os.fsdecode(path)).startswith(root):
+        if busy[0] or (not isinstance(path, int) and not os.path.abspath(os.fsdecode(path)).startswith(root)):
             return
-        if seen[0] == at:
-            os.kill(os.getpid(), signal.SIGKILL)
         seen[0] += 1
+        if fault is None and seen[0] == at + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fault == "gone" and seen[0] == at + 1:
+            busy[0] = True
+            shutil.rmtree(os.path.join(root, "o"), ignore_errors=True)
+            busy[0] = False
+        elif isinstance(fault, int) and seen[0] > at >= 0 and event in ("open", "os.mkdir", "os.rename"):
+            raise OSError(fault, os.strerror(fault), path)
         if count is not None:
             os.write(count, b".")
 
@@ -108,6 +122,30 @@ def try_points(warm: Warm, words: list[str], root: Path, points: int) -> dict:
             names = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
             problems.append(f"point {at}: differs in {names[:6]}")
     return {"points": len(chosen), "of": total, "problems": problems}
+
+
+def try_faults(warm: Warm, words: list[str], root: Path, points: int, fault: int | str) -> dict:
+    """As `try_points`, with a disk that is full (or as `fault` says) from the chosen operation on instead of a kill."""
+    work, log, counter = root / "work", root / "log.txt", root / "count.txt"
+    fresh(work)
+    if code := warm.run(words, root, log, **CPU, at=-1, counter=str(counter)):
+        return {"failed": f"exit {code}: {log.read_text(errors='replace')[-1500:]}"}
+    wanted, total, problems = tree(work), len(counter.read_bytes()), []
+    for at in sorted({i * total // points for i in range(points)}):
+        fresh(work)
+        code = warm.run(words, root, log, **CPU, at=at, fault=fault)
+        said = log.read_text(errors="replace").strip().splitlines() or [""]
+        left = sorted(str(p.relative_to(work)) for p in work.rglob(".*-new-*"))
+        if code not in (0, 1) or (code and not said[-1].startswith("error: ")) or "Traceback" in "\n".join(said):
+            problems.append(f"point {at}: exit {code}, {' | '.join(said[-3:])[-500:]}")
+        if left:
+            problems.append(f"point {at}: left {left}")
+        if code := warm.run(words, root, log, **CPU):
+            problems.append(f"point {at}: the next start ends with {code}: {log.read_text(errors='replace')[-400:]}")
+        elif (found := tree(work)) != wanted:
+            names = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            problems.append(f"point {at}: differs in {names[:6]}")
+    return {"points": points, "of": total, "problems": problems}
 
 
 def try_two(warm: Warm, words: list[str], root: Path) -> dict:

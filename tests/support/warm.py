@@ -40,7 +40,7 @@ class Warm:
 
         Args:
             log: where its output goes.
-            how: `environment`, variables to set; `at` and `counter` of `crash.watch`.
+            how: `environment`, variables to set; `at`, `counter` and `fault` of `crash.watch`.
         """
         Path(log).write_text("")  # nothing of a command before, from now on
         return self._ask(words=[str(word) for word in words], folder=str(folder), log=str(log), **how)
@@ -84,17 +84,18 @@ def serve() -> None:
         print(answer, flush=True)
 
 
-def become(words: list[str], folder: str, log: str, watch, environment=None, at=None, counter=None) -> None:
+def become(words: list[str], folder: str, log: str, watch, environment=None, at=None, counter=None, fault=None) -> None:
     """Be the command, in a fork; does not return."""
     code = 70
     try:
+        os.setpgid(0, 0)  # whoever it starts can be told by that
         os.chdir(folder)
         os.environ.update(environment or {})
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(os.open(log, os.O_WRONLY), 1)
         os.dup2(1, 2)
         if at is not None:
-            watch(os.path.join(folder, "work"), at, counter)
+            watch(os.path.join(folder, "work"), at, counter, fault)
         sys.argv = words[words[0] == "-m" :]
         if words[0] == "-m":
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)

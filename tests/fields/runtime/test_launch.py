@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,6 +60,21 @@ def test_an_error_is_one_sentence_and_the_last_line(capsys, error, said):
     code, lines = told(capsys, wrong, Config())
     assert code == 1 and lines[-1].startswith(said)
     assert len(lines) == 1 or isinstance(error, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "said"), [(False, 143, "stopped by SIGTERM; its work"), (True, 1, "error: no.")]
+)
+def test_a_signal_when_the_work_is_over_breaks_nothing(capsys, monkeypatch, fails, code, said):
+    """It comes while locks are given back, or an error is told."""
+    monkeypatch.setattr(launch.locks, "release", lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    def work():
+        if fails:
+            raise ValueError("no.")
+
+    found, lines = told(capsys, work)
+    assert found == code and lines[-1].startswith(said) and len(lines) == 1
 
 
 def test_interrupted_in_one_sentence(capsys):

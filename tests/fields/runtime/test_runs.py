@@ -215,3 +215,24 @@ def test_an_equal_file_keeps_its_time(tmp_path):
             temporary.write_text(text)
         assert (path.stat().st_mtime == 1) == kept and path.read_text() == text
         os.utime(path, (1, 1))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the names of open files are read from /proc")
+def test_what_is_named_is_on_the_disk_before(tmp_path, monkeypatch):
+    """Power may fail at any moment: content, then the name, then the folder that holds the name."""
+    seen, sync, replace = [], os.fsync, os.replace
+
+    def fsync(handle):
+        seen.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda old, new: (seen.append("named"), replace(old, new)))
+    with runs.write_atomic(tmp_path / "new" / "deep" / "a.json") as temporary:
+        temporary.write_text("1")
+    assert seen == [tmp_path.name, "new", temporary.name, "named", "deep"]
+    seen.clear()
+    with runs.replace_folder(tmp_path / "o") as folder:
+        (folder / "data").mkdir()
+        (folder / "data" / "rows").write_text("1")
+    assert seen == ["rows", folder.name, "data", "named", tmp_path.name]
