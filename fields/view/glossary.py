@@ -17,6 +17,7 @@ WORDS = {
     "near copies": "share of samples whose distance to the nearest training signal, divided by that to the second nearest, is below that of 99 % of held-out fields",
     "token copies": "share of samples whose codes are exactly a training field's",
     "closed": "share of the fields whose surface has no border",
+    "in parts": "share of the fields whose surface has more than one connected part",
     "samples": "new fields drawn from a model",
     "references": "held-out signals that samples are compared with",
     "training fields": "the row of the training data itself: the upper reference",

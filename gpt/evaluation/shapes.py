@@ -24,6 +24,7 @@ from fields.runtime.console import bar, duration, text_table
 from fields.runtime.launch import cores
 from fields.runtime.resources import check_memory, gibibytes
 from fields.runtime.text import markdown_table
+from fields.signals.meshes import parts_of
 from fields.storage.dataset import WeightDataset
 from fields.view.mesh import field_volume, mesh_field
 from fields.view.page import Cell, Page, estimate_tip
@@ -62,6 +63,8 @@ class Clouds:
     """Where each cloud's field stands in its split."""
     outcomes: Counter
     closed: int
+    apart: int = 0
+    """Surfaces of more than one connected part."""
 
     @property
     def failed(self) -> int:
@@ -108,6 +111,7 @@ def compute(config: EvaluateConfig, inputs: Inputs) -> tuple[dict, Galleries]:
         side = found[name]
         about: dict[str, Any] = {"name": name, "kind": name.replace(" ", "_"), "n": len(side.clouds)}
         about |= {"without_surface": side.failed / n, "outcomes": dict(side.outcomes), "closed": side.closed / n}
+        about["in_parts"] = side.apart / n
         rows.append(about)
         if len(clouds[name]) < kept:  # every number depends on N
             continue
@@ -238,9 +242,9 @@ def columns(result: dict) -> tuple[list[str], list[list[str]]]:
             value = row["chamfer"][name]["value"] if "chamfer" in row else None
             cells.append("-" if value is None else f"{100 * value:.2f}" if metric.in_distance else f"{value:.3f}")
         new = row.get("novelty")
-        cells += [f"{row['closed']:.1%}", f"{row['without_surface']:.1%}"]
+        cells += [f"{row[share]:.1%}" for share in ("closed", "in_parts", "without_surface")]
         rows.append([*cells, *([f"{new['z_u']:+.2f}", f"{new['near_copies']:.1%}"] if new else ["-", "-"])])
-    return [*head, "closed", "no surface", "Z_U", "copies"], rows
+    return [*head, "closed", "in parts", "no surface", "Z_U", "copies"], rows
 
 
 def _said(result: dict) -> str:
@@ -321,6 +325,7 @@ def _clouds(config: EvaluateConfig, data: WeightDataset, rows: Tensor, chosen: T
         side.outcomes[mesh.outcome] += 1
         side.closed += mesh.closed
         if mesh.outcome == "surface":
+            side.apart += int(parts_of(mesh.faces).max()) > 0
             if cloud is None:
                 points = on_surface(mesh.vertices, mesh.faces, config.shapes.points, seed=config.seed + i)
                 cloud = standardised(points)

@@ -60,6 +60,7 @@ def test_new_shapes_are_no_copies(tmp_path):
     rows = {row["name"]: row for row in found["rows"]}
     assert len(rows) == 6 and all("1-nna" in row["chamfer"] for row in found["rows"])
     assert rows["training weights + 0.3 sd noise"]["without_surface"] == 0
+    assert rows["training fields"]["in_parts"] == 0
     report = (tmp_path / "out" / "report.html").read_text()
     assert "training fields" in report and report.count("data:image/webp;base64,") == 1
 
@@ -79,6 +80,17 @@ def test_fields_without_a_surface_are_counted(tmp_path):
     found = evaluated(tmp_path, weights)
     assert found["n"] == 9 and found["rows"][0]["without_surface"] == 0.25
     assert found["rows"][0]["outcomes"] == {"surface": 9, "empty": 3}
+
+
+def test_surfaces_of_several_parts_are_counted(tmp_path, monkeypatch):
+    from fields.view.mesh import mesh_volume
+
+    line = torch.linspace(-1, 1, 17)
+    x, y, z = torch.meshgrid(line, line, line, indexing="ij")
+    two = mesh_volume(((x.abs() - 0.5) ** 2 + y**2 + z**2).sqrt() - 0.3)
+    monkeypatch.setattr("gpt.evaluation.shapes.mesh_field", lambda *_, **__: two)
+    found = evaluated(tmp_path, diamonds(12, 2))
+    assert {row["in_parts"] for row in found["rows"]} == {1.0} and found["rows"][0]["closed"] == 1
 
 
 def test_too_few_points_are_refused(tmp_path):
