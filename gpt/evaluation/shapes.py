@@ -340,7 +340,7 @@ def _distances(config: EvaluateConfig, clouds: dict[str, list[np.ndarray]]) -> d
     if "samples" in clouds:
         needed.append(("samples", "training fields"))
     found = {}
-    for a, b in bar(needed, desc="distances", unit="matrix", leave=False):
+    for a, b in bar(needed, desc="distances", unit="comparison", leave=False):
         both = (clouds[a], None if a == b else clouds[b])
         found[a, b] = DISTANCES["chamfer"].function(*both, workers=config.threads or cores())
     return found

@@ -55,7 +55,7 @@ class TokenizersBenchmark(Counts):
 
 @dataclass(frozen=True)
 class ShapesBenchmark(Counts):
-    """Solids: fields fitted per second, batched and one at a time; time of surfaces, views and Chamfer distances; peak memory."""
+    """Solids: time and peak memory of each stage: fits batched and one at a time, vocabularies, surfaces, signs, evaluation."""
 
     n: int = 64
     """Number of held-out solids for the batched fit."""
@@ -64,7 +64,11 @@ class ShapesBenchmark(Counts):
     train: int = 128
     """Number of solids the start is learnt from."""
     steps: int = 256
-    """Adam steps of the batched fit."""
+    """Adam steps of the batched fit from a learnt row."""
+    meta_steps: int = 100
+    """Steps in which this row is learnt."""
+    learn: int = 600
+    """Steps in which the directions of --start subspace are learnt; `fit_fields` takes 4,000 for 2,000 solids."""
     goal: float = 0.95
     """IoU at which the loop stops; it gives up after 4,000 steps."""
     threads: int | None = None
