@@ -2,16 +2,20 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fields.kinds.registry import kind_of
 from fields.metrics.distances import nearest
 from fields.model import FieldConfig
 from fields.storage.dataset import WeightDataset
-from fields.view.render import render, save_png, sheet
+from fields.view.render import caption, render, save_png, sheet
 
 CHUNK = 2048
 """Training fields rendered at a time."""
+LEGEND = "New fields, each with its nearest training field in a frame"
+WIDE = 360
+"""Pixels across from which on a sheet has room for the legend."""
 
 
 def save_samples_sheet(
@@ -36,5 +40,8 @@ def save_samples_sheet(
         rendered = (render(config, part, *size) for part in data.batches("train", CHUNK))
         where = nearest(images.nan_to_num(), rendered).where
         neighbours = render(config, data.weights("train", where), *size)
-    save_png(path, sheet(images, max(1, round(len(images) ** 0.5)), neighbours=neighbours))
+    page = sheet(images, max(1, round(len(images) ** 0.5)), neighbours=neighbours)
+    if neighbours is not None and page.shape[1] >= WIDE:
+        page = torch.cat([page, caption(LEGEND, page.shape[1])])
+    save_png(path, page)
     return True

@@ -16,7 +16,7 @@ TUTORIALS = sorted((ROOT / "scripts" / "tutorials").glob("*.py"))
 def test_a_tutorial_runs(path, tmp_path):
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(path), str(tmp_path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, str(path), str(tmp_path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout

@@ -5,16 +5,18 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from toy import config, make_corpus
+from made import SMALL
+from toy import config, make_corpus, make_fields
 
 from fields.runtime.flags import check_tracker
 from fields.runtime.tracking import Tracking
 from fields.view.render import save_png
+from gpt.continuous.options import FlowModelConfig, TrainFlowConfig
+from gpt.continuous.train_flow import train_flow
 from gpt.train_gpt import train
 from tokenizers.build import build
-from tokenizers.learned.options import RegionsConfig
 from tokenizers.options import ReportConfig
-from tokenizers.registry import BuildConfig
+from tokenizers.registry import TOKENIZERS, BuildConfig
 
 pytestmark = pytest.mark.skipif(
     find_spec("tensorboard") is None, reason="no tensorboard: pip install -e '.[tensorboard]'"
@@ -49,19 +51,36 @@ def test_numbers_and_pictures_in_groups(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_gpt_and_a_vocabulary_are_tracked(tmp_path):
+def test_a_gpt_is_tracked(tmp_path):
     root = make_corpus(tmp_path, n=16)
     train(config(root, steps=4, eval_every=2, sample_every=1, samples=2, tracker="tensorboard"))
     scalars, images = events(root / "gpt" / "tensorboard")
     assert scalars["train/loss"] == [1, 2, 3, 4] and scalars["validation/bits_per_weight"] == [2, 4]
     assert images == {"samples": [2, 4]} and "train/batch" not in scalars
-    words = RegionsConfig(
-        vocab_size=4, grid=(2, 2), side=2, margin=0, width=2, encoder=4, hidden=4, steps=4, batch=4, eval_every=2
-    )
-    build(BuildConfig(words, ReportConfig(sizes=(), probe_rows=0), root / "fields", root / "r", tracker="tensorboard"))
-    scalars, images = events(root / "r" / "tensorboard")
-    assert images == {"round trip": [2, 4]}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["vqvae", "graph", "regions"])
+def test_a_vocabulary_is_tracked(kind, tmp_path):
+    make_fields(tmp_path, n=16)
+    settings = SMALL[kind] | {"vocab_size": 4, "batch": 4}
+    settings |= {"grid": (2, 2), "margin": 0, "width": 2} if kind == "regions" else {"latents": 3}
+    words, report = TOKENIZERS[kind][0](**settings), ReportConfig(sizes=(), probe_rows=0)
+    build(BuildConfig(words, report, tmp_path / "fields", tmp_path / "r", tracker="tensorboard"))
+    scalars, images = events(tmp_path / "r" / "tensorboard")
+    assert images == {"round trip": [2, 4]} and {name.split("/")[0] for name in scalars} == {"train", "validation"}
     assert scalars["train/loss"] == [2, 4] and scalars["validation/psnr"] == [2, 4]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_flow_is_tracked(tmp_path):
+    make_fields(tmp_path, n=16)
+    model = FlowModelConfig(n_layer=1, n_head=2, n_embd=16)
+    settings = {"batch": 8, "steps": 4, "eval_every": 2, "log_every": 1, "sample_every": 1, "samples": 2, "n": 2}
+    settings |= {"integration": 2, "threads": 1, "model": model, "tracker": "tensorboard"}
+    train_flow(TrainFlowConfig(fields=str(tmp_path / "fields"), out=tmp_path / "flow", **settings))
+    scalars, images = events(tmp_path / "flow" / "tensorboard")
+    assert images == {"samples": [2, 4]} and {name.split("/")[0] for name in scalars} == {"train", "validation"}
 
 
 def test_unknown_or_missing_trackers_are_refused(monkeypatch):
