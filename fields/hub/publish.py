@@ -15,7 +15,7 @@ import torch
 from fields.hub.cards import command, fields_card, may_publish, plain_run
 from fields.hub.options import Publish, PublishFields
 from fields.hub.push import Push, Sent
-from fields.hub.shards import drawn, has_pictures, hub_features, write_shards
+from fields.hub.shards import has_pictures, hub_features, previews, write_shards
 from fields.kinds.preview import spread
 from fields.runtime import locks
 from fields.runtime.digests import of_footer
@@ -284,6 +284,6 @@ def draw_fields(path: Path, data: WeightDataset) -> bool:
     chosen = int((counts * known).argmax())
     rows = (group == chosen).nonzero().flatten()
     rows = rows[spread(len(rows), SHOWN)]
-    images = drawn(data.kind, data.config, data.weights(split, rows.tolist()), sizes[chosen].tolist())
-    save_png(path, sheet(images, 10))
+    images = previews(data, data.weights(split, rows.tolist()), sizes[chosen].expand(len(rows), -1))
+    save_png(path, sheet(torch.stack([image for image in images if image is not None]), 10))
     return True

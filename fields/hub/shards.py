@@ -3,16 +3,14 @@
 The same rows give the same names and the same bytes, so that what the Hub has is not sent again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from fields.kinds.base import Kind
-from fields.model import FieldConfig
+from fields.kinds.preview import pictures_of
 from fields.runtime.console import bar
 from fields.runtime.resources import one_thread
 from fields.storage.columns import extents, matrix
@@ -21,8 +19,6 @@ from fields.view.render import to_pil
 
 PREVIEW = 64
 """Longest side of a preview, in pixels."""
-DRAWN = 512
-"""Fields rendered at once."""
 
 
 def shard_rows(size: int) -> int:
@@ -83,9 +79,10 @@ def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int
     for at in starts:
         table = split.with_format("arrow")[at : min(end, at + group)]
         if preview:
-            images = previews(data, matrix(table["weights"], data.config.size), extents(table["extent"]))
+            weights, extent = matrix(table["weights"], data.config.size), extents(table["extent"])
+            pictures = previews(data, weights, extent)
             column = pa.array(
-                [None if i is None else {"bytes": i, "path": None} for i in images],
+                [None if picture is None else {"bytes": png(picture), "path": None} for picture in pictures],
                 pa.struct({"bytes": pa.binary(), "path": pa.string()}),
             )
             table = table.append_column("preview", column)
@@ -93,28 +90,14 @@ def _tables(data: WeightDataset, split: Any, starts: range, end: int, group: int
         yield table
 
 
-def previews(data: WeightDataset, weights: Tensor, sizes: Tensor) -> list[bytes | None]:
-    """PNG files of fields at their signals' own size, larger ones reduced; None where the size is unknown.
-
-    Args:
-        weights: (N, P).
-        sizes: (N, K) extents of their signals.
-    """
-    out: list[bytes | None] = [None] * len(weights)
-    for size in torch.unique(sizes, dim=0).tolist():
-        if not data.kind.drawable(data.config, size):
-            continue
-        rows = (sizes == torch.tensor(size)).all(1).nonzero().flatten()
-        for part in rows.split(DRAWN):
-            images = drawn(data.kind, data.config, weights[part], size)
-            for i, image in zip(part.tolist(), images, strict=True):
-                file = BytesIO()
-                to_pil(image).save(file, format="PNG")
-                out[i] = file.getvalue()
-    return out
-
-
-def drawn(kind: Kind, config: FieldConfig, weights: Tensor, extent: Sequence[int]) -> Tensor:
-    """(N, H, W, C), drawn on one thread: with several the order of sums, and so a byte of a picture, may differ."""
+def previews(data: WeightDataset, weights: Tensor, extent: Tensor) -> list[Tensor | None]:
+    """Small pictures of fields, on one thread: with several the order of sums, and so a byte of a picture, may differ."""
     with one_thread():
-        return kind.thumbnail(config, weights, extent, most=PREVIEW)
+        return pictures_of(data.kind, data.config, weights, extent, PREVIEW)
+
+
+def png(picture: Tensor) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    file = BytesIO()
+    to_pil(picture).save(file, format="PNG")
+    return file.getvalue()

@@ -13,6 +13,8 @@ from fields.view.render import save_png, sheet
 
 SHOWN = 64
 """Fields on a preview."""
+DRAWN = 512
+"""Fields drawn at once."""
 SIDE = 84
 """Pixels of a field's place, where the signals have several sizes."""
 
@@ -71,7 +73,15 @@ def contact_sheet(
     Raises:
         ValueError: for fields that have no picture, or whose size is not known.
     """
-    every = [_pictures(kind, field, rows, extent, size) for rows in (weights, neighbours) if rows is not None]
+    extent = extent if size is None or kind.name != "images" else torch.tensor([list(size)] * len(weights))
+    every = []
+    for rows in (weights, neighbours):
+        if rows is not None:
+            pictures = pictures_of(kind, field, rows, extent, None if size is None else max(size))
+            if missing := [own for own, one in zip(extent.tolist(), pictures, strict=True) if one is None]:
+                hint = " Say its size: --size H W." if field.in_dim == 2 and field.out_dim in (1, 3) else ""
+                raise ValueError(f"fields {field} of {kind.name} have no picture of size {missing[0]}.{hint}")
+            every.append([one for one in pictures if one is not None])
     scale = 1 if size is not None else None
     if len({tuple(picture.shape) for pictures in every for picture in pictures}) > 1:
         every, scale = [[letterbox(picture, SIDE) for picture in pictures] for pictures in every], 1
@@ -80,18 +90,26 @@ def contact_sheet(
     return sheet(first, columns, scale=scale, captions=captions, neighbours=others[0] if others else None)
 
 
-def _pictures(
-    kind: Kind, field: FieldConfig, weights: Tensor, extent: Tensor, size: tuple[int, int] | None
-) -> list[Tensor]:
-    """N pictures, (H, W, C) each."""
-    pictures = []
-    for i in range(len(weights)):
-        own = list(size) if size is not None and kind.name == "images" else extent[i].tolist()
-        if not kind.drawable(field, own):
-            hint = " Say its size: --size H W." if field.in_dim == 2 and field.out_dim in (1, 3) else ""
-            raise ValueError(f"fields {field} of {kind.name} have no picture of size {own}.{hint}")
-        pictures.append(kind.thumbnail(field, weights[i : i + 1], own, most=None if size is None else max(size))[0])
-    return pictures
+def pictures_of(
+    kind: Kind, field: FieldConfig, weights: Tensor, extent: Tensor, most: int | None = None
+) -> list[Tensor | None]:
+    """A picture of each field, None where its kind cannot draw it.
+
+    Args:
+        weights: (N, P).
+        extent: (N, K) of their signals.
+        most: longest side in pixels; None = as the kind likes.
+    Returns:
+        N pictures (H, W, C), of one size where extents agree.
+    """
+    made: list[Tensor | None] = [None] * len(weights)
+    for own in extent.unique(dim=0):
+        if kind.drawable(field, own.tolist()):
+            for rows in (extent == own).all(1).nonzero().flatten().split(DRAWN):
+                drawn = kind.thumbnail(field, weights[rows], own.tolist(), most=most)
+                for i, picture in zip(rows.tolist(), drawn, strict=True):
+                    made[i] = picture
+    return made
 
 
 def letterbox(picture: Tensor, side: int) -> Tensor:
