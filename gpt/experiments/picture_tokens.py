@@ -33,7 +33,9 @@ from gpt.sampling.generate import sample_ids
 SAVED = ("out", "data_root", "classifier", "classifiers", "threads")
 """Settings that change no number, and where things lie."""
 LEARNT = 100_000
-"""Patches that k-means sees."""
+"""Distinct patches that k-means sees."""
+CERTAIN = 0.01
+"""Pixels of the codes lie at least so far from 0 and 1 where the decoder's network starts from them."""
 
 
 class Patches:
@@ -54,9 +56,11 @@ class Patches:
             )
         generator = torch.Generator().manual_seed(config.seed)
         rows = self.cut(images).flatten(0, 1)
-        if len(rows) < config.vocab_size:
-            raise ValueError(f"--vocab-size {config.vocab_size} is more than the {len(rows)} patches of the pictures.")
-        some = rows[torch.randperm(len(rows), generator=generator)[:LEARNT]]
+        some = rows[torch.randperm(len(rows), generator=generator)[: 4 * LEARNT]]
+        some = torch.unique(some, dim=0)  # most patches are empty, and centres would be spent on copies of one
+        if len(some) < config.vocab_size:
+            raise ValueError(f"--vocab-size {config.vocab_size} is more than the {len(some)} patches that differ.")
+        some = some[torch.randperm(len(some), generator=generator)[:LEARNT]]
         found = MiniBatchKMeans(config.vocab_size, batch_size=4096, n_init=3, random_state=config.seed).fit(
             some.numpy()
         )
@@ -84,8 +88,19 @@ class Patches:
     @torch.no_grad()
     def decode(self, ids: Tensor) -> Tensor:
         """(N, T) -> (N, H, W, C)."""
-        parts = [self.decoder(self.code_vectors.float()[p].flatten(1)).sigmoid() for p in ids.split(2048)]
+        parts = [self._logits(self.decoder, p).sigmoid() for p in ids.split(2048)]
         return torch.cat(parts).view(-1, *self.shape)
+
+    def glue(self, patches: Tensor) -> Tensor:
+        """(N, T, numbers of a patch) -> (N, H * W * C), the inverse of `cut`."""
+        (rows, columns), (h, w, c) = self.grid, self.shape
+        parts = patches.view(-1, rows, columns, h // rows, w // columns, c).permute(0, 1, 3, 2, 4, 5)
+        return parts.reshape(len(patches), -1)
+
+    def _logits(self, model: nn.Module, ids: Tensor) -> Tensor:
+        """(N, T) -> (N, H * W * C): the codes' own pixels, and what the network adds."""
+        patches = self.code_vectors.float()[ids]
+        return self.glue(patches).clamp(CERTAIN, 1 - CERTAIN).logit() + model(patches.flatten(1))
 
     def _learn(self, images: Tensor, config: PictureTokensConfig) -> nn.Module:
         """The decoder, by the cross-entropy of pixels."""
@@ -95,12 +110,13 @@ class Patches:
             width = config.hidden
             layers = [nn.Linear(self.tokens_per_field * self.code_vectors.shape[1], width), nn.GELU()]
             model = nn.Sequential(*layers, nn.Linear(width, width), nn.GELU(), nn.Linear(width, size))
+            nn.init.zeros_(model[-1].weight)
+            nn.init.zeros_(model[-1].bias)
             optimiser = torch.optim.Adam(model.parameters())
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=config.decoder_steps)
             for _ in range(config.decoder_steps):
                 pick = torch.randint(len(ids), (256,))
-                said = model(self.code_vectors.float()[ids[pick]].flatten(1))
-                loss = F.binary_cross_entropy_with_logits(said, images[pick].flatten(1))
+                loss = F.binary_cross_entropy_with_logits(self._logits(model, ids[pick]), images[pick].flatten(1))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

@@ -41,7 +41,7 @@ def test_equal_patches_have_equal_codes_wherever_they_stand():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="must divide"):
         Patches(quadrants(8), settings(grid=(3, 2)))
-    with pytest.raises(ValueError, match="patches of the pictures"):
+    with pytest.raises(ValueError, match="2 patches that differ"):
         Patches(quadrants(2), settings(vocab_size=100))
     with pytest.raises(ValueError, match="--vocab-size must be"):
         settings(vocab_size=1)
