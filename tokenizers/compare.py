@@ -363,9 +363,10 @@ def page(out: Path, result: dict) -> Page:
     """The comparison as one file to look at, with the picture in its folder."""
     before = result["psnr_before"]
     known = "" if before is None else f" The fields themselves have {before:.2f} dB."
+    measure = "IoU" if all(row.get("iou_after") is not None for row in result["rows"]) else "PSNR"
     made = Page(
         "Comparison of tokenizers",
-        f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}; PSNR is a mean over fields, against "
+        f"{result['fields']:,} fields of split {result['split']}, seed {result['seed']}; {measure} is a mean over fields, against "
         f"{result['psnr_against']}.{known}",
     )
     rows = [[_cell(r, key, form) for _, key, form in COLUMNS] for r in every(result)]

@@ -9,6 +9,8 @@ WORDS = {
     "L2": "Euclidean distance over pixels",
     "SSIM": "(1 - structural similarity) / 2, a distance between pictures",
     "Chamfer": "mean squared distance to the nearest point of the other surface, summed over both directions",
+    "IoU": "intersection over union of the insides of two shapes, at points of their cube; 1 is ideal",
+    "F-score": "harmonic mean of two shares: of the points of either surface, those that lie near the other; 1 is ideal",
     "FID": "Fréchet distance of Gaussians fitted to features, here the 128 features of the named classifier, not Inception's; lower is better",
     "KID": "unbiased squared maximum mean discrepancy of the same features, in units of the references' root mean square, under a cubic kernel (arXiv:1801.01401), times 1,000, mean over 100 subsets of 1,000; lower is better",
     "label accuracy": "share of samples that the classifier reads as the class they were asked for",
@@ -48,6 +50,7 @@ WORDS = {
     "probe": "accuracy of a ridge classifier of the labels on decoded weights",
     "temperature": "divides the logits when sampling; 1 = the distribution the model has learnt",
     "top-p": "sampling among the likeliest codes that hold this share of the probability; 1 = all",
+    "guidance": "factor on what a label changes in the logits when sampling; 1 = as learnt, more = more typical of its class",
     "fingerprint": "16 hexadecimal digits that identify data, tokenizer or model",
 }
 """Word -> meaning, without a full stop. The table in gpt/evaluation/README.md is this one."""
