@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 python=.venv/bin/python
-OUT=${OUT:-runs/shapes} COUNT=${COUNT:-2500} NEW=${NEW:-500} N=${N:-200} THREADS=${THREADS:-2} LEARN=${LEARN:-4000}
+OUT=${OUT:-runs/shapes} COUNT=${COUNT:-2500} NEW=${NEW:-500} N=${N:-500} THREADS=${THREADS:-2} LEARN=${LEARN:-4000}
 STEPS=${STEPS:-1200} VOCABULARY=${VOCABULARY:-pca}
 
 stage() { # a name, and a command; prints how long it took
@@ -36,7 +36,7 @@ stage gpt "$python" scripts/train_gpt.py --fields "$OUT/fields" --tokenizer "$OU
     --threads "$THREADS"
 stage sample "$python" scripts/sample.py --model "$OUT/gpt" --out "$OUT/samples" --n "$NEW" --fields "$OUT/fields"
 stage evaluate "$python" scripts/evaluate.py --samples "$OUT/samples" --fields "$OUT/fields" --out "$OUT/evaluation" \
-    --n "$N" --threads "$THREADS"
+    --n "$N" --reference-split held-out --threads "$THREADS"
 # A new field without a surface is named, and is no reason to say nothing of the others.
 stage meshes "$python" scripts/mesh.py --fields "$OUT/samples" --out "$OUT/meshes" --n 100 --size 96 --turntable 2 || true
 echo "new shapes: $OUT/meshes (sheet.png), evaluation: $OUT/evaluation/report.html, times: $OUT/times.txt"
