@@ -57,6 +57,14 @@ def matrices(source: WeightFormat, tensors: dict[str, Tensor]) -> list[tuple[Ten
         found[kind][layer] = (key, tensor)
     if not found["weight"]:
         raise ValueError(f"no key like {source.example} in it; it holds {', '.join(list(tensors)[:4]) or 'no tensors'}")
+    if not found["bias"]:  # a network without any computes what one with zeros does
+        side = -1 if source.kernel == "in, out" else -2
+        zeros = {
+            k: (f"the bias of {name}", w.new_zeros(*w.shape[:-2], w.shape[side]))
+            for k, (name, w) in found["weight"].items()
+            if w.ndim > 1
+        }
+        found["bias"] = zeros
     layers = []
     for layer in sorted(found["weight"] | found["bias"]):
         for kind, other in (("weight", "bias"), ("bias", "weight")):
@@ -89,8 +97,10 @@ def _pair(source: WeightFormat, name: str, weight: Tensor, bias_name: str, bias:
     if source.kernel == "in, out":
         weight = weight.transpose(1, 2)
     if weight.shape[:2] != bias.shape:
+        turned = weight.shape[2] == bias.shape[1] and len(weight) == len(bias)
         raise ValueError(
             f"{bias_name} must have shape {tuple(weight.shape[1:2])} to fit {name}, got {tuple(bias.shape[1:])}"
+            f"{f': the matrices look transposed; save them as ({source.kernel})' if turned else ''}"
         )
     return weight, bias
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fields.formats.quantised import dequantised, unpacked
+from fields.formats.stored import INTEGERS, dequantised, unpacked, without_norm
 from fields.runtime.files import FETCH, is_pointer
 from fields.runtime.records import parse_json, read_json
 
@@ -244,8 +244,11 @@ def torch_reason(error: Exception) -> str:
 
 
 def _all_floats(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor as dense float32, integers by the scale beside them."""
-    return {name: floats(name, tensor) for name, tensor in dequantised(tensors).items()}
+    """Every tensor as dense float32, whichever way it is stored; numbers of steps are left out."""
+    found = {
+        name: tensor for name, tensor in dequantised(tensors).items() if tensor.ndim or tensor.dtype not in INTEGERS
+    }
+    return without_norm({name: floats(name, tensor) for name, tensor in found.items()})
 
 
 def floats(name: str, tensor: Tensor) -> Tensor:

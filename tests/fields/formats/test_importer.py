@@ -14,6 +14,7 @@ from foreign_files import WRITERS, bring, config_of, save, state
 from made import rows
 from safetensors.torch import save_file
 
+from fields import layout
 from fields.fitting.engine import Points, Schedule, fit_block, quality
 from fields.fitting.starts import random_rows
 from fields.formats.importer import import_fields, main
@@ -323,6 +324,32 @@ def test_integers_are_read_by_the_scale_beside_them(tmp_path):
         save(content, tmp_path / f"{name}.pt")
         with pytest.raises(ValueError, match=said):
             read(tmp_path / f"{name}.pt")
+
+
+def test_weight_norm_counters_and_networks_without_bias(tmp_path):
+    config = config_of("generic")
+    good = state(config, rows(config, 1)[0], "layers.{i}.{kind}")
+    normed, parted = dict(good), dict(good)
+    for i in range(3):
+        weight = good[f"layers.{i}.weight"]
+        length, name = weight.norm(dim=1, keepdim=True), f"layers.{i}"
+        del normed[f"{name}.weight"], parted[f"{name}.weight"]
+        normed |= {f"{name}.weight_g": length, f"{name}.weight_v": 3 * weight}
+        parts = (length[:, 0], weight / 2)
+        parted |= {f"{name}.parametrizations.weight.original{k}": part for k, part in enumerate(parts)}
+    for how in (normed, parted, good | {"step": torch.tensor(5)}):
+        save(how, tmp_path / "a.pth")
+        found = read(tmp_path / "a.pth").tensors
+        assert set(found) == set(good) and all(torch.allclose(found[k], good[k], atol=1e-6) for k in good)
+    save({k: v for k, v in good.items() if "weight" in k}, tmp_path / "n" / "a.pth")
+    bring("generic", tmp_path / "n", tmp_path / "o")
+    zeros = {k: v if "weight" in k else torch.zeros_like(v) for k, v in good.items()}
+    expected = layout.join([(zeros[f"layers.{i}.weight"][None], zeros[f"layers.{i}.bias"][None]) for i in range(3)])
+    assert torch.equal(WeightDataset.load(tmp_path / "o").weights("train"), expected)
+    turned = {k: v.T.contiguous() if "weight" in k else v for k, v in good.items()}
+    save(turned, tmp_path / "t" / "a.pth")
+    with pytest.raises(ValueError, match=r"the matrices look transposed; save them as \(out, in\)"):
+        bring("generic", tmp_path / "t", tmp_path / "p")
 
 
 def test_bad_files_are_named_counted_and_left_out(tmp_path):

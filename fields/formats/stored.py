@@ -1,4 +1,4 @@
-"""Weights stored as integers with a scale, as floats: tensors of PyTorch, its packed layers, and integers beside their scale."""
+"""Weights as layers use them, from other ways of storing them: integers with a scale, PyTorch's packed layers, weight norm."""
 
 from typing import Any
 
@@ -10,6 +10,11 @@ PACKED = "_packed_params"
 NAMES = ("_scale", ".scale", "_scales", ".scales")
 """What follows a tensor's name in the name of its scale."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32, torch.int64)
+NORMED = {
+    ("weight_g", "weight_v"): "weight",
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"): "weight",
+}
+"""Names of length and direction -> that of the weight."""
 ZEROS = {"scale": "zero_point", "scales": "zero_points"}
 
 
@@ -75,3 +80,22 @@ def _floats(name: str, tensor: Tensor, scale: Tensor, zero: Tensor | None) -> Te
         for part in (scale, 0 if zero is None else zero)
     )
     return ((tensor.double() - shift) * factor).float().reshape(tensor.shape)
+
+
+def without_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors, the two parts of a weight normalised by rows (arXiv:1602.07868) multiplied: length times direction.
+
+    They are called `layers.0.weight_g` and `layers.0.weight_v`, or `layers.0.parametrizations.weight.original0` and `original1`.
+    Parts that do not fit each other are left as they are, and refused as unknown keys.
+    """
+    found = dict(tensors)
+    for name, length in tensors.items():
+        for ends, whole in NORMED.items():
+            base, other = name.removesuffix(ends[0]), tensors.get(name.removesuffix(ends[0]) + ends[1])
+            if not name.endswith(ends[0]) or other is None or length.numel() != len(other):
+                continue
+            del found[name], found[base + ends[1]]
+            v = other.double()
+            norms = v.flatten(1).norm(dim=1).reshape(-1, *[1] * (v.ndim - 1))
+            found[base + whole] = (length.double().reshape(norms.shape) * v / norms).float()
+    return found
