@@ -25,9 +25,9 @@ LARGEST = 2**63
 """Integers are below it: seeds, sizes and counts become 64-bit numbers, in arrays and in Parquet files."""
 MOST_THREADS = 1024
 PAGE = re.compile(
-    r"https?://(?:huggingface\.co|hf\.co)/(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:/tree/(?P<revision>[\w.-]+))?/?"
+    r"https?://(?:huggingface\.co|hf\.co)/(?:datasets/)?(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?:tree|blob|resolve)/(?P<revision>[\w.-]+)(?:/.*)?)?/?"
 )
-"""The address of a repository's page, for which its name is meant."""
+"""The address of a repository's page, or of a file in it, for which its name is meant."""
 LEAST = {
     **dict.fromkeys(("seed", "split_seed", "octaves", "dropout", "jitter"), 0),
     **dict.fromkeys(("threads", "n_layer", "n_head", "n_embd", "hidden", "in_dim", "out_dim", "count", "resize"), 1),

@@ -104,7 +104,7 @@ def fetch(
         FileNotFoundError: if it is not there, or can be had neither from the Hub nor from the cache; one line.
     """
     if is_local(source):
-        return Path(source)
+        return _folder(source, flag)
     from huggingface_hub import snapshot_download
 
     name = HubName.parse(str(source))
@@ -130,6 +130,13 @@ def fetch(
         ) from None
 
 
+def _folder(source: str | Path, flag: str) -> Path:
+    """A local folder; a file in one is refused."""
+    if Path(source).is_file():
+        raise ValueError(f"{flag} {source} is a file; expected a folder. Give the folder it lies in.".strip())
+    return Path(source)
+
+
 def fetch_fields(source: Path | str, revision: str | None = None, flag: str = "", small: bool = False) -> Path:
     """The folder of a weight dataset; one on the Hub is fetched, all of it or its small files only.
 
@@ -138,7 +145,7 @@ def fetch_fields(source: Path | str, revision: str | None = None, flag: str = ""
         ValueError: for a variant that a repository does not have.
     """
     if is_local(source):
-        return Path(source)
+        return _folder(source, flag)
     name = HubName.parse(str(source))
     ask: dict[str, Any] = {"kind": "dataset", "revision": name.revision or revision, "flag": flag}
     if name.variant:

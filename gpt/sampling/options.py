@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fields.runtime.flags import Overwrites, Revision, check_numbers
+from fields.runtime.flags import LARGEST, Overwrites, Revision, check_numbers
 from fields.runtime.text import file_name
 from fields.storage.fetch import is_local
 
@@ -86,6 +86,8 @@ class SampleConfig(Overwrites):
     def __post_init__(self):
         check_sampling(self.temperature, self.top_k, self.top_p, self.guidance)
         check_numbers(self, least={"n": 1, "first": 0, "seed": 0, "block": 1, "threads": 1})
+        if self.first + self.n >= LARGEST:
+            raise ValueError(f"--first and --n must together be below 2^63, got {self.first} and {self.n}.")
         if self.size is not None and not all(1 <= side <= LONGEST for side in self.size):
             raise ValueError(f"--size takes two numbers of pixels from 1 to {LONGEST}, got {self.size}.")
 

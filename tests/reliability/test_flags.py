@@ -13,6 +13,8 @@ from fields.formats.readers import read
 from fields.model import FieldConfig
 from fields.runtime.flags import MOST, SIGNED, check_words, checked
 from fields.runtime.records import read_json
+from fields.storage.dataset import WeightDataset
+from gpt.checkpoint import load_model
 from gpt.continuous.options import TrainFlowConfig
 from gpt.demo.options import DemoConfig
 from gpt.experiments import compare_vocabularies
@@ -26,7 +28,7 @@ from scripts.benchmarks.commands import BENCHMARKS
 from tokenizers import compare
 from tokenizers.learned.options import RegionsConfig, VQVAEConfig
 from tokenizers.options import DecodeConfig, EncodeConfig
-from tokenizers.registry import TOKENIZERS, BuildConfig
+from tokenizers.registry import TOKENIZERS, BuildConfig, load_tokenizer
 
 CONFIGS = [
     AlignConfig, BuildConfig, compare.CompareConfig, compare_vocabularies.CompareVocabulariesConfig, DecodeConfig, DemoConfig,
@@ -180,11 +182,23 @@ def test_empty_values_are_refused(words):
 
 @pytest.mark.parametrize(("text", "meant"), [
     ("https://huggingface.co/user/name", "user/name"), ("https://huggingface.co/datasets/a.b/c-d/", "a.b/c-d"),
-    ("https://hf.co/datasets/user/name/tree/v1", "user/name@v1"), ("user/name", "user/name"),
+    ("https://hf.co/datasets/user/name/tree/v1", "user/name@v1"), ("https://hf.co/u/n/blob/main/a/b.json", "u/n@main"),
+    ("https://huggingface.co/u/n/resolve/v2/model.safetensors", "u/n@v2"), ("user/name", "user/name"),
     ("https://example.com/user/name", "https://example.com/user/name"),
 ])  # fmt: skip
 def test_a_pasted_address_of_the_hub_is_its_name(text, meant):
     assert checked(ExportConfig(text, "arena", Path("o"))).fields == meant
+
+
+def test_a_file_where_a_folder_is_meant_and_positions_beyond_all_numbers(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    for loaded in (load_model, load_tokenizer, WeightDataset.load):
+        with pytest.raises(
+            ValueError, match="model.safetensors is a file; expected a folder. Give the folder it lies in"
+        ):
+            loaded(str(tmp_path / "model.safetensors"))
+    with pytest.raises(ValueError, match="--first and --n must together be below"):
+        SampleConfig("m", n=3, first=2**63 - 2)
 
 
 def test_a_file_that_git_lfs_did_not_fetch_is_named(tmp_path):
