@@ -30,6 +30,8 @@ OLD = 24 * 3600
 """Seconds after which a leftover of another machine is nobody's."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
+_begun: set[Path] = set()
+
 
 def host() -> str:
     """Six hexadecimal digits of this machine's name: process ids mean nothing on another one."""
@@ -97,6 +99,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         settle(temporary)
+        _check_begun(path)
         if not path.exists():
             os.replace(temporary, path)
         elif not exchange(temporary, path):
@@ -111,11 +114,36 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if they are missing; their names are on the disk before anything lies in them."""
+    """Make a folder and those above it, if they are missing; their names are on the disk before anything lies in them.
+
+    Raises:
+        RuntimeError: in an output folder that was begun and is gone: what would be made there now is not all of it.
+    """
+    _check_begun(folder)
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):
         flush_folder(made.parent)
+
+
+def _check_begun(path: Path) -> None:
+    """Refuse to write what belongs to an output folder that is gone."""
+    here = Path(os.path.abspath(path))
+    for begun in _begun:
+        if here.is_relative_to(begun) and not (begun / "run.json").is_file():
+            raise RuntimeError(
+                f"{begun} was removed, or its disk was taken away, while this command wrote there. Run the same command again."
+            )
+
+
+def must_stay(out: Path) -> None:
+    """From now on, until `may_go`, an output folder is not made anew if somebody removes it."""
+    _begun.add(Path(os.path.abspath(out)))
+
+
+def may_go(out: Path) -> None:
+    """Its writer has ended."""
+    _begun.discard(Path(os.path.abspath(out)))
 
 
 def exchange(a: Path, b: Path) -> bool:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from fields.runtime.files import alive, began
+from fields.runtime.files import alive, began, may_go
 
 if sys.platform != "win32":
     import fcntl
@@ -95,6 +95,7 @@ def release(out: Path | None = None) -> None:
     """Let go of one folder, or of all."""
     for folder in [out] if out else list(_held):
         handle, path = _held.pop(folder), lock_file(folder)
+        may_go(folder)
         with suppress(OSError):
             if os.name == "nt":
                 os.close(handle)  # an open file cannot be removed there

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from fields.runtime import locks
-from fields.runtime.files import DEEP, drop, remove, replace_folder, sweep, write_atomic
+from fields.runtime.files import DEEP, drop, must_stay, remove, replace_folder, sweep, write_atomic
 from fields.runtime.records import check_values, read_json, sealed
 from fields.runtime.text import file_name
 
@@ -141,10 +141,11 @@ def claim(
                         f"--out {out} was made with {key} {value}, here it would be {used[key]}. Go on with --{key} {value}, "
                         "or start over with --overwrite."
                     )
+            _keep(out)
             return True
         _check_kind(out, before, config, kind)
         _drop(out, parts)
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
+    elif out.is_file() or any(not p.is_dir() for p in out.rglob("*")):
         raise ValueError(
             f"--out {out} holds files but no run.json, so no command of this project made it. Choose another folder."
         )
@@ -158,7 +159,14 @@ def claim(
     else:
         with replace_folder(out) as temporary:  # the folder and what it says of itself appear together
             write_json(temporary / "run.json", values)
+    _keep(out)
     return False
+
+
+def _keep(out: Path) -> None:
+    """Have a folder that is ours stay: see `must_stay`."""
+    if Path(os.path.abspath(out)) in locks.held():
+        must_stay(out)
 
 
 def finish(out: Path, names: Iterable[str] | None = None, of: Any = None) -> None:

@@ -1,5 +1,6 @@
 """Every command killed (`kill -9`) before its file operations, then started again: same bytes, no orphan, nothing refused."""
 
+import errno
 from pathlib import Path
 
 import crash
@@ -105,6 +106,24 @@ def test_killed_anywhere_the_same_command_ends_well(root, warm, name):
     found = crash.try_points(warm, (COMMANDS | LONGER)[name], root, points=9 if name in COMMANDS else 3)
     assert not found.get("failed"), found["failed"]
     assert found["points"] >= 3 and not found["problems"], found["problems"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS, "gone"])
+@pytest.mark.parametrize("name", ["encode", "export", "show"])
+def test_a_disk_that_fails_is_one_sentence_and_the_same_command_ends_well(root, warm, name, fault):
+    """It is full or read-only from some operation on, or somebody removes the output folder."""
+    found = crash.try_faults(warm, (COMMANDS | LONGER)[name], root, points=3, fault=fault)
+    assert not found.get("failed"), found["failed"]
+    assert not found["problems"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["encode", "sample", "diagnose", "animate", "publish fields"])
+def test_signals_at_random_moments_say_what_to_do(root, warm, name):
+    found = crash.try_signals(warm, (COMMANDS | LONGER)[name], root, seed=len(name))
+    assert not found.get("failed"), found["failed"]
+    assert not found["problems"]
 
 
 @pytest.mark.slow

@@ -6,15 +6,18 @@ They are run by `warm.Warm` in a scratch folder, read what lies in its in/ and w
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 from warm import Warm
 
 CPU = {"environment": {"ACCELERATE_USE_CPU": "true"}}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.symlink", "os.link")
 TIMES = re.compile(r"second|speed|time|since|minutes|per_s|checksum|finished")
 """Keys of JSON whose values differ from run to run; the checksum and the sizes of files depend on the others."""
@@ -146,6 +149,35 @@ def try_faults(warm: Warm, words: list[str], root: Path, points: int, fault: int
             names = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
             problems.append(f"point {at}: differs in {names[:6]}")
     return {"points": points, "of": total, "problems": problems}
+
+
+def try_signals(warm: Warm, words: list[str], root: Path, seed: int) -> dict:
+    """Each stopping signal once, at random moments of a command, and what the next start of the same command makes of it."""
+    work, log, moment = root / "work", root / "log.txt", random.Random(seed)
+    fresh(work)
+    began = time.monotonic()
+    if code := warm.run(words, root, log, **CPU):
+        return {"failed": f"exit {code}: {log.read_text(errors='replace')[-1500:]}"}
+    seconds, wanted, problems = time.monotonic() - began, tree(work), []
+    for number in SIGNALS:
+        fresh(work)
+        pid = warm.begin(words, root, log, **CPU)
+        time.sleep(moment.uniform(0.02, seconds))
+        os.kill(pid, number)
+        code = warm.end(pid)
+        said = (log.read_text(errors="replace").strip().splitlines() or [""])[-1]
+        stopped = re.fullmatch(
+            rf"stopped by {number.name}; (nothing was written|run the same .*|its work was .*)\.", said
+        )
+        if code and not (code == 128 + number and stopped):
+            problems.append(f"{number.name}: exit {code}, {said}")
+        if code and stopped and (stopped[1].startswith("nothing") == any(p.is_file() for p in work.rglob("*"))):
+            problems.append(f"{number.name}: {said} But there is {sorted(tree(work))[:5]}")
+        if left := [str(p) for p in work.rglob(".*") if p.name.endswith(".lock") or "-new-" in p.name]:
+            problems.append(f"{number.name}: left {left}")
+        if (code := warm.run(words, root, log, **CPU)) or tree(work) != wanted:
+            problems.append(f"{number.name}: the next start ends with {code}, {log.read_text(errors='replace')[-400:]}")
+    return {"problems": problems}
 
 
 def try_two(warm: Warm, words: list[str], root: Path) -> dict:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -236,3 +237,18 @@ def test_what_is_named_is_on_the_disk_before(tmp_path, monkeypatch):
         (folder / "data").mkdir()
         (folder / "data" / "rows").write_text("1")
     assert seen == ["rows", folder.name, "data", "named", tmp_path.name]
+
+
+def test_an_output_folder_that_disappears_is_not_made_again_in_part(tmp_path):
+    out = tmp_path / "o"
+    with locks.scope():
+        runs.claim(out, {"a": 1})
+        with pytest.raises(RuntimeError, match="o was removed.*Run the same command again"), runs.replace_folder(out):
+            shutil.rmtree(out)
+        with pytest.raises(RuntimeError, match="was removed"):
+            runs.write_json(out / "deep" / "a.json", {})
+        assert not os.listdir(tmp_path)[1:] and not out.exists()
+        (out / "empty").mkdir(parents=True)  # what other libraries make is no obstacle
+    with locks.scope():
+        assert not runs.claim(out, {"a": 1})
+        runs.write_json(out / "a.json", {})
