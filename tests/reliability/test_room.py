@@ -101,7 +101,7 @@ def test_an_evaluation_of_shapes_says_its_time_before_it_begins(tmp_path, capsys
     with pytest.raises(ValueError, match="fewer than 2 fields on one side have a surface"):
         surfaces(tmp_path)
     assert re.search(
-        r"[\d,]+ surfaces on grids of 8\^3 cells, and .* of 8 points: about \d+ s", capsys.readouterr().out
+        r"[\d,]+ surfaces on grids of 8\^3 cells, and .* of 8 points: about [\d.]+ (s|min|h)", capsys.readouterr().out
     )
 
 
