@@ -17,7 +17,7 @@ from fields.runtime.resources import check_memory, check_room
 from fields.storage.dataset import WeightDataset
 from fields.storage.fetch import beside
 from fields.view.mesh import field_volume, mesh_volume, save_mesh, single_precision
-from fields.view.render import save_gif, save_png, sheet
+from fields.view.render import SHEET_LIMIT, save_gif, save_png, sheet
 from fields.view.shading import turntable, view
 
 SHOWN = 64
@@ -82,7 +82,7 @@ def write_meshes(config: MeshConfig) -> tuple[list[dict], Path]:
             save_mesh(out / f"{file}.{config.format}", item, scale=scale, offset=offset)
             if i < config.turntable:
                 frames = list(turntable(_coarser(volume), config.picture or 192))
-                save_gif(out / f"{file}.gif", frames, fps=12)
+                save_gif(out / f"{file}.gif", frames, fps=12, scale=1)
         if config.picture and i < config.sheet:
             pictures.append(view(volume, config.picture))
         found.append(
@@ -100,7 +100,8 @@ def write_meshes(config: MeshConfig) -> tuple[list[dict], Path]:
     runs.write_json(out / "meshes.json", found)
     if pictures:
         columns = min(len(pictures), max(1, round((len(pictures) * 1.6) ** 0.5)))
-        save_png(out / "sheet.png", sheet(torch.stack(pictures), columns))
+        large = 3 * len(pictures) * (config.picture + 4) ** 2 > SHEET_LIMIT
+        save_png(out / "sheet.png", sheet(torch.stack(pictures), columns, scale=None if large else 1))
     runs.finish(out)
     return found, out
 

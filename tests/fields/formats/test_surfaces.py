@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from fields.formats import surfaces
 from fields.formats.options import MeshConfig
 from fields.formats.surfaces import main
 from fields.model import FieldConfig
@@ -44,6 +45,19 @@ def test_one_good_and_bad_ones(tmp_path):
     assert found[0]["closed"] and found[0]["volume"] == pytest.approx(4 / 3 * 0.7**3, rel=0.03)
     assert [p.name for p in (tmp_path / "out").glob("*.glb")] == ["00000-made-0.glb"]
     assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_pictures_have_the_size_asked_for(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(surfaces, "turntable", lambda *a, real=surfaces.turntable: real(*a, 2))
+    folder = made(tmp_path / "d", [octahedron(), octahedron()])
+    main(MeshConfig(folder, tmp_path / "out", size=12, picture=100, turntable=1))
+    with (
+        Image.open(next((tmp_path / "out").glob("*.gif"))) as turned,
+        Image.open(tmp_path / "out" / "sheet.png") as page,
+    ):
+        assert turned.size == (100, 100) and page.size == (206, 104)
 
 
 def test_meshes_stand_where_their_signal_stood(tmp_path):
