@@ -53,7 +53,7 @@ from tokenizers import make_tokenizer
 from tokenizers.learned.options import RegionsConfig
 
 words = RegionsConfig(
-    vocab_size=64, grid=(4, 4), steps=500, hidden=128, encoder=32, eval_every=250, field=data.config.to_dict()
+    vocab_size=64, grid=(4, 4), steps=250, hidden=128, encoder=32, eval_every=125, field=data.config.to_dict()
 )
 tokenizer = make_tokenizer(words).set_reference(data.reference.row).fit(data.weights("train"))
 ids = tokenizer.encode(data.weights("train"))
@@ -73,8 +73,8 @@ model = fit_gpt(
     ids,
     tokenizer,
     labels=data.labels("train"),
-    steps=500,
-    model=ModelConfig(n_layer=2, n_head=2, n_embd=64),
+    steps=150,
+    model=ModelConfig(n_layer=2, n_head=2, n_embd=32),
     progress=False,
 )
 
