@@ -109,9 +109,11 @@ class Patches:
             torch.manual_seed(config.seed)
             width = config.hidden
             layers = [nn.Linear(self.tokens_per_field * self.code_vectors.shape[1], width), nn.GELU()]
-            model = nn.Sequential(*layers, nn.Linear(width, width), nn.GELU(), nn.Linear(width, size))
-            nn.init.zeros_(model[-1].weight)
-            nn.init.zeros_(model[-1].bias)
+            layers += [nn.Linear(width, width), nn.GELU()]
+            last = nn.Linear(width, size)  # after the others: random numbers are drawn in the order of the layers
+            model = nn.Sequential(*layers, last)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
             optimiser = torch.optim.Adam(model.parameters())
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=config.decoder_steps)
             for _ in range(config.decoder_steps):
