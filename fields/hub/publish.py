@@ -19,7 +19,7 @@ from fields.hub.shards import has_pictures, hub_features, previews, write_shards
 from fields.kinds.preview import spread
 from fields.runtime import locks
 from fields.runtime.digests import of_footer
-from fields.runtime.files import drop, remove, replace_folder, sweep, temporary_name
+from fields.runtime.files import drop, keep_times, remove, replace_folder, sweep, temporary_name
 from fields.runtime.processes import AGAIN, Stopped
 from fields.runtime.records import parse_json
 from fields.runtime.runs import read_json, write_json
@@ -56,6 +56,7 @@ def stage(options: Publish) -> Iterator[Path]:
             with replace_folder(out) as folder:
                 write_json(folder / MARK, {"repo": options.repo})
                 yield folder
+                keep_times(folder, out)
             return
         drop(out)  # of a dry run before
         folder = temporary_name(out, folder=True)

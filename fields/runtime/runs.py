@@ -1,13 +1,11 @@
 """Output folders and their `run.json`: every folder says what made it, has one writer, and is never half-written."""
 
 import dataclasses
-import filecmp
 import hashlib
 import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +18,7 @@ import numpy as np
 import torch
 
 from fields.runtime import locks
-from fields.runtime.files import DEEP, drop, must_stay, remove, replace_folder, sweep, write_atomic
+from fields.runtime.files import DEEP, drop, keep_times, must_stay, remove, replace_folder, sweep, write_atomic
 from fields.runtime.records import check_values, read_json, sealed
 from fields.runtime.text import file_name
 
@@ -229,8 +227,7 @@ def only_file(path: Path) -> Iterator[Path]:
         sweep(path)
         with write_atomic(path) as temporary:
             yield temporary
-            if path.is_file() and filecmp.cmp(temporary, path, shallow=False):
-                shutil.copystat(path, temporary)  # nothing new is no change
+            keep_times(temporary, path)  # nothing new is no change
 
 
 @dataclasses.dataclass
