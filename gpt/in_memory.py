@@ -175,6 +175,6 @@ def evaluate(samples: Tensor, references: Tensor, *, classifier: Any = None, see
 
 
 def _pictures(given: Any) -> Tensor:
-    """(N, H, W, C) float32 in [0, 1], or NaN, on the CPU."""
-    pictures = as_pictures(given, missing=True).cpu()
+    """(N, H, W, C) float32 of about [0, 1], or NaN, on the CPU."""
+    pictures = as_pictures(given, rendered=True).cpu()
     return pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures

@@ -14,12 +14,16 @@ from fields.signals.base import Signals, positions
 FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 
-def as_pictures(given: Any, *, missing: bool = False) -> Tensor:
+BEYOND = 1.0
+"""Networks without a bounded output leave [0, 1] by less than this, values of 0 .. 255 by more."""
+
+
+def as_pictures(given: Any, *, rendered: bool = False) -> Tensor:
     """Pictures in memory, checked: (N, H, W, C), uint8 or float32 in [0, 1]; without channels they get one.
 
     Args:
         given: an array or tensor (N, H, W), (N, H, W, 1) or (N, H, W, 3) of uint8, or of floats in [0, 1].
-        missing: NaN may stand in it.
+        rendered: what a network computed: NaN may stand in it, and values outside [0, 1] by less than `BEYOND`.
     Raises:
         ValueError: for another shape or other values.
     """
@@ -35,8 +39,8 @@ def as_pictures(given: Any, *, missing: bool = False) -> Tensor:
     if pictures.dtype == torch.uint8:
         return pictures
     pictures = pictures.to(torch.float32)
-    seen = pictures[~pictures.isnan()] if missing else pictures
-    if not bool(((seen >= 0) & (seen <= 1)).all()):  # also refuses NaN
+    seen, beyond = (pictures[~pictures.isnan()], BEYOND) if rendered else (pictures, 0)
+    if not bool(((seen >= -beyond) & (seen <= 1 + beyond)).all()):  # also refuses NaN
         low, high = float(seen.min()), float(seen.max())
         raise ValueError(f"pictures must be uint8, or floats in [0, 1]; got values {low:g} .. {high:g}.")
     return pictures

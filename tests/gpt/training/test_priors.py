@@ -56,7 +56,7 @@ def test_the_first_guess_is_the_unigram(tie):
     data = sequences()
     model = initialise_from_counts(fresh(data, unigram=True, gates=True, tie=tie), data, torch.arange(9)[:, None], 0)
     bits = Validator(data, data, 6, None).measure(model, start(threads=1, quiet=True), 50)
-    assert abs(bits.bits_per_field / bits.unigram_bits_per_field - 1) < 0.05
+    assert bits is not None and abs(bits["bits_per_field"] / bits["unigram_bits_per_field"] - 1) < 0.05
 
 
 def test_codes_of_similar_meaning_start_with_similar_weights():
