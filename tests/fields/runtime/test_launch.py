@@ -216,3 +216,15 @@ def test_a_flag_where_a_word_stands_alone():
     done = subprocess.run(call, cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: fields stands alone here: leave --fields out")
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, launch.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")]
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_otherwise(given, spins):
+    code = "import os; from fields.runtime.launch import run_cli; run_cli('os:getpid'); print(os.environ.get('GOMP_SPINCOUNT', ''))"
+    plain = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    call = [sys.executable, "-c", code]
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run(call, cwd=root, env=plain | given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip() == spins
