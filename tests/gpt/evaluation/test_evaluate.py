@@ -244,6 +244,8 @@ def test_settings_can_be_chosen_on_validation_references(home):
     result = run(home, "validation", n=4, reference_split="validation")
     assert result["references"]["name"] == "validation fields"
     assert run(home, "test", n=4)["references"]["name"] == "test fields"
+    said = (home / "validation" / "table.md").read_text()
+    assert "held-out validation fields" in said and "held-out test fields" not in said  # novelty, too
     for bad in ("train", "samples"):
         with pytest.raises(ValueError, match=f"must be a held-out split .test or validation., got {bad}"):
             run(home, "bad", reference_split=bad)
