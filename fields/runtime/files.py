@@ -223,6 +223,8 @@ def sweep(out: Path) -> None:
     for name in {out.name, out.stem}:  # a temporary file has its suffix last
         for left in out.parent.glob(f".{glob.escape(name)}-*"):
             _clear(left, name)
+        for left in out.parent.glob(f"..{glob.escape(name)}-new-*"):  # hidden twice: a writer's own temporary file
+            _clear(left)
     if not out.is_dir():
         return
     for folder, folders, names in os.walk(out):
